@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One case of a run: the object `jq '.cases[]'` sees in `summary.json`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// How a case ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Iterations ran and their figures are in the record.
+    Measured,
+    /// The machine lacks something the case needs; [`CaseRecord::reason`] says what.
+    Skipped,
+    /// Something went wrong; [`CaseRecord::failure`] says what. Figures, if any, are not to be used.
+    Failed,
+}
+
+/// Why a case could not run here, and what would make it run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// What the case needs, for example `kernel option CONFIG_IP_VS`.
+    pub need: String,
+    /// What this machine has instead.
+    pub found: String,
+    /// A command or change that supplies it.
+    pub r#try: String,
+}
+
+/// What went wrong in a failed case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// One sentence, the whole chain of causes.
+    pub message: String,
+    /// What the failing tool wrote to standard error, when a tool failed (at most 8 KiB).
+    pub stderr: Option<String>,
+}
+
+/// How the proxy mode was shown to be the one that carried the packets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The mode that was proved.
+    pub mode: String,
+    /// One line per piece of evidence, in the order it was gathered.
+    pub evidence: Vec<String>,
+}
+
+/// Percentiles of a distribution of nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// Number of values.
+    pub count: u64,
+    /// Median.
+    pub p50: u64,
+    /// 90th percentile.
+    pub p90: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// 99.9th percentile.
+    pub p999: u64,
+    /// Largest value.
+    pub max: u64,
+    /// Arithmetic mean.
+    pub mean: f64,
+}
+
+/// One stage of the path on one leg, over all joined requests of the case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// Name from the list in `docs/method.md`; stages an engine cannot tell apart are joined with `+`.
+    pub name: String,
+    /// `request` or `response`.
+    pub leg: Leg,
+    /// Number of requests the stage was seen in.
+    pub count: u64,
+    /// Median, nanoseconds.
+    pub p50_ns: u64,
+    /// 99th percentile, nanoseconds.
+    pub p99_ns: u64,
+    /// Mean, nanoseconds. Means of the stages of a leg add up; medians do not.
+    pub mean_ns: f64,
+}
+
+/// Direction of travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Leg {
+    /// From the client towards the container.
+    Request,
+    /// From the container back to the client.
+    Response,
+}
+
+/// End-to-end time minus the sum of its stages, per joined request; nanoseconds, may be negative.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Residual {
+    /// Median.
+    pub p50: i64,
+    /// 99th percentile.
+    pub p99: i64,
+}
+
+/// The probes of a case and what they cost and lost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// `client` or `tap`.
+    pub engine: String,
+    /// Packets or calls recorded.
+    pub events: u64,
+    /// Packets the kernel had no room for.
+    pub dropped: u64,
+    /// Processor time of the observer divided by `events`; nanoseconds.
+    pub ns_per_event: Option<f64>,
+    /// Every k-th connection was observed; 1 is all of them.
+    pub sample_every: u32,
+}
+
+/// Source tuples (address and port) that new connections may and did use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tuples {
+    /// Distinct tuples available to the case.
+    pub budget: u64,
+    /// Tuples used by warm-up and iterations.
+    pub spent: u64,
+}
+
+/// Connection tracking on the entry node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conntrack {
+    /// `net.netfilter.nf_conntrack_max`, entries.
+    pub max: u64,
+    /// Most entries seen at the end of an iteration.
+    pub peak: u64,
+}
+
+/// One iteration: the replicate that a comparison rests on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IterationRecord {
+    /// Order in which the iteration ran among all iterations of its group, from 0.
+    pub sequence: u32,
+    /// Requests answered.
+    pub requests: u64,
+    /// Requests not answered.
+    pub errors: u64,
+    /// Wall time, seconds.
+    pub seconds: f64,
+    /// Requests answered per second.
+    pub throughput_rps: f64,
+    /// From the intended send time.
+    pub latency_ns: Option<Quantiles>,
+    /// SYN at the node's NIC to SYN at the pod's eth0.
+    pub first_packet_ns: Option<Quantiles>,
+}
+
+/// One case of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CaseRecord {
+    /// Path-like name, for example `netns/nftables+bridge/nodeport-remote/svc-1000/newconn`.
+    pub id: String,
+    /// `netns` or `fake`.
+    pub lab: String,
+    /// Kernel the lab ran on: `host`.
+    pub kernel: String,
+    /// Proxy mode.
+    pub mode: String,
+    /// How pods are wired.
+    pub cni: String,
+    /// Road a request takes, with the backend's place: `nodeport-remote`.
+    pub route: String,
+    /// Services programmed, the measured one included.
+    pub services: u32,
+    /// Workload's name in the profile.
+    pub workload: String,
+    /// How the case ended.
+    pub status: Status,
+    /// Why it was skipped.
+    pub reason: Option<Reason>,
+    /// What failed.
+    pub failure: Option<Failure>,
+    /// How the mode was proved.
+    pub proof: Option<Proof>,
+    /// Requests answered.
+    pub requests: u64,
+    /// Requests not answered, all kinds.
+    pub errors: u64,
+    /// Requests not answered, by kind (`connect_refused`, `timeout`, `overload`, ...).
+    pub errors_by_kind: BTreeMap<String, u64>,
+    /// Requests answered per second of measured time.
+    pub throughput_rps: Option<f64>,
+    /// Intended send to last byte.
+    pub latency_ns: Option<Quantiles>,
+    /// Actual start (connect or write) to last byte.
+    pub service_time_ns: Option<Quantiles>,
+    /// `connect()` called to connected, new connections only.
+    pub connect_ns: Option<Quantiles>,
+    /// Request written to first byte of the response.
+    pub first_byte_ns: Option<Quantiles>,
+    /// First byte to last byte of the response.
+    pub last_byte_ns: Option<Quantiles>,
+    /// Intended to actual start: how late the generator was.
+    pub lateness_ns: Option<Quantiles>,
+    /// SYN at the node's NIC to SYN at the pod's eth0.
+    pub first_packet_ns: Option<Quantiles>,
+    /// Stages in path order, request leg first.
+    pub stages: Vec<StageRecord>,
+    /// What the stages leave unexplained.
+    pub residual_ns: Option<Residual>,
+    /// Share of sampled requests whose every stage was found, 0 to 1.
+    pub joined_ratio: Option<f64>,
+    /// What the probes cost and lost.
+    pub probe: Option<Probe>,
+    /// Lines about how the figures came about that a reader has to know.
+    pub notes: Vec<String>,
+    /// Source tuples.
+    pub tuples: Option<Tuples>,
+    /// Connection tracking.
+    pub conntrack: Option<Conntrack>,
+    /// Rules or map elements programmed for the mode.
+    pub rules: Option<u64>,
+    /// Iterations in the order they ran.
+    pub iterations: Vec<IterationRecord>,
+    /// Largest resident set of the load generator, bytes.
+    pub load_peak_rss_bytes: Option<u64>,
+    /// Namespaces, links, CNI and targets, milliseconds.
+    pub lab_up_ms: Option<f64>,
+    /// Rendering and programming the proxy mode on every node, milliseconds.
+    pub install_ms: Option<f64>,
+    /// Reading the kernel back and the probe connection, milliseconds.
+    pub prove_ms: Option<f64>,
+    /// Taking it all down, milliseconds.
+    pub down_ms: Option<f64>,
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Probes on the path, and the joining of what they saw into the stages of each request.
+
+use crate::net::Netns;
+
+/// Kind of interface a tap sits on; decides where its packets stand on the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Interface {
+    /// `eth0` of the client or client pod.
+    ClientEth,
+    /// A node's NIC, `eth0`.
+    Nic,
+    /// A node's `cni0` bridge device.
+    Bridge,
+    /// A node's VXLAN device.
+    Vxlan,
+    /// The node's end of a pod's veth pair.
+    PodVeth,
+    /// A pod's `eth0`.
+    PodEth,
+}
+
+/// An interface of the lab that a tap can listen on.
+#[derive(Clone, Copy, Debug)]
+pub struct TapPoint<'a> {
+    /// The host's namespace; its name is the host's (`client`, `node1`, `pod1-2`).
+    pub netns: &'a Netns,
+    /// Node the host is on, index from 0; `None` for the client outside.
+    pub node: Option<usize>,
+    /// Interface's name.
+    pub device: &'a str,
+    /// What kind it is.
+    pub kind: Interface,
+}

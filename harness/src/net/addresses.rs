@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The lab's addresses: constants, so that a packet seen anywhere tells whose it is.
+
+use std::net::Ipv4Addr;
+
+/// An IPv4 prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    /// Network address.
+    pub address: Ipv4Addr,
+    /// Prefix length, bits.
+    pub prefix: u8,
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+/// Clients: outside the cluster, reached by nodes through the entry node only.
+pub const CLIENTS: Cidr = Cidr { address: Ipv4Addr::new(10, 8, 0, 0), prefix: 16 };
+/// Nodes' NICs; node `i` (from 0) is `10.9.0.(11+i)`.
+pub const NODES: Cidr = Cidr { address: Ipv4Addr::new(10, 9, 0, 0), prefix: 16 };
+/// All pods, the cluster CIDR; node `i` has `10.244.i.0/24`. Endpoints of filler Services, which
+/// never answer, are in `10.244.128.0/17`.
+pub const PODS: Cidr = Cidr { address: Ipv4Addr::new(10, 244, 0, 0), prefix: 16 };
+/// Cluster addresses of Services.
+pub const SERVICES: Cidr = Cidr { address: Ipv4Addr::new(10, 96, 0, 0), prefix: 12 };
+/// LoadBalancer addresses of Services, routed by the client to the entry node.
+pub const LOAD_BALANCERS: Cidr = Cidr { address: Ipv4Addr::new(10, 112, 0, 0), prefix: 12 };
+/// Port the server in a pod listens at.
+pub const POD_PORT: u16 = 8080;
+/// UDP port of VXLAN, flannel's (the kernel's old default), not IANA's 4789.
+pub const VXLAN_PORT: u16 = 8472;

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One point of the matrix, and the words its axes are made of.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Gives an enum its one spelling, used in profiles, on the command line and in case ids.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $word)] $variant),+
+        }
+
+        impl $name {
+            /// Every value, in the order reports list them.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// Its one spelling.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.word())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(word: &str) -> Result<Self, String> {
+                Self::ALL.iter().copied().find(|value| value.word() == word).ok_or_else(|| {
+                    format!("`{word}` is not one of {}", [$($word),+].join(", "))
+                })
+            }
+        }
+    };
+}
+
+words! {
+    /// How Services are implemented.
+    Mode {
+        /// No Services: requests go to the pod's address. The floor for the others.
+        None = "none",
+        /// A TCP proxy process on the node, kube-proxy's mode up to Kubernetes 1.25.
+        Userspace = "userspace",
+        /// kube-proxy's iptables mode.
+        Iptables = "iptables",
+        /// kube-proxy's ipvs mode.
+        Ipvs = "ipvs",
+        /// kube-proxy's nftables mode.
+        Nftables = "nftables",
+    }
+}
+
+words! {
+    /// How pods are wired.
+    CniKind {
+        /// A routed veth per pod, as kindnet does it.
+        Ptp = "ptp",
+        /// A bridge per node and routes between nodes, as flannel's host-gw backend does it.
+        Bridge = "bridge",
+        /// A bridge per node and a VXLAN device between nodes, as flannel does it by default.
+        Vxlan = "vxlan",
+    }
+}
+
+words! {
+    /// Road a request takes.
+    Road {
+        /// Client to pod address, through the entry node's NIC.
+        Direct = "direct",
+        /// Client pod to the Service's cluster address.
+        Clusterip = "clusterip",
+        /// Client to the entry node's NIC at the Service's NodePort.
+        Nodeport = "nodeport",
+        /// Client to the Service's LoadBalancer address, routed to the entry node's NIC.
+        Lbip = "lbip",
+    }
+}
+
+words! {
+    /// Where the pod that answers runs, seen from the node the request enters.
+    Place {
+        /// On the same node.
+        Local = "local",
+        /// On another node.
+        Remote = "remote",
+    }
+}
+
+words! {
+    /// Where the measured Service stands among the others, in programming order.
+    Position {
+        /// Before all others.
+        First = "first",
+        /// Half of the others before it.
+        Middle = "middle",
+        /// After all others.
+        Last = "last",
+    }
+}
+
+/// A road and the backend's place: `nodeport-remote`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    /// Road a request takes.
+    pub road: Road,
+    /// Where the backend runs.
+    pub place: Place,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.road, self.place)
+    }
+}
+
+/// One point of the matrix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Case {
+    /// How Services are implemented.
+    pub mode: Mode,
+    /// How pods are wired.
+    pub cni: CniKind,
+    /// Road and place.
+    pub route: Route,
+    /// Services in the table, the measured one included; at least 1.
+    pub services: u32,
+    /// Where the measured Service stands among them.
+    pub position: Position,
+    /// Name of the workload in the profile.
+    pub workload: String,
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Failure of a proxy mode.
+
+use crate::net::{NetError, ToolError};
+use crate::plan::Mode;
+
+/// A mode could not be installed, proved or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// A kernel tool failed.
+    #[error("failed to {op} {mode} rules: {source}")]
+    Tool {
+        /// `install`, `read back`, `remove`, `add to`.
+        op: &'static str,
+        /// Mode.
+        mode: Mode,
+        /// What the tool said.
+        source: ToolError,
+    },
+    /// The node's network refused.
+    #[error("failed to set up {mode}: {source}")]
+    Net {
+        /// Mode.
+        mode: Mode,
+        /// The kernel's word.
+        source: NetError,
+    },
+    /// The kernel's state does not show this mode carrying the packets.
+    #[error("failed to prove {mode} on {host}: expected {expected}; found {found}")]
+    NotProved {
+        /// Mode.
+        mode: Mode,
+        /// Node.
+        host: String,
+        /// What would have proved it.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// Something of the mode outlived its removal.
+    #[error("failed to remove {mode} from {host}: left behind: {left}")]
+    Left {
+        /// Mode.
+        mode: Mode,
+        /// Node.
+        host: String,
+        /// What is left.
+        left: String,
+    },
+}

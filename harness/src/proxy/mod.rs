@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Proxy modes: one Service table, rendered as each mode's own text, applied, proved, removed.
+
+mod error;
+mod table;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+
+use crate::Unavailable;
+use crate::net::Netns;
+use crate::plan::Mode;
+
+pub use error::ProxyError;
+pub use table::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort, ServiceTable};
+
+/// What a mode has to know of the node it is installed on.
+#[derive(Debug)]
+pub struct NodeView<'a> {
+    /// The node's namespace.
+    pub netns: &'a Netns,
+    /// Name, as endpoints name it.
+    pub name: &'a str,
+    /// Address of its NIC, where NodePorts answer.
+    pub address: Ipv4Addr,
+    /// Name of its NIC, `eth0`.
+    pub nic: &'a str,
+    /// Program that runs agents (`PROGRAM agent proxy`).
+    pub agent: &'a PathBuf,
+    /// Directory for files the mode needs while it is installed, private to the run.
+    pub scratch: &'a std::path::Path,
+}
+
+/// One input of one kernel tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleText {
+    /// File name in the record: `iptables.rules`, `nftables.nft`, `ipset.rules`, `ipvs.rules`.
+    pub name: &'static str,
+    /// Program and arguments that take the text on standard input and apply it atomically.
+    pub tool: Vec<String>,
+    /// The text.
+    pub text: String,
+    /// Rules and map or set elements in it.
+    pub rules: u64,
+}
+
+/// What a proof is asked about: the connection the case's requests will make.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// Source of the probe connection as the client bound it.
+    pub client: SocketAddrV4,
+    /// Where it was connected to: a pod, a VIP, a NodePort or a LoadBalancer address.
+    pub destination: SocketAddrV4,
+    /// Pod that answered, by its own word, and the address it answers at.
+    pub backend: SocketAddrV4,
+    /// Service and port under test: index into the table, index into its ports.
+    pub service: (usize, usize),
+}
+
+/// A mode installed on one node. Holds what has to live as long (a proxy process).
+pub trait Installed: std::fmt::Debug + Send {
+    /// Shows from the kernel's own state that this mode, and no other, carried `probe`, a
+    /// connection that was just made and answered. Returns one line per piece of evidence.
+    ///
+    /// # Errors
+    /// [`ProxyError::NotProved`] says what was expected and what the kernel holds instead.
+    fn prove(
+        &mut self,
+        node: &NodeView<'_>,
+        table: &ServiceTable,
+        probe: &Probe,
+    ) -> Result<Vec<String>, ProxyError>;
+
+    /// Programs one Service more: `table` is the new table, whose last Service is the new one.
+    ///
+    /// # Errors
+    /// The kernel tool says no.
+    fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError>;
+
+    /// For modes with a process of their own: pairs of (client side, backend side) connections
+    /// since the last call, so that a request can be followed through the process.
+    ///
+    /// # Errors
+    /// The process does not answer.
+    fn take_relays(&mut self) -> Result<Vec<Relay>, ProxyError> {
+        Ok(Vec::new())
+    }
+
+    /// Removes everything the mode put on the node and checks that it is gone.
+    ///
+    /// # Errors
+    /// The kernel tool says no, or something is left.
+    fn remove(self: Box<Self>, node: &NodeView<'_>) -> Result<(), ProxyError>;
+}
+
+/// Two connections that a proxy process joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Relay {
+    /// Peer of the accepted connection.
+    pub client: SocketAddrV4,
+    /// Local address of the connection to the backend.
+    pub upstream: SocketAddrV4,
+    /// The backend.
+    pub backend: SocketAddrV4,
+}
+
+/// How Services are implemented on a node.
+pub trait ProxyMode: Send + Sync {
+    /// Which mode this is.
+    fn mode(&self) -> Mode;
+
+    /// Whether this machine can run it; asked in a namespace made for the question.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn check(&self, scratch: &Netns) -> Result<(), Unavailable>;
+
+    /// The whole ruleset of one node, in the order the texts are applied. Pure.
+    fn render(
+        &self,
+        table: &ServiceTable,
+        node_name: &str,
+        node_address: Ipv4Addr,
+    ) -> Vec<RuleText>;
+
+    /// Applies `texts` (from [`ProxyMode::render`]) to a node that has no proxy mode yet.
+    ///
+    /// # Errors
+    /// The kernel tool says no; what was applied before is removed again.
+    fn install(
+        &self,
+        node: &NodeView<'_>,
+        table: &ServiceTable,
+        texts: &[RuleText],
+    ) -> Result<Box<dyn Installed>, ProxyError>;
+}

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+//! HTTP load and the server it is driven at.
+//!
+//! `load` and `target` are agents: each reads one JSON command per line on standard input and
+//! answers each with one JSON line on standard output; both end when standard input closes, so
+//! that neither outlives the harness that started it.
+
+pub mod protocol;

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the harness says to the agents, and what they answer: one JSON value per line.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use serde::{Deserialize, Serialize};
+
+/// First line to `load`: everything that does not change between phases.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadSpec {
+    /// Where requests go: a pod, a VIP or a NodePort.
+    pub target: SocketAddrV4,
+    /// When requests start.
+    pub arrival: Arrival,
+    /// How connections are used.
+    pub connection: Connection,
+    /// HTTP version.
+    pub protocol: Protocol,
+    /// Body of a request, bytes; 0 is a GET.
+    pub request_bytes: u64,
+    /// Body of a response, bytes.
+    pub response_bytes: u64,
+    /// Source addresses and ports of connections.
+    pub sources: Sources,
+    /// A request without an answer after this long is an error of kind `timeout`, milliseconds.
+    pub timeout_ms: u64,
+    /// Seed of arrivals.
+    pub seed: u64,
+}
+
+/// When requests start.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Arrival {
+    /// A request starts when the one before it on its connection has ended.
+    Closed {
+        /// Concurrent connections.
+        connections: u32,
+    },
+    /// Requests start on a schedule, whatever became of the ones before.
+    Open {
+        /// Requests per second.
+        rate: f64,
+        /// Spacing.
+        schedule: Schedule,
+        /// Requests in flight at most; one that is due beyond that is an error of kind `overload`.
+        max_in_flight: u32,
+    },
+}
+
+/// Spacing of an open loop's requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// Equal gaps.
+    Uniform,
+    /// Exponential gaps: independent users.
+    Poisson,
+}
+
+/// How connections are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Connection {
+    /// Opened before the clock starts and used for every request.
+    Keepalive,
+    /// One connection per request.
+    Newconn,
+}
+
+/// HTTP version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge, over TCP.
+    Http2,
+}
+
+/// Source addresses and ports; a pair is used for one connection and never again by the agent,
+/// across all its phases (`docs/method.md`, tuples).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sources {
+    /// Addresses of the host the agent runs on.
+    pub addresses: Vec<Ipv4Addr>,
+    /// First port.
+    pub port_first: u16,
+    /// Last port.
+    pub port_last: u16,
+}
+
+/// Later lines to `load`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum LoadCommand {
+    /// Run one phase (a warm-up or an iteration) and answer with a [`PhaseReport`].
+    Run {
+        /// Length, milliseconds.
+        duration_ms: u64,
+        /// Stop after this many requests, if that is sooner.
+        max_requests: Option<u64>,
+        /// Every k-th connection carries [`SAMPLE_TOS`] and its requests are reported as
+        /// [`Sample`]s; 0 for none.
+        sample_every: u32,
+        /// Samples kept at most.
+        max_samples: u64,
+    },
+}
+
+/// IPv4 type-of-service byte of sampled connections. It survives NAT and forwarding, so that a
+/// packet filter on any interface of the path can pick them out; the class is best effort, as 0 is.
+/// The response leg carries it where `net.ipv4.tcp_reflect_tos` is set.
+pub const SAMPLE_TOS: u8 = 0x04;
+
+/// Answer to [`LoadCommand::Run`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PhaseReport {
+    /// Requests answered in full with status 200 and the right length.
+    pub requests: u64,
+    /// Requests not answered, by kind: `connect_refused`, `connect_reset`, `connect_timeout`,
+    /// `connect_unreachable`, `reset`, `closed`, `timeout`, `status_503`, `length`, `overload`,
+    /// `tuples_exhausted`, `other`.
+    pub errors: BTreeMap<String, u64>,
+    /// From the first intended start to the last answer, nanoseconds.
+    pub elapsed_ns: u64,
+    /// Intended start to last byte.
+    pub latency: Pairs,
+    /// Start (connect, or write on an open connection) to last byte.
+    pub service_time: Pairs,
+    /// `connect()` called to connected.
+    pub connect: Pairs,
+    /// First write of the request to first byte read of the response.
+    pub first_byte: Pairs,
+    /// First byte to last byte.
+    pub last_byte: Pairs,
+    /// Intended start to start.
+    pub lateness: Pairs,
+    /// Source tuples this phase used.
+    pub tuples_spent: u64,
+    /// Source tuples left.
+    pub tuples_left: u64,
+    /// Requests of sampled connections, at most `max_samples`.
+    pub samples: Vec<Sample>,
+    /// Sampled requests beyond `max_samples`, counted and not kept.
+    pub samples_not_kept: u64,
+    /// Processor time of the agent during the phase, nanoseconds.
+    pub cpu_ns: u64,
+    /// Largest resident set of the agent so far, bytes.
+    pub peak_rss_bytes: u64,
+}
+
+/// A histogram as ascending `(value, count)` pairs, nanoseconds.
+pub type Pairs = Vec<(u64, u64)>;
+
+/// One request of a sampled connection. Times are CLOCK_MONOTONIC, nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Source of the connection as the client sees it.
+    pub client: SocketAddrV4,
+    /// Bytes the client had written on the connection before this request.
+    pub request_offset: u64,
+    /// Bytes the client had read on the connection before this response.
+    pub response_offset: u64,
+    /// When the request should have started.
+    pub intended_ns: u64,
+    /// When `connect()` was called; absent on an open connection.
+    pub connect_ns: Option<u64>,
+    /// When the connection was there; absent on an open connection.
+    pub connected_ns: Option<u64>,
+    /// Just before the first write of the request.
+    pub sent_ns: u64,
+    /// Just after the first read that returned bytes of the response.
+    pub first_byte_ns: u64,
+    /// When the response was complete.
+    pub last_byte_ns: u64,
+}
+
+/// First line to `target`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetSpec {
+    /// Where to listen. Answered with [`TargetReply::Ready`] once it listens.
+    pub listen: Vec<SocketAddrV4>,
+    /// Sent in the `x-pod` header of each response.
+    pub pod: String,
+}
+
+/// Later lines to `target`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetCommand {
+    /// Answer with the marks of sampled connections since the last drain.
+    Drain,
+}
+
+/// Answers of `target`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetReply {
+    /// It listens.
+    Ready,
+    /// It cannot; why.
+    Failed(String),
+    /// Answer to [`TargetCommand::Drain`].
+    Marks {
+        /// Requests of connections that arrived with [`SAMPLE_TOS`].
+        marks: Vec<Mark>,
+        /// Marks there was no room for.
+        not_kept: u64,
+        /// Requests served since the start, sampled or not.
+        served: u64,
+    },
+}
+
+/// The server's view of one request. Times are CLOCK_MONOTONIC, nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Peer as the server sees it (after source NAT).
+    pub peer: SocketAddrV4,
+    /// Local address the connection arrived at (after destination NAT).
+    pub local: SocketAddrV4,
+    /// Bytes read on the connection before this request.
+    pub request_offset: u64,
+    /// Bytes written on the connection before this response.
+    pub response_offset: u64,
+    /// Just after the read that returned the request's first bytes.
+    pub read_ns: u64,
+    /// Just before the first write of the response.
+    pub written_ns: u64,
+}
