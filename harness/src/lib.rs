@@ -2,12 +2,17 @@
 //! The lab and what happens in it: a profile becomes a plan, a plan's cases are built, proved,
 //! loaded and measured, and every case's figures go to the record.
 
+mod cancel;
 pub mod capture;
 pub mod cni;
+pub mod event;
 pub mod lab;
 pub mod net;
 pub mod plan;
 pub mod proxy;
+pub mod run;
 mod unavailable;
+pub mod units;
 
+pub use cancel::Cancel;
 pub use unavailable::Unavailable;

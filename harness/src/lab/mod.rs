@@ -1,1 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+//! Labs: where the hosts of a case live.
+
+mod bed;
+pub mod fake;
+
+pub use bed::{Bed, Down, Iteration, Lab, LabError, Ready, StageTimes, Walks};

@@ -122,6 +122,31 @@ impl fmt::Display for Route {
     }
 }
 
+impl FromStr for Route {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (road, place) = text.split_once('-').ok_or_else(|| {
+            format!(
+                "`{text}` is not a route; write a road and a place, for example `nodeport-remote`"
+            )
+        })?;
+        Ok(Self { road: road.parse()?, place: place.parse()? })
+    }
+}
+
+impl Serialize for Route {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Route {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// One point of the matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
@@ -137,4 +162,18 @@ pub struct Case {
     pub position: Position,
     /// Name of the workload in the profile.
     pub workload: String,
+}
+
+impl Case {
+    /// Path-like name: `netns/nftables+bridge/nodeport-remote/svc-1000/newconn`. The measured
+    /// Service's position is named where it is not the usual one, the last.
+    pub fn id(&self, lab: &str) -> String {
+        let Self { mode, cni, route, services, position, workload } = self;
+        let place = match position {
+            _ if *services == 1 => String::new(),
+            Position::Last => String::new(),
+            other => format!("-{other}"),
+        };
+        format!("{lab}/{mode}+{cni}/{route}/svc-{services}{place}/{workload}")
+    }
 }

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The seam between a run and a lab: a lab makes beds, a bed is one case ready to be measured.
+
+use record::{Conntrack, Histogram, Leg, Probe, Proof};
+use workloads::protocol::PhaseReport;
+
+use crate::plan::Case;
+use crate::{Cancel, Unavailable};
+
+/// Why a case cannot be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// The machine lacks something: the case is skipped with the reason.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// Hosts, links or routes could not be had.
+    #[error(transparent)]
+    Net(#[from] crate::net::NetError),
+    /// A tool or an agent failed.
+    #[error(transparent)]
+    Tool(#[from] crate::net::ToolError),
+    /// The proxy mode could not be installed or proved.
+    #[error(transparent)]
+    Proxy(#[from] crate::proxy::ProxyError),
+    /// The probes failed or contradict each other.
+    #[error("{0}")]
+    Capture(String),
+    /// The path does not carry a request.
+    #[error("failed to reach {target} from {client}: {found}")]
+    Unreachable {
+        /// Where from.
+        client: String,
+        /// Where to.
+        target: String,
+        /// What happened instead.
+        found: String,
+    },
+    /// The figures of an iteration are not what their names say.
+    #[error("{0}")]
+    Unsound(String),
+    /// A stop was asked for.
+    #[error("stopped on request")]
+    Cancelled,
+}
+
+impl LabError {
+    /// What the failing tool wrote to standard error, when a tool failed.
+    pub fn stderr(&self) -> Option<String> {
+        use crate::net::{NetError, ToolError};
+        use crate::proxy::ProxyError;
+        let tool = match self {
+            Self::Tool(tool) | Self::Net(NetError::Tool(tool)) => tool,
+            Self::Proxy(ProxyError::Tool { source, .. }) => source,
+            Self::Proxy(ProxyError::Net { source: NetError::Tool(tool), .. }) => tool,
+            _ => return None,
+        };
+        match tool {
+            ToolError::Failed { stderr, .. }
+            | ToolError::Silent { stderr, .. }
+            | ToolError::Ended { stderr, .. } => {
+                Some(stderr.clone()).filter(|text| !text.is_empty())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A place where cases can be measured.
+pub trait Lab {
+    /// Its name, the first part of case ids.
+    fn name(&self) -> &'static str;
+
+    /// Builds a case's hosts, wires them, installs the proxy mode and proves both.
+    ///
+    /// # Errors
+    /// [`LabError::Unavailable`] where the machine lacks something, anything else where it should
+    /// have worked.
+    fn up(&self, case: &Case, cancel: &Cancel) -> Result<Box<dyn Bed>, LabError>;
+}
+
+/// One case, ready to be measured.
+pub trait Bed {
+    /// What is known before the first request.
+    fn ready(&self) -> &Ready;
+
+    /// Loads without measuring.
+    ///
+    /// # Errors
+    /// The load generator or the path fails.
+    fn warm_up(&mut self, cancel: &Cancel) -> Result<(), LabError>;
+
+    /// Runs one iteration.
+    ///
+    /// # Errors
+    /// The load generator, the path or a probe fails.
+    fn iterate(&mut self, cancel: &Cancel) -> Result<Iteration, LabError>;
+
+    /// Takes everything down.
+    fn down(self: Box<Self>) -> Down;
+}
+
+/// What is known of a bed before the first request.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// How the mode was proved.
+    pub proof: Proof,
+    /// Kernel the lab runs on.
+    pub kernel: String,
+    /// Texts that were applied, for the record: file name and content.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Rules and elements programmed on the entry node.
+    pub rules: u64,
+    /// What a reader of the figures has to know.
+    pub notes: Vec<String>,
+    /// Tuples that new connections may spend.
+    pub tuple_budget: u64,
+    /// Hosts, wiring and targets, milliseconds.
+    pub lab_up_ms: f64,
+    /// Rendering and programming the mode on every node, milliseconds.
+    pub install_ms: f64,
+    /// Proving CNI and mode, milliseconds.
+    pub prove_ms: f64,
+}
+
+/// What one iteration gave.
+#[derive(Clone, Debug, Default)]
+pub struct Iteration {
+    /// The load generator's figures.
+    pub load: PhaseReport,
+    /// What the probes saw; `None` under engine `client`.
+    pub walks: Option<Walks>,
+    /// Conntrack on the entry node after the iteration.
+    pub conntrack: Option<Conntrack>,
+}
+
+/// Requests followed through the taps in one iteration.
+#[derive(Clone, Debug)]
+pub struct Walks {
+    /// Stages in path order.
+    pub stages: Vec<StageTimes>,
+    /// End-to-end time minus its stages, `(value_ns, count)`.
+    pub residual: Vec<(i64, u64)>,
+    /// SYN at the node's NIC to SYN at the pod, new connections only.
+    pub first_packet: Histogram,
+    /// Requests that were to be followed.
+    pub sampled: u64,
+    /// Requests whose every stage was found.
+    pub joined: u64,
+    /// Why others were not, by kind.
+    pub unjoined: Vec<(String, u64)>,
+    /// The probes themselves.
+    pub probe: Probe,
+    /// A pcapng of the iteration, when asked for.
+    pub pcap: Option<Vec<u8>>,
+}
+
+/// One stage's times in one iteration.
+#[derive(Clone, Debug)]
+pub struct StageTimes {
+    /// Name.
+    pub name: String,
+    /// Leg.
+    pub leg: Leg,
+    /// Times, nanoseconds.
+    pub times: Histogram,
+}
+
+/// How taking down went.
+#[derive(Clone, Debug, Default)]
+pub struct Down {
+    /// How long it took, milliseconds.
+    pub ms: f64,
+    /// What could not be taken down.
+    pub errors: Vec<String>,
+}

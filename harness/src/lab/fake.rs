@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A lab whose times are written in the profile: the whole pipeline, exact, without a host.
+
+use record::{Histogram, Leg, Probe, Proof};
+use workloads::protocol::PhaseReport;
+
+use super::{Bed, Down, Iteration, Lab, LabError, Ready, StageTimes, Walks};
+use crate::plan::{Case, FakeSettings, Mode, Profile, RunSettings};
+use crate::{Cancel, Unavailable};
+
+/// Requests of one fake iteration.
+const REQUESTS: u64 = 1000;
+
+/// The fake lab.
+#[derive(Debug)]
+pub struct FakeLab {
+    settings: FakeSettings,
+    run: RunSettings,
+}
+
+impl FakeLab {
+    /// Takes its times from the profile.
+    pub fn new(profile: &Profile) -> Self {
+        Self { settings: profile.fake.clone(), run: profile.run.clone() }
+    }
+
+    /// Nanoseconds that the rules of a case take.
+    fn rules_ns(&self, case: &Case) -> u64 {
+        match case.mode {
+            Mode::Iptables => self.settings.per_service.nanos() * u64::from(case.services),
+            Mode::None => 0,
+            Mode::Userspace | Mode::Ipvs | Mode::Nftables => 1000,
+        }
+    }
+}
+
+impl Lab for FakeLab {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn up(&self, case: &Case, _cancel: &Cancel) -> Result<Box<dyn Bed>, LabError> {
+        if self.settings.unavailable.contains(&case.mode) {
+            let found = "fake.unavailable names it";
+            let need = format!("mode {}", case.mode);
+            return Err(Unavailable::new(need, found, "take it out of fake.unavailable").into());
+        }
+        Ok(Box::new(FakeBed {
+            ready: Ready {
+                proof: Proof {
+                    mode: case.mode.word().to_owned(),
+                    evidence: vec!["the profile says so".to_owned()],
+                },
+                kernel: "none".to_owned(),
+                files: vec![("rules.txt".to_owned(), case.mode.word().into())],
+                rules: u64::from(case.services),
+                notes: vec!["times are written in the profile".to_owned()],
+                tuple_budget: 1_000_000,
+                lab_up_ms: 1.0,
+                install_ms: 2.0,
+                prove_ms: 3.0,
+            },
+            latency_ns: self.settings.latency.nanos() + self.rules_ns(case),
+            rules_ns: self.rules_ns(case),
+            seconds: self.run.duration.0.as_secs_f64(),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct FakeBed {
+    ready: Ready,
+    latency_ns: u64,
+    rules_ns: u64,
+    seconds: f64,
+}
+
+impl Bed for FakeBed {
+    fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    fn warm_up(&mut self, _cancel: &Cancel) -> Result<(), LabError> {
+        Ok(())
+    }
+
+    fn iterate(&mut self, _cancel: &Cancel) -> Result<Iteration, LabError> {
+        let all = |value: u64| vec![(value, REQUESTS)];
+        let stage = |name: &str, leg, ns| StageTimes {
+            name: name.to_owned(),
+            leg,
+            times: Histogram::from_pairs(all(ns)),
+        };
+        let half_ns = (self.latency_ns - self.rules_ns) / 2;
+        Ok(Iteration {
+            load: PhaseReport {
+                requests: REQUESTS,
+                elapsed_ns: (self.seconds * 1e9) as u64,
+                latency: all(self.latency_ns),
+                service_time: all(self.latency_ns),
+                first_byte: all(self.latency_ns),
+                tuples_spent: REQUESTS,
+                ..PhaseReport::default()
+            },
+            walks: Some(Walks {
+                stages: vec![
+                    stage("wire", Leg::Request, half_ns),
+                    stage("proxy", Leg::Request, self.rules_ns),
+                    stage("wire", Leg::Response, half_ns),
+                ],
+                residual: vec![((self.latency_ns - self.rules_ns - 2 * half_ns) as i64, REQUESTS)],
+                first_packet: Histogram::from_pairs(all(self.rules_ns + 1000)),
+                sampled: REQUESTS,
+                joined: REQUESTS,
+                unjoined: Vec::new(),
+                probe: Probe {
+                    engine: "fake".to_owned(),
+                    events: 6 * REQUESTS,
+                    dropped: 0,
+                    ns_per_event: Some(0.0),
+                    sample_every: 1,
+                },
+                pcap: None,
+            }),
+            conntrack: None,
+        })
+    }
+
+    fn down(self: Box<Self>) -> Down {
+        Down { ms: 4.0, errors: Vec::new() }
+    }
+}

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The matrix multiplied out: groups of cases that differ only in their mode.
+
+use std::fmt;
+
+use super::{ArrivalKind, Case, Mode, Place, PolicyKind, Position, Profile, Road};
+
+/// Most cases a plan may have.
+pub const CASES_MAX: usize = 10_000;
+
+/// A matrix that cannot be run, in terms of the key or flag to change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {message}")]
+pub struct PlanError {
+    /// Key path in the profile; the flag of `bench` has the last part's name.
+    pub key: String,
+    /// What is wrong with its value.
+    pub message: String,
+}
+
+/// Cases that differ only in their mode. They are up at the same time and their iterations are
+/// interleaved, so that a drift of the machine meets all of them alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Cases in the order of the profile's modes.
+    pub cases: Vec<Case>,
+}
+
+/// Everything a run will do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Groups in order.
+    pub groups: Vec<Group>,
+}
+
+impl Plan {
+    /// Multiplies a profile's matrix out.
+    ///
+    /// # Errors
+    /// An axis is empty, a value is out of its range, or two values cannot be had together.
+    pub fn new(profile: &Profile) -> Result<Self, PlanError> {
+        validate(profile)?;
+        let matrix = &profile.matrix;
+        let mut groups = Vec::new();
+        for &cni in &matrix.cni {
+            for &route in &matrix.route {
+                for &services in &matrix.services {
+                    for &position in positions(&matrix.position, services) {
+                        for workload in &matrix.workload {
+                            let case = |&mode: &Mode| Case {
+                                mode,
+                                cni,
+                                route,
+                                services,
+                                position,
+                                workload: workload.clone(),
+                            };
+                            groups.push(Group { cases: matrix.mode.iter().map(case).collect() });
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Self { groups })
+    }
+
+    /// Number of cases.
+    pub fn cases(&self) -> usize {
+        self.groups.iter().map(|group| group.cases.len()).sum()
+    }
+}
+
+/// A Service that is alone has one place only.
+fn positions(asked: &[Position], services: u32) -> &[Position] {
+    if services == 1 { &asked[..1] } else { asked }
+}
+
+fn wrong(key: &str, message: impl Into<String>) -> PlanError {
+    PlanError { key: key.to_owned(), message: message.into() }
+}
+
+fn within(key: &str, value: u64, low: u64, high: u64) -> Result<(), PlanError> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(wrong(key, format!("{value} is not between {low} and {high}")))
+}
+
+fn axis<T: PartialEq + fmt::Display>(key: &str, values: &[T]) -> Result<(), PlanError> {
+    if values.is_empty() {
+        return Err(wrong(key, "names nothing; give at least one value"));
+    }
+    match values.iter().enumerate().find(|(i, value)| values[..*i].contains(value)) {
+        Some((_, twice)) => Err(wrong(key, format!("`{twice}` is named twice"))),
+        None => Ok(()),
+    }
+}
+
+fn validate(profile: &Profile) -> Result<(), PlanError> {
+    let Profile { matrix, run, lab, service, .. } = profile;
+    axis("matrix.mode", &matrix.mode)?;
+    axis("matrix.cni", &matrix.cni)?;
+    axis("matrix.route", &matrix.route)?;
+    axis("matrix.services", &matrix.services)?;
+    axis("matrix.position", &matrix.position)?;
+    axis("matrix.workload", &matrix.workload)?;
+    let cases = [
+        matrix.mode.len(),
+        matrix.cni.len(),
+        matrix.route.len(),
+        matrix.services.len(),
+        matrix.position.len(),
+        matrix.workload.len(),
+    ];
+    if cases.iter().try_fold(1usize, |all, &n| all.checked_mul(n)).is_none_or(|all| all > CASES_MAX)
+    {
+        return Err(wrong("matrix", format!("makes more than {CASES_MAX} cases")));
+    }
+    for &services in &matrix.services {
+        within("matrix.services", services.into(), 1, 60_000)?;
+    }
+    within("run.iterations", run.iterations.into(), 1, 1000)?;
+    within("run.duration (ms)", run.duration.millis(), 10, 3_600_000)?;
+    within("run.warm_up (ms)", run.warm_up.millis(), 0, 600_000)?;
+    within("run.samples_per_second", run.samples_per_second.into(), 1, 1_000_000)?;
+    within("run.pcap_snap_bytes", run.pcap_snap_bytes.into(), 128, 65_535)?;
+    within("lab.nodes", lab.nodes.into(), 1, 8)?;
+    within("lab.pods_per_node", lab.pods_per_node.into(), 2, 16)?;
+    within("lab.mtu", lab.mtu.into(), 1280, 65_535)?;
+    within("lab.client_addresses", lab.client_addresses.into(), 1, 200)?;
+    within("lab.pod_extra_addresses", lab.pod_extra_addresses.into(), 0, 64)?;
+    within("service.filler_endpoints", service.filler_endpoints.into(), 0, 1000)?;
+    // The entry node's first pod is the client of the clusterip road.
+    within("service.endpoints", service.endpoints.into(), 1, (lab.pods_per_node - 1).into())?;
+    for name in &matrix.workload {
+        validate_workload(profile, name)?;
+    }
+    matrix.route.iter().try_for_each(|route| {
+        let local_policy = match route.road {
+            Road::Direct => None,
+            Road::Clusterip => Some(("service.internal_policy", service.internal_policy)),
+            Road::Nodeport | Road::Lbip => {
+                Some(("service.external_policy", service.external_policy))
+            }
+        };
+        match (route.place, local_policy) {
+            (Place::Remote, _) if lab.nodes < 2 => {
+                Err(wrong("matrix.route", format!("{route} needs lab.nodes of at least 2")))
+            }
+            (Place::Remote, Some((key, PolicyKind::Local))) => Err(wrong(
+                "matrix.route",
+                format!("{route} cannot be reached with {key} = \"local\""),
+            )),
+            _ => Ok(()),
+        }
+    })
+}
+
+fn validate_workload(profile: &Profile, name: &str) -> Result<(), PlanError> {
+    let Some(workload) = profile.workload.get(name) else {
+        let known: Vec<_> = profile.workload.keys().map(String::as_str).collect();
+        let message = format!("`{name}` is not one of {}", known.join(", "));
+        return Err(wrong("matrix.workload", message));
+    };
+    let key = |leaf: &str| format!("workload.{name}.{leaf}");
+    within(&key("connections"), workload.connections.into(), 1, 10_000)?;
+    within(&key("request_bytes"), workload.request_bytes, 0, 1 << 30)?;
+    within(&key("response_bytes"), workload.response_bytes, 0, 1 << 30)?;
+    within(&key("timeout (ms)"), workload.timeout.millis(), 1, 600_000)?;
+    match (workload.arrival, workload.rate, workload.schedule) {
+        (ArrivalKind::Closed, None, None) => Ok(()),
+        (ArrivalKind::Closed, ..) => {
+            Err(wrong(&key("rate"), "belongs to arrival = \"open\"; a closed loop has no rate"))
+        }
+        (ArrivalKind::Open, Some(rate), Some(_)) if (0.1..=1_000_000.0).contains(&rate) => Ok(()),
+        (ArrivalKind::Open, Some(rate), Some(_)) => {
+            Err(wrong(&key("rate"), format!("{rate} is not between 0.1 and 1000000")))
+        }
+        (ArrivalKind::Open, ..) => {
+            Err(wrong(&key("arrival"), "open needs rate and schedule beside it"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn plan(text: &str) -> Result<Plan, PlanError> {
+        Plan::new(&Profile::parse(Path::new("p"), text).unwrap())
+    }
+
+    #[test]
+    fn the_default_matrix_has_one_group_for_each_point_beside_the_mode() {
+        let plan = Plan::new(&Profile::embedded().unwrap()).unwrap();
+        assert_eq!(plan.groups.len(), 8);
+        assert_eq!(plan.cases(), 40);
+        assert_eq!(
+            plan.groups[0].cases[2].id("netns"),
+            "netns/iptables+bridge/nodeport-remote/svc-1/newconn"
+        );
+    }
+
+    #[test]
+    fn a_place_other_than_last_is_in_the_id() {
+        let plan = plan("[matrix]\nservices = [10]\nposition = [\"first\"]\n").unwrap();
+        let id = plan.groups[0].cases[0].id("netns");
+        assert_eq!(id, "netns/none+bridge/nodeport-remote/svc-10-first/newconn");
+    }
+
+    #[test]
+    fn impossible_matrices_name_the_key_to_change() {
+        for (text, message) in [
+            ("[matrix]\nmode = []", "matrix.mode: names nothing; give at least one value"),
+            ("[matrix]\nservices = [0]", "matrix.services: 0 is not between 1 and 60000"),
+            ("[matrix]\nservices = [7, 7]", "matrix.services: `7` is named twice"),
+            ("[lab]\nnodes = 1", "matrix.route: nodeport-remote needs lab.nodes of at least 2"),
+            (
+                "[service]\nexternal_policy = \"local\"",
+                "matrix.route: nodeport-remote cannot be reached with service.external_policy = \"local\"",
+            ),
+            (
+                "[matrix]\nworkload = [\"x\"]",
+                "matrix.workload: `x` is not one of http2, keepalive, newconn, paced, users",
+            ),
+            (
+                "[workload.newconn]\nrate = 5.0",
+                "workload.newconn.rate: belongs to arrival = \"open\"; a closed loop has no rate",
+            ),
+        ] {
+            assert_eq!(plan(text).unwrap_err().to_string(), message);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A profile: what `profiles/*.toml` say. `profiles/default.toml` documents every key.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use workloads::protocol::{Connection, Protocol, Schedule};
+
+use super::{CniKind, Mode, Position, Route};
+use crate::units::Span;
+
+/// A profile with every default filled in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Its name.
+    pub name: String,
+    /// The question it answers, in one sentence.
+    pub question: String,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// The axes.
+    pub matrix: MatrixSettings,
+    /// How each case is measured.
+    pub run: RunSettings,
+    /// Topology of the netns lab.
+    pub lab: LabSettings,
+    /// The Services.
+    pub service: ServiceSettings,
+    /// Workloads by name.
+    pub workload: BTreeMap<String, WorkloadSettings>,
+    /// The fake lab.
+    pub fake: FakeSettings,
+}
+
+/// The axes of the matrix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MatrixSettings {
+    /// Proxy modes.
+    pub mode: Vec<Mode>,
+    /// CNIs.
+    pub cni: Vec<CniKind>,
+    /// Routes.
+    pub route: Vec<Route>,
+    /// Service counts, each at least 1.
+    pub services: Vec<u32>,
+    /// Places of the measured Service among the others.
+    pub position: Vec<Position>,
+    /// Names of workloads.
+    pub workload: Vec<String>,
+}
+
+/// How each case is measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSettings {
+    /// Load before the clock starts.
+    pub warm_up: Span,
+    /// Length of an iteration.
+    pub duration: Span,
+    /// Iterations of a case.
+    pub iterations: u32,
+    /// Capture engine.
+    pub engine: Engine,
+    /// Requests a second that are followed through the taps.
+    pub samples_per_second: u32,
+    /// Bytes of a packet kept with `--pcap`.
+    pub pcap_snap_bytes: u32,
+}
+
+/// Capture engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// Library calls of the load generator only.
+    Client,
+    /// Packet sockets on every interface of the path.
+    Tap,
+}
+
+/// Topology of the netns lab.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LabSettings {
+    /// Nodes.
+    pub nodes: u32,
+    /// Pods on each node.
+    pub pods_per_node: u32,
+    /// Of every interface, bytes.
+    pub mtu: u32,
+    /// Source addresses of the client outside.
+    pub client_addresses: u32,
+    /// Further addresses of each pod.
+    pub pod_extra_addresses: u32,
+}
+
+/// The measured Service and the others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSettings {
+    /// Endpoints of each other Service.
+    pub filler_endpoints: u32,
+    /// Endpoints of the measured Service.
+    pub endpoints: u32,
+    /// Session affinity of the measured Service.
+    pub affinity: AffinityKind,
+    /// `externalTrafficPolicy` of the measured Service.
+    pub external_policy: PolicyKind,
+    /// `internalTrafficPolicy` of the measured Service.
+    pub internal_policy: PolicyKind,
+    /// Which iptables.
+    pub iptables_backend: IptablesBackend,
+}
+
+/// Session affinity, as a profile spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AffinityKind {
+    /// Any endpoint for any connection.
+    None,
+    /// The same endpoint for a client address.
+    ClientIp,
+}
+
+/// A traffic policy, as a profile spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicyKind {
+    /// Endpoints anywhere.
+    Cluster,
+    /// Endpoints on the node the traffic is on.
+    Local,
+}
+
+/// Which iptables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IptablesBackend {
+    /// `iptables-nft`.
+    Nft,
+    /// `iptables-legacy`.
+    Legacy,
+}
+
+/// A workload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadSettings {
+    /// How connections are used.
+    pub connection: Connection,
+    /// HTTP version.
+    pub protocol: Protocol,
+    /// Closed or open loop.
+    pub arrival: ArrivalKind,
+    /// Closed loop: connections. Open loop: requests in flight at most.
+    pub connections: u32,
+    /// Open loop: requests per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// Open loop: spacing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// Body of a request, bytes.
+    pub request_bytes: u64,
+    /// Body of a response, bytes.
+    pub response_bytes: u64,
+    /// Patience with one request.
+    pub timeout: Span,
+}
+
+/// Closed or open loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArrivalKind {
+    /// A request follows the one before it.
+    Closed,
+    /// Requests start on a schedule.
+    Open,
+}
+
+/// The fake lab's times.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FakeSettings {
+    /// Latency under mode none with one Service.
+    pub latency: Span,
+    /// What each further Service adds under iptables.
+    pub per_service: Span,
+    /// Modes the fake machine does not have.
+    pub unavailable: Vec<Mode>,
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reads a profile's text over the default profile's, and names file, line and key of what is wrong.
+
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use super::Profile;
+
+/// Text of `profiles/default.toml`.
+pub const DEFAULT_PROFILE: &str = include_str!("../../../profiles/default.toml");
+
+/// Longest profile read, bytes.
+const PROFILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A profile cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    /// It cannot be read.
+    #[error("failed to read profile {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// It is larger than any profile.
+    #[error("failed to read profile {path}: it is larger than 1 MiB")]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It says something that is not a profile.
+    #[error("{path}:{line}: {}{message}", key_prefix(key))]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Key path, empty when the text is not TOML.
+        key: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+fn key_prefix(key: &str) -> String {
+    if key.is_empty() { String::new() } else { format!("{key}: ") }
+}
+
+impl Profile {
+    /// The default profile.
+    ///
+    /// # Errors
+    /// Never for the text this program was built with; a test holds that.
+    pub fn embedded() -> Result<Self, ProfileError> {
+        Self::parse(Path::new("profiles/default.toml"), "")
+    }
+
+    /// Reads a profile from a file.
+    ///
+    /// # Errors
+    /// The file is unreadable or says something that is not a profile.
+    pub fn read(path: &Path) -> Result<Self, ProfileError> {
+        let read = |source| ProfileError::Read { path: path.to_owned(), source };
+        if std::fs::metadata(path).map_err(read)?.len() > PROFILE_BYTES_MAX {
+            return Err(ProfileError::TooLarge { path: path.to_owned() });
+        }
+        Self::parse(path, &std::fs::read_to_string(path).map_err(read)?)
+    }
+
+    /// Reads a profile's text; keys it does not name come from the default profile.
+    ///
+    /// # Errors
+    /// The text says something that is not a profile.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ProfileError> {
+        let malformed = |offset: usize, key: String, message: String| ProfileError::Malformed {
+            path: path.to_owned(),
+            line: text[..offset.min(text.len())].matches('\n').count() + 1,
+            key,
+            message,
+        };
+        let own: toml::Table = toml::from_str(text).map_err(|error| {
+            malformed(
+                error.span().map_or(0, |span| span.start),
+                String::new(),
+                error.message().to_owned(),
+            )
+        })?;
+        let mut whole: toml::Table =
+            toml::from_str(DEFAULT_PROFILE).expect("a test parses the embedded profile");
+        overlay(&mut whole, own);
+        serde_path_to_error::deserialize(toml::Value::Table(whole)).map_err(|error| {
+            let key = error.path().to_string();
+            let message = error.into_inner().message().to_owned();
+            malformed(offset_of(text, &key, &message), key, message)
+        })
+    }
+
+    /// The profile as TOML, every default filled in, for the record.
+    pub fn resolved(&self) -> String {
+        toml::to_string(self).expect("a profile came from TOML and goes back to it")
+    }
+}
+
+/// Replaces what `over` names; tables are merged, anything else is taken whole.
+fn overlay(base: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(toml::Value::Table(base)), toml::Value::Table(over)) => overlay(base, over),
+            (_, value) => drop(base.insert(key, value)),
+        }
+    }
+}
+
+/// Where in `text` the value at a key path begins, as far down as the path exists there. An unknown
+/// key is named by the message, not by the path.
+fn offset_of(text: &str, key: &str, message: &str) -> usize {
+    let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+    let Ok(document) = DeTable::parse(text) else { return 0 };
+    let mut table = document.get_ref();
+    let mut offset = 0;
+    for part in key.split(['.', '[']).chain(unknown) {
+        let Some((name, value)) = table.iter().find(|(name, _)| name.get_ref() == part) else {
+            continue;
+        };
+        offset = name.span().start;
+        match value.get_ref() {
+            DeValue::Table(inner) => table = inner,
+            _ => break,
+        }
+    }
+    offset
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Profile::parse(Path::new("mine.toml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_embedded_profile_is_whole() {
+        let profile = Profile::embedded().unwrap();
+        assert_eq!(profile.name, "default");
+        assert!(profile.workload.contains_key("newconn"));
+    }
+
+    #[test]
+    fn a_profile_names_only_what_it_changes() {
+        let profile = Profile::parse(Path::new("p"), "[run]\niterations = 7\n").unwrap();
+        assert_eq!(profile.run.iterations, 7);
+        assert_eq!(profile.run.duration, Profile::embedded().unwrap().run.duration);
+    }
+
+    #[test]
+    fn a_resolved_profile_reads_back_as_itself() {
+        let profile = Profile::embedded().unwrap();
+        assert_eq!(Profile::parse(Path::new("p"), &profile.resolved()).unwrap(), profile);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_file_line_and_key() {
+        insta::assert_snapshot!(error("\n[run]\nduration = 2\n"), @"");
+        insta::assert_snapshot!(error("[run]\nduration = \"2 parsecs\"\n"), @"");
+        insta::assert_snapshot!(error("[run]\n\nduraton = \"2s\"\n"), @"");
+        insta::assert_snapshot!(error("[matrix]\nmode = [\"iptables\", \"ebtables\"]\n"), @"");
+        insta::assert_snapshot!(error("[workload.mine]\nconnection = \"newconn\"\n"), @"");
+        insta::assert_snapshot!(error("[run\n"), @"");
+    }
+}

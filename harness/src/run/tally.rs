@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A case's iterations added up into its line of the record.
+
+use std::collections::BTreeMap;
+
+use record::{
+    CaseFiles, CaseRecord, Conntrack, Failure, Histogram, IterationRecord, Leg, Probe, Residual,
+    StageRecord, Status, Tuples,
+};
+
+use crate::lab::{Down, Iteration, LabError, Ready, StageTimes, Walks};
+use crate::plan::Case;
+
+/// Figures of the iterations so far. Histograms merge exactly; memory does not grow with requests.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    iterations: Vec<IterationRecord>,
+    errors: BTreeMap<String, u64>,
+    distributions: BTreeMap<&'static str, Histogram>,
+    stages: Vec<StageTimes>,
+    residual: BTreeMap<i64, u64>,
+    first_packet: Histogram,
+    sampled: u64,
+    joined: u64,
+    unjoined: BTreeMap<String, u64>,
+    probe: Option<Probe>,
+    observer_ns: f64,
+    conntrack: Option<Conntrack>,
+    tuples_spent: u64,
+    load_peak_rss_bytes: u64,
+    pcaps: Vec<(String, Vec<u8>)>,
+}
+
+impl Tally {
+    /// Whether no iteration was added.
+    pub(super) fn is_empty(&self) -> bool {
+        self.iterations.is_empty()
+    }
+
+    /// Adds an iteration; `sequence` is its place among all iterations of the group.
+    pub(super) fn add(&mut self, sequence: u32, iteration: Iteration) {
+        let Iteration { load, walks, conntrack } = iteration;
+        let seconds = load.elapsed_ns as f64 / 1e9;
+        let latency = Histogram::from_pairs(load.latency.iter().copied());
+        self.iterations.push(IterationRecord {
+            sequence,
+            requests: load.requests,
+            errors: load.errors.values().sum(),
+            seconds,
+            throughput_rps: if seconds > 0.0 { load.requests as f64 / seconds } else { 0.0 },
+            latency_ns: latency.quantiles(),
+            first_packet_ns: walks.as_ref().and_then(|walks| walks.first_packet.quantiles()),
+        });
+        for (kind, count) in load.errors {
+            *self.errors.entry(kind).or_default() += count;
+        }
+        for (name, pairs) in [
+            ("latency", load.latency),
+            ("service_time", load.service_time),
+            ("connect", load.connect),
+            ("first_byte", load.first_byte),
+            ("last_byte", load.last_byte),
+            ("lateness", load.lateness),
+        ] {
+            self.distributions.entry(name).or_default().merge(&Histogram::from_pairs(pairs));
+        }
+        self.tuples_spent += load.tuples_spent;
+        self.load_peak_rss_bytes = self.load_peak_rss_bytes.max(load.peak_rss_bytes);
+        if let Some(now) = conntrack {
+            let peak = self.conntrack.map_or(0, |before| before.peak).max(now.peak);
+            self.conntrack = Some(Conntrack { max: now.max, peak });
+        }
+        if let Some(walks) = walks {
+            self.add_walks(walks);
+        }
+    }
+
+    fn add_walks(&mut self, walks: Walks) {
+        for stage in walks.stages {
+            match self.stages.iter_mut().find(|s| s.name == stage.name && s.leg == stage.leg) {
+                Some(known) => known.times.merge(&stage.times),
+                None => self.stages.push(stage),
+            }
+        }
+        for (value, count) in walks.residual {
+            *self.residual.entry(value).or_default() += count;
+        }
+        self.first_packet.merge(&walks.first_packet);
+        self.sampled += walks.sampled;
+        self.joined += walks.joined;
+        for (kind, count) in walks.unjoined {
+            *self.unjoined.entry(kind).or_default() += count;
+        }
+        self.observer_ns += walks.probe.ns_per_event.unwrap_or(0.0) * walks.probe.events as f64;
+        let (events, dropped) = self.probe.as_ref().map_or((0, 0), |p| (p.events, p.dropped));
+        self.probe = Some(Probe {
+            events: events + walks.probe.events,
+            dropped: dropped + walks.probe.dropped,
+            ..walks.probe
+        });
+        if let Some(pcap) = walks.pcap {
+            self.pcaps.push((format!("packets-{}.pcapng", self.iterations.len()), pcap));
+        }
+    }
+
+    /// The case's line and files.
+    pub(super) fn into_record(
+        self,
+        id: String,
+        lab: &str,
+        case: &Case,
+        ready: Option<Ready>,
+        down: Option<Down>,
+        error: Option<LabError>,
+    ) -> (CaseRecord, CaseFiles) {
+        let (status, reason, failure) = outcome(error);
+        let files = self.files(ready.as_ref());
+        let seconds: f64 = self.iterations.iter().map(|i| i.seconds).sum();
+        let requests = self.iterations.iter().map(|i| i.requests).sum();
+        let quantiles = |name: &str| self.distributions.get(name).and_then(Histogram::quantiles);
+        let record = CaseRecord {
+            id,
+            lab: lab.to_owned(),
+            kernel: ready.as_ref().map_or_else(|| "host".to_owned(), |ready| ready.kernel.clone()),
+            mode: case.mode.to_string(),
+            cni: case.cni.to_string(),
+            route: case.route.to_string(),
+            services: case.services,
+            workload: case.workload.clone(),
+            status,
+            reason,
+            failure,
+            proof: ready.as_ref().map(|ready| ready.proof.clone()),
+            requests,
+            errors: self.errors.values().sum(),
+            throughput_rps: (seconds > 0.0).then(|| requests as f64 / seconds),
+            latency_ns: quantiles("latency"),
+            service_time_ns: quantiles("service_time"),
+            connect_ns: quantiles("connect"),
+            first_byte_ns: quantiles("first_byte"),
+            last_byte_ns: quantiles("last_byte"),
+            lateness_ns: quantiles("lateness"),
+            first_packet_ns: self.first_packet.quantiles(),
+            stages: self.stages.iter().filter_map(stage_record).collect(),
+            residual_ns: residual(&self.residual),
+            joined_ratio: (self.sampled > 0).then(|| self.joined as f64 / self.sampled as f64),
+            probe: self.probe.clone().map(|probe| Probe {
+                ns_per_event: (probe.events > 0 && probe.ns_per_event.is_some())
+                    .then(|| self.observer_ns / probe.events as f64),
+                ..probe
+            }),
+            notes: self.notes(ready.as_ref()),
+            tuples: ready
+                .as_ref()
+                .map(|ready| Tuples { budget: ready.tuple_budget, spent: self.tuples_spent }),
+            conntrack: self.conntrack,
+            rules: ready.as_ref().map(|ready| ready.rules),
+            load_peak_rss_bytes: Some(self.load_peak_rss_bytes).filter(|&bytes| bytes > 0),
+            lab_up_ms: ready.as_ref().map(|ready| ready.lab_up_ms),
+            install_ms: ready.as_ref().map(|ready| ready.install_ms),
+            prove_ms: ready.as_ref().map(|ready| ready.prove_ms),
+            down_ms: down.map(|down| down.ms),
+            errors_by_kind: self.errors,
+            iterations: self.iterations,
+        };
+        (record, files)
+    }
+
+    fn notes(&self, ready: Option<&Ready>) -> Vec<String> {
+        let mut notes = ready.map_or_else(Vec::new, |ready| ready.notes.clone());
+        for (kind, count) in &self.unjoined {
+            notes.push(format!("{count} sampled requests not joined: {kind}"));
+        }
+        notes
+    }
+
+    fn files(&self, ready: Option<&Ready>) -> CaseFiles {
+        let named = self.distributions.iter().map(|(name, h)| ((*name).to_owned(), h.clone()));
+        let first = std::iter::once(("first_packet".to_owned(), self.first_packet.clone()));
+        let stages = self.stages.iter().map(|stage| {
+            (format!("stage-{}-{}", leg_word(stage.leg), stage.name), stage.times.clone())
+        });
+        CaseFiles {
+            histograms: named.chain(first).chain(stages).filter(|(_, h)| !h.is_empty()).collect(),
+            files: ready
+                .map_or_else(Vec::new, |ready| ready.files.clone())
+                .into_iter()
+                .chain(self.pcaps.iter().cloned())
+                .collect(),
+        }
+    }
+}
+
+fn leg_word(leg: Leg) -> &'static str {
+    match leg {
+        Leg::Request => "request",
+        Leg::Response => "response",
+    }
+}
+
+fn outcome(error: Option<LabError>) -> (Status, Option<record::Reason>, Option<Failure>) {
+    match error {
+        None => (Status::Measured, None, None),
+        Some(LabError::Unavailable(unavailable)) => {
+            (Status::Skipped, Some(unavailable.into()), None)
+        }
+        Some(error) => {
+            let failure = Failure { message: error.to_string(), stderr: error.stderr() };
+            (Status::Failed, None, Some(failure))
+        }
+    }
+}
+
+fn stage_record(stage: &StageTimes) -> Option<StageRecord> {
+    let quantiles = stage.times.quantiles()?;
+    Some(StageRecord {
+        name: stage.name.clone(),
+        leg: stage.leg,
+        count: quantiles.count,
+        p50_ns: quantiles.p50,
+        p99_ns: quantiles.p99,
+        mean_ns: quantiles.mean,
+    })
+}
+
+fn residual(values: &BTreeMap<i64, u64>) -> Option<Residual> {
+    let total: u64 = values.values().sum();
+    let at = |q: f64| {
+        let rank = ((q * total as f64).ceil() as u64).max(1);
+        let mut seen = 0;
+        values.iter().find_map(|(&value, count)| {
+            seen += count;
+            (seen >= rank).then_some(value)
+        })
+    };
+    Some(Residual { p50: at(0.50)?, p99: at(0.99)? })
+}
