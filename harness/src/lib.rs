@@ -6,6 +6,7 @@ mod cancel;
 pub mod capture;
 pub mod cni;
 pub mod event;
+pub mod host;
 pub mod lab;
 pub mod net;
 pub mod plan;

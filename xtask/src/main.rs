@@ -1,3 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-//! nic2pod on the command line.
-fn main() {}
+//! nic2pod on the command line: parses, dispatches, maps errors to exit codes.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the terminal's side")]
+
+mod bench;
+mod cli;
+mod exit;
+mod lab;
+mod packages;
+mod report;
+mod root;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Agent, Cli, Command, LabCommand};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Bench(args) => bench::run(args),
+        Command::Report(args) => report::run(&args),
+        Command::Lab(LabCommand::Doctor) => lab::doctor(),
+        Command::Lab(LabCommand::Gc) => lab::gc(),
+        Command::Test(args) => test::run(&args),
+        Command::Agent(Agent::Load) => return workloads::load::main(),
+        Command::Agent(Agent::Target) => return workloads::target::main(),
+        Command::Agent(Agent::Proxy) => return harness::proxy::userspace::relay::main(),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            exit::of(&error).into()
+        }
+    }
+}

@@ -112,19 +112,19 @@ pub(crate) fn case_path(id: &str) -> PathBuf {
     id.split('/').map(path_component).collect()
 }
 
-/// A name as one path component: anything but ASCII letters, digits, `.`, `_`, `+` and `-` becomes
-/// `_`, a leading dot is hidden, and the length is bounded, so that no name can leave its directory.
+/// A name as one path component. ASCII letters, digits, `_`, `+`, `-` and dots that do not lead are
+/// kept; where anything else had to go, a hash of the whole name keeps different names apart.
 pub fn path_component(name: &str) -> String {
-    let safe: String = name
-        .chars()
-        .take(100)
-        .map(|c| if c.is_ascii_alphanumeric() || "._+-".contains(c) { c } else { '_' })
-        .collect();
-    match safe.strip_prefix('.') {
-        Some(rest) => format!("_{rest}"),
-        None if safe.is_empty() => "_".to_owned(),
-        None => safe,
-    }
+    let kept = |(i, c): (usize, char)| {
+        if c.is_ascii_alphanumeric() || "_+-".contains(c) || (c == '.' && i > 0) { c } else { '_' }
+    };
+    let safe: String = name.chars().take(100).enumerate().map(kept).collect();
+    if safe == name && !safe.is_empty() { safe } else { format!("{safe}-{:08x}", fnv1a(name)) }
+}
+
+/// FNV-1a, 32 bits: stable over versions and machines, as file names have to be.
+fn fnv1a(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 fn io<'a>(op: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> RecordError + 'a {
@@ -165,7 +165,7 @@ mod tests {
         fn no_name_can_leave_its_directory(name in ".*") {
             let component = path_component(&name);
             prop_assert!(!component.contains('/') && !component.starts_with('.'));
-            prop_assert!(!component.is_empty() && component.len() <= 100);
+            prop_assert!(!component.is_empty() && component.len() <= 109);
         }
     }
 }

@@ -3,5 +3,6 @@
 
 mod bed;
 pub mod fake;
+pub mod scratch;
 
 pub use bed::{Bed, Down, Iteration, Lab, LabError, Ready, StageTimes, Walks};

@@ -163,11 +163,15 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_by_file_line_and_key() {
-        insta::assert_snapshot!(error("\n[run]\nduration = 2\n"), @"");
-        insta::assert_snapshot!(error("[run]\nduration = \"2 parsecs\"\n"), @"");
-        insta::assert_snapshot!(error("[run]\n\nduraton = \"2s\"\n"), @"");
-        insta::assert_snapshot!(error("[matrix]\nmode = [\"iptables\", \"ebtables\"]\n"), @"");
-        insta::assert_snapshot!(error("[workload.mine]\nconnection = \"newconn\"\n"), @"");
-        insta::assert_snapshot!(error("[run\n"), @"");
+        let messages = [
+            "\n[run]\nduration = 2\n",
+            "[run]\nduration = \"2 parsecs\"\n",
+            "[run]\n\nduraton = \"2s\"\n",
+            "[matrix]\nmode = [\"iptables\", \"ebtables\"]\n",
+            "[workload.mine]\nconnection = \"newconn\"\n",
+            "[run\n",
+        ]
+        .map(error);
+        insta::assert_snapshot!(messages.join("\n"));
     }
 }

@@ -73,9 +73,10 @@ pub fn run(
 fn case_end(case: &CaseRecord) -> Event {
     let because = match case.status {
         Status::Measured => None,
-        Status::Skipped => {
-            case.reason.as_ref().map(|reason| format!("needs {}; found {}", reason.need, reason.found))
-        }
+        Status::Skipped => case
+            .reason
+            .as_ref()
+            .map(|reason| format!("needs {}; found {}", reason.need, reason.found)),
         Status::Failed => case.failure.as_ref().map(|failure| failure.message.clone()),
     };
     Event::CaseEnd { case: case.id.clone(), status: case.status, because }

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ring 1: profile to record on the fake lab, exact.
+
+use std::path::Path;
+
+use harness::Cancel;
+use harness::event::{Event, Receiver, Step};
+use harness::lab::fake::FakeLab;
+use harness::plan::{Plan, Profile};
+use record::{Fidelity, Host, Manifest, Run, RunWriter, Status, Summary};
+
+const PROFILE: &str = r#"
+name = "fake"
+[matrix]
+mode = ["none", "iptables", "ipvs"]
+route = ["nodeport-remote"]
+services = [1, 1000]
+workload = ["newconn"]
+[run]
+iterations = 2
+"#;
+
+fn manifest(profile: &Profile) -> Manifest {
+    Manifest {
+        schema_version: record::SCHEMA_VERSION,
+        run_id: "test".to_owned(),
+        started_at: "2026-01-01T00:00:00+00:00".to_owned(),
+        ended_at: None,
+        command: vec!["cargo".to_owned(), "xtask".to_owned(), "bench".to_owned()],
+        profile_name: profile.name.clone(),
+        profile: profile.resolved(),
+        seed: profile.seed,
+        revision: None,
+        host: Host::default(),
+        tools: Vec::new(),
+        interrupted: None,
+    }
+}
+
+fn run(text: &str, dir: &Path, receiver: &mut dyn Receiver, cancel: &Cancel) -> Run {
+    let profile = Profile::parse(Path::new("fake.toml"), text).unwrap();
+    let plan = Plan::new(&profile).unwrap();
+    let summary = Summary {
+        schema_version: record::SCHEMA_VERSION,
+        run_id: "test".to_owned(),
+        fidelity: Fidelity::Functional,
+        cases: Vec::new(),
+    };
+    let mut writer = RunWriter::create(dir, &manifest(&profile), summary).unwrap();
+    harness::run::run(&profile, &plan, &FakeLab::new(&profile), &mut writer, receiver, cancel)
+        .unwrap();
+    Run::open(dir).unwrap()
+}
+
+#[test]
+fn a_plan_on_the_fake_lab_gives_exactly_this_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = run(PROFILE, dir.path(), &mut Vec::new(), &Cancel::default());
+    insta::assert_json_snapshot!(run.summary);
+}
+
+#[test]
+fn iterations_of_a_group_take_turns_forwards_then_backwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut events: Vec<Event> = Vec::new();
+    run(PROFILE, dir.path(), &mut events, &Cancel::default());
+    let order: Vec<String> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Step { case, step: Step::Iteration(i) } if case.contains("svc-1/") => {
+                Some(format!("{i} {}", case.split('/').nth(1).unwrap()))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(order, ["1 none+bridge", "1 iptables+bridge", "2 iptables+bridge", "2 none+bridge"]);
+}
+
+#[test]
+fn a_stop_keeps_the_groups_measured_so_far() {
+    struct StopAfterFirstGroup(Cancel);
+    impl Receiver for StopAfterFirstGroup {
+        fn event(&mut self, event: &Event) {
+            if matches!(event, Event::CaseEnd { .. }) {
+                self.0.request();
+            }
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let cancel = Cancel::default();
+    let run = run(PROFILE, dir.path(), &mut StopAfterFirstGroup(cancel.clone()), &cancel);
+    let kept: Vec<_> = run.summary.cases.iter().map(|case| (case.services, case.status)).collect();
+    assert_eq!(kept, [(1, Status::Measured), (1, Status::Measured), (1, Status::Skipped)]);
+}
+
+#[test]
+fn names_with_slashes_dots_and_markup_stay_inside_the_run() {
+    let text = r#"
+[matrix]
+mode = ["none"]
+route = ["nodeport-remote"]
+services = [1]
+workload = ["../../<script>alert(1)</script>", "a b"]
+[workload."../../<script>alert(1)</script>"]
+connection = "newconn"
+protocol = "http1"
+arrival = "closed"
+connections = 1
+request_bytes = 0
+response_bytes = 0
+timeout = "1s"
+[workload."a b"]
+connection = "newconn"
+protocol = "http1"
+arrival = "closed"
+connections = 1
+request_bytes = 0
+response_bytes = 0
+timeout = "1s"
+"#;
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("run");
+    let run = run(text, &dir, &mut Vec::new(), &Cancel::default());
+    assert_eq!(run.summary.cases.len(), 2);
+    for case in &run.summary.cases {
+        assert!(run.histogram(&case.id, "latency").unwrap().is_some(), "{}", case.id);
+    }
+    let outside: Vec<_> =
+        parent.path().read_dir().unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(outside, ["run"]);
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_earlier_cases_stay_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = Profile::parse(Path::new("fake.toml"), PROFILE).unwrap();
+    let plan = Plan::new(&profile).unwrap();
+    let summary = Summary {
+        schema_version: record::SCHEMA_VERSION,
+        run_id: "test".to_owned(),
+        fidelity: Fidelity::Functional,
+        cases: Vec::new(),
+    };
+    let mut writer = RunWriter::create(dir.path(), &manifest(&profile), summary).unwrap();
+    // A file where the second group's folder has to be: the write fails as on a full disk.
+    let blocked = dir.path().join("cases/fake/none+bridge/nodeport-remote");
+    std::fs::create_dir_all(&blocked).unwrap();
+    std::fs::write(blocked.join("svc-1000"), "").unwrap();
+    let mut events: Vec<Event> = Vec::new();
+    let lab = FakeLab::new(&profile);
+    let error =
+        harness::run::run(&profile, &plan, &lab, &mut writer, &mut events, &Cancel::default())
+            .unwrap_err();
+    assert!(error.to_string().starts_with("failed to create "), "{error}");
+    assert_eq!(Run::open(dir.path()).unwrap().summary.cases.len(), 3);
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The run's name and the manifest's facts.
+
+use std::process::Command;
+
+use harness::plan::Profile;
+use record::{Fidelity, Manifest};
+
+/// A manifest under way.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) run_id: String,
+    pub(super) fidelity: Fidelity,
+    pub(super) manifest: Manifest,
+}
+
+impl Made {
+    /// Looks at the machine now, before anything loads it.
+    pub(super) fn new(profile: &Profile, privilege: &str) -> Self {
+        let now = jiff::Zoned::now();
+        // Two runs may start in the same second: the process id tells them apart.
+        let run_id = format!("{}-{:04x}", now.strftime("%Y%m%d-%H%M%S"), std::process::id() & 0xffff);
+        let host = harness::host::host(privilege);
+        let manifest = Manifest {
+            schema_version: record::SCHEMA_VERSION,
+            run_id: run_id.clone(),
+            started_at: now.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+            ended_at: None,
+            command: command(),
+            profile_name: profile.name.clone(),
+            profile: profile.resolved(),
+            seed: profile.seed,
+            revision: revision(),
+            tools: harness::host::tools(),
+            host,
+            interrupted: None,
+        };
+        Self { run_id, fidelity: harness::host::fidelity(&manifest.host), manifest }
+    }
+
+    /// The manifest of a run that has ended.
+    pub(super) fn ended(self, interrupted: Option<String>) -> Manifest {
+        let ended_at = Some(jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string());
+        Manifest { ended_at, interrupted, ..self.manifest }
+    }
+}
+
+/// The command as a person types it again.
+fn command() -> Vec<String> {
+    ["cargo".to_owned(), "xtask".to_owned()].into_iter().chain(std::env::args().skip(1)).collect()
+}
+
+fn revision() -> Option<String> {
+    let output = Command::new("git")
+        .args(["describe", "--always", "--dirty", "--abbrev=12"])
+        .current_dir(crate::root::workspace())
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    (output.status.success() && !text.is_empty()).then_some(text)
+}

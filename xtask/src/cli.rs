@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use harness::plan::{CniKind, Engine, Mode, Position, Route};
+use harness::units::Span;
+
+/// What does a Kubernetes Service really cost, and where?
+///
+/// Builds a lab of network namespaces on this machine, drives HTTP through a node's NIC under each
+/// proxy mode, and shows where every microsecond went.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done; skipped cases are in the record with their reasons
+  1    a case failed, or a bug in nic2pod
+  2    a flag or a profile cannot be used
+  4    no case could be measured
+  69   the lab cannot be had on this machine
+  130  stopped by Ctrl-C; the cases measured so far are kept";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measure: build the lab, drive load through it, write a record and a report
+    Bench(BenchArgs),
+    /// Draw the report of one run or several again
+    Report(ReportArgs),
+    /// Look at what this machine can do, or clean up after a killed run
+    #[command(subcommand)]
+    Lab(LabCommand),
+    /// Run every test this machine can run, ring by ring
+    Test(TestArgs),
+    /// Programs that run on the lab's hosts; they speak JSON lines
+    #[command(subcommand, hide = true)]
+    Agent(Agent),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabCommand {
+    /// Every capability, what needs it, and what supplies it
+    Doctor,
+    /// Remove what killed runs left behind
+    Gc,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agent {
+    Load,
+    Target,
+    Proxy,
+}
+
+/// Which lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LabKind {
+    /// Network namespaces on this machine.
+    Netns,
+    /// Times written in the profile, for tests.
+    #[value(hide = true)]
+    Fake,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask bench --yes
+  cargo xtask bench --mode iptables,nftables --services 1,1000,10000 --workload newconn
+  cargo xtask bench --route clusterip-local,clusterip-remote --cni ptp,bridge,vxlan --duration 5s
+
+Lists are separated by commas. What is not given comes from the profile.")]
+pub(crate) struct BenchArgs {
+    /// Profile: a name in profiles/ or a path
+    #[arg(long, value_name = "NAME|FILE", default_value = "default")]
+    pub(crate) profile: String,
+    /// Where the hosts live
+    #[arg(long, value_name = "LAB", default_value = "netns", hide = true)]
+    pub(crate) lab: LabKind,
+    /// Proxy modes: none, userspace, iptables, ipvs, nftables
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) mode: Vec<Mode>,
+    /// CNIs: ptp, bridge, vxlan
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) cni: Vec<CniKind>,
+    /// Routes: direct, clusterip, nodeport, lbip, each with -local or -remote
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) route: Vec<Route>,
+    /// Services programmed, the measured one included
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) services: Vec<u32>,
+    /// Where the measured Service stands among the others: first, middle, last
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) position: Vec<Position>,
+    /// Workloads of the profile, by name
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) workload: Vec<String>,
+    /// Length of an iteration, with its unit: 500ms, 2s
+    #[arg(long, value_name = "TIME")]
+    pub(crate) duration: Option<Span>,
+    /// Iterations of each case
+    #[arg(long, value_name = "N")]
+    pub(crate) iterations: Option<u32>,
+    /// Capture engine: client (library calls only) or tap (packets on every interface)
+    #[arg(long, value_name = "ENGINE", value_parser = engine)]
+    pub(crate) engine: Option<Engine>,
+    /// Seed of every random choice
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Write a pcapng per iteration, an interface for every hop
+    #[arg(long)]
+    pub(crate) pcap: bool,
+    /// Folder of the run [default: reports/runs/RUN-ID]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print the run's summary.json instead of the table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Install missing packages without asking (Debian or Ubuntu, as root)
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+fn engine(word: &str) -> Result<Engine, String> {
+    match word {
+        "client" => Ok(Engine::Client),
+        "tap" => Ok(Engine::Tap),
+        other => Err(format!("`{other}` is not one of client, tap")),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Run folders
+    #[arg(required = true, value_name = "RUN")]
+    pub(crate) runs: Vec<PathBuf>,
+    /// Where to write [default: the run's own folder, or the first one's]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// Rings to run: house, 0, 1, 2, 3, 4
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) ring: Vec<String>,
+    /// Install missing packages without asking (Debian or Ubuntu, as root)
+    #[arg(long)]
+    pub(crate) yes: bool,
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Programs the lab calls, the packages that have them, and their installation.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use harness::plan::Mode;
+
+/// A program and the Debian package it comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) package: &'static str,
+    pub(crate) needed_for: &'static str,
+}
+
+const fn program(name: &'static str, package: &'static str, needed_for: &'static str) -> Program {
+    Program { name, package, needed_for }
+}
+
+const IPTABLES: Program = program("iptables-nft-restore", "iptables", "modes iptables, userspace, ipvs");
+const NFT: Program = program("nft", "nftables", "mode nftables");
+const IPSET: Program = program("ipset", "ipset", "mode ipvs");
+const IPVSADM: Program = program("ipvsadm", "ipvsadm", "mode ipvs");
+
+/// Programs the tests compare nic2pod with.
+pub(crate) const FOR_TESTS: [Program; 10] = [
+    IPTABLES,
+    NFT,
+    IPSET,
+    IPVSADM,
+    program("ip", "iproute2", "tests of the lab"),
+    program("conntrack", "conntrack", "tests of conntrack"),
+    program("tcpdump", "tcpdump", "tests of the taps"),
+    program("tshark", "tshark", "tests of pcapng files"),
+    program("setpriv", "util-linux", "tests without root"),
+    program("chromium", "chromium", "tests of the report in a browser"),
+];
+
+/// Programs that modes call. Those of ipvs are of no use where the kernel has no IPVS: the mode is
+/// skipped there whatever is installed.
+pub(crate) fn for_modes(modes: &[Mode]) -> Vec<Program> {
+    let mut programs = Vec::new();
+    for mode in modes {
+        match mode {
+            Mode::None => {}
+            Mode::Userspace | Mode::Iptables => programs.push(IPTABLES),
+            Mode::Nftables => programs.push(NFT),
+            Mode::Ipvs if harness::proxy::ipvs::kernel_has_ip_vs() => {
+                programs.extend([IPTABLES, IPSET, IPVSADM]);
+            }
+            Mode::Ipvs => {}
+        }
+    }
+    programs
+}
+
+/// Where a program is: PATH, and the administrator's folders that an ordinary user's PATH lacks.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
+/// Installs what is missing if that was asked for and can be done; otherwise names it. A missing
+/// program is no error here: the modes that need it are skipped with their reason.
+pub(crate) fn supply(programs: &[Program], yes: bool) -> Result<()> {
+    let mut packages: Vec<_> =
+        programs.iter().filter(|p| find(p.name).is_none()).map(|p| p.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let list = packages.join(" ");
+    let can = nix::unistd::geteuid().is_root() && find("apt-get").is_some();
+    if !(yes && can) {
+        let how = if can { "or give --yes" } else { "as root" };
+        eprintln!("missing packages: apt-get install {list}   ({how})");
+        return Ok(());
+    }
+    eprintln!("installing {list}");
+    apt_get(&["update", "-q"])?;
+    let mut install = vec!["install", "-y", "-q", "--no-install-recommends"];
+    install.extend(packages);
+    apt_get(&install)
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("apt-get")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .output()
+        .context("failed to run apt-get")?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "apt-get {} failed: {}", arguments.join(" "), words.trim_end());
+    Ok(())
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A ring: commands that need the same things of a machine.
+
+use std::fmt;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::root;
+
+/// Commands that need the same things of a machine.
+#[derive(Debug)]
+pub(super) struct Ring {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    /// Why it cannot run here.
+    pub(super) missing: Option<String>,
+    /// Program, arguments and environment, run in order; all of them, whatever the others said.
+    pub(super) commands: Vec<Step>,
+}
+
+/// One command of a ring.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Step {
+    pub(super) arguments: Vec<String>,
+    pub(super) environment: Vec<(&'static str, String)>,
+}
+
+impl Step {
+    /// A command without arguments of its own environment, split at spaces.
+    pub(super) fn new(line: &str) -> Self {
+        Self { arguments: line.split(' ').map(str::to_owned).collect(), ..Self::default() }
+    }
+
+    pub(super) fn env(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.environment.push((key, value.into()));
+        self
+    }
+}
+
+/// How a ring ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Passed { tests: u64, time: Duration },
+    Failed { passed: u64, failed: u64, time: Duration },
+    Skipped(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passed { tests, time } => {
+                write!(f, "passed   {tests:4} tests in {:4.0} s", time.as_secs_f64())
+            }
+            Self::Failed { failed, time, .. } => {
+                write!(f, "FAILED   {failed:4} failures in {:.0} s", time.as_secs_f64())
+            }
+            Self::Skipped(reason) => write!(f, "skipped  {reason}"),
+        }
+    }
+}
+
+impl Ring {
+    /// Runs every command, its output passed through.
+    pub(super) fn run(&self) -> Outcome {
+        if let Some(reason) = &self.missing {
+            return Outcome::Skipped(reason.clone());
+        }
+        println!("\n== ring {}: {}", self.name, self.about);
+        let start = Instant::now();
+        let (mut passed, mut failed, mut good) = (0, 0, true);
+        for step in &self.commands {
+            match command(step) {
+                Ok(result) => {
+                    passed += result.passed;
+                    failed += result.failed;
+                    good &= result.success;
+                }
+                Err(error) => {
+                    eprintln!("error: {error:#}");
+                    good = false;
+                }
+            }
+        }
+        let time = start.elapsed();
+        if good { Outcome::Passed { tests: passed, time } } else { Outcome::Failed { passed, failed, time } }
+    }
+}
+
+struct Counted {
+    passed: u64,
+    failed: u64,
+    success: bool,
+}
+
+fn command(step: &Step) -> Result<Counted> {
+    let line = step.arguments.join(" ");
+    println!("-- {line}");
+    let mut child = Command::new(&step.arguments[0])
+        .args(&step.arguments[1..])
+        .envs(step.environment.iter().map(|(key, value)| (key, value)))
+        .current_dir(root::workspace())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("failed to run {line}"))?;
+    let stdout = child.stdout.take().context("failed to read the command's output")?;
+    let (mut passed, mut failed) = (0, 0);
+    for text in BufReader::new(stdout).split(b'\n') {
+        let text = text.context("failed to read the command's output")?;
+        let text = String::from_utf8_lossy(&text);
+        println!("{text}");
+        if let Some((p, f)) = counts(&text) {
+            passed += p;
+            failed += f;
+        }
+    }
+    let status = child.wait().with_context(|| format!("failed to wait for {line}"))?;
+    if !status.success() {
+        eprintln!("-- {line}: {status}");
+    }
+    Ok(Counted { passed, failed, success: status.success() })
+}
+
+/// The closing line of a test binary: `test result: ok. 12 passed; 0 failed; ...`.
+fn counts(line: &str) -> Option<(u64, u64)> {
+    let rest = line.strip_prefix("test result: ")?;
+    let number = |word: &str| {
+        let before = rest.split(&format!(" {word}")).next()?;
+        before.rsplit(' ').next()?.parse().ok()
+    };
+    Some((number("passed")?, number("failed")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counts;
+
+    #[test]
+    fn a_closing_line_is_counted_and_others_are_not() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; finished in 0.1s";
+        assert_eq!(counts(line), Some((12, 3)));
+        assert_eq!(counts("test a ... ok"), None);
+    }
+}

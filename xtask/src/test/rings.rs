@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The rings, from what needs nothing to what needs a browser.
+
+use super::ring::{Ring, Step};
+use crate::packages;
+
+/// All rings in order.
+pub(super) fn all() -> Vec<Ring> {
+    vec![
+        Ring {
+            name: "house",
+            about: "formatting, lints, documentation",
+            missing: None,
+            commands: vec![
+                Step::new("cargo fmt --all --check"),
+                Step::new("cargo clippy --quiet --workspace --all-targets -- -D warnings"),
+                Step::new("cargo doc --quiet --workspace --no-deps --document-private-items")
+                    .env("RUSTDOCFLAGS", "-D warnings"),
+            ],
+        },
+        Ring {
+            name: "0",
+            about: "pure: units, snapshots, properties; no root",
+            missing: None,
+            commands: vec![
+                Step::new("cargo test --workspace --lib --bins"),
+                Step::new("cargo test -p workloads --tests"),
+                Step::new("cargo test -p record -p reports --tests"),
+            ],
+        },
+        Ring {
+            name: "1",
+            about: "the whole pipeline on the fake lab; no root",
+            missing: None,
+            commands: vec![
+                Step::new("cargo test -p harness --test pipeline"),
+                Step::new("cargo test -p xtask --test cli"),
+            ],
+        },
+        Ring {
+            name: "2",
+            about: "network namespaces: CNIs, proxy modes, taps, bench end to end",
+            missing: namespaces(),
+            commands: vec![Step::new(
+                "cargo test -p harness --test lab --test proxy_modes --test nftables \
+                 --test conntrack --test capture --test conformance -- --test-threads=2",
+            ),
+            Step::new("cargo test -p xtask --test bench -- --test-threads=1")],
+        },
+        Ring {
+            name: "3",
+            about: "ipvs in a kernel that has it (User-Mode Linux)",
+            missing: uml(),
+            commands: vec![Step::new("cargo test -p xtask --test uml -- --nocapture")],
+        },
+        Ring {
+            name: "4",
+            about: "the report in a browser",
+            missing: browser(),
+            commands: vec![Step::new("cargo test -p xtask --test browser")],
+        },
+    ]
+}
+
+fn namespaces() -> Option<String> {
+    // Asked in a thread of its own: the answer is a namespace that goes with it.
+    harness::net::Netns::create("question").err().map(|error| error.to_string())
+}
+
+/// The kernel comes from NIC2POD_UML, an executable `linux` built for ARCH=um.
+fn uml() -> Option<String> {
+    match std::env::var_os("NIC2POD_UML") {
+        None => Some("NIC2POD_UML does not name a User-Mode Linux executable".to_owned()),
+        Some(path) if !std::path::Path::new(&path).is_file() => {
+            Some(format!("NIC2POD_UML={} is not a file", path.display()))
+        }
+        Some(_) => None,
+    }
+}
+
+fn browser() -> Option<String> {
+    packages::find("chromium").is_none().then(|| "chromium is not installed".to_owned())
+}
