@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ring 1: the command line on the fake lab, with every exit code that needs no host.
+
+use std::path::Path;
+use std::process::Output;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+fn xtask(arguments: &[&str]) -> Output {
+    Command::cargo_bin("xtask")
+        .unwrap()
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .timeout(std::time::Duration::from_secs(60))
+        .output()
+        .unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn fake(dir: &Path, more: &[&str]) -> Output {
+    let out = dir.join("run");
+    let mut arguments = vec!["bench", "--lab", "fake", "--out", out.to_str().unwrap()];
+    arguments.extend(more);
+    xtask(&arguments)
+}
+
+#[test]
+fn bench_leaves_a_whole_run_folder_and_prints_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = fake(dir.path(), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let run = dir.path().join("run");
+    for file in ["manifest.json", "summary.json", "events.jsonl", "report.html", "report.md"] {
+        assert!(run.join(file).is_file(), "{file}");
+    }
+    let pngs = run.read_dir().unwrap().filter(|e| {
+        e.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "png")
+    });
+    assert!(pngs.count() > 0);
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("iptables") && table.contains("skipped"), "{table}");
+    assert!(!table.contains('\u{1b}'), "no colour in a pipe");
+    let events = std::fs::read_to_string(run.join("events.jsonl")).unwrap();
+    assert!(events.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+}
+
+#[test]
+fn json_is_the_summary_and_nothing_else_on_standard_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = fake(dir.path(), &["--mode", "none,iptables", "--services", "1,1000", "--json"]);
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["schema_version"], 1);
+    let cases = summary["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 2 * 2 * 2 * 2);
+    for key in [
+        "id", "lab", "kernel", "mode", "cni", "route", "services", "workload", "status", "reason",
+        "proof", "requests", "errors", "throughput_rps", "latency_ns", "service_time_ns", "connect_ns",
+        "first_packet_ns", "stages", "residual_ns", "joined_ratio", "probe", "lab_up_ms",
+        "install_ms", "down_ms",
+    ] {
+        assert!(cases[0].get(key).is_some(), "{key}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_record() {
+    let summary = || {
+        let dir = tempfile::tempdir().unwrap();
+        let output = fake(dir.path(), &["--seed", "7", "--json"]);
+        let mut summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+        summary["run_id"] = Value::Null;
+        summary
+    };
+    assert_eq!(summary(), summary());
+}
+
+#[test]
+fn nothing_runnable_ends_with_4_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = fake(dir.path(), &["--mode", "ipvs"]);
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    assert!(stderr(&output).contains("fake.unavailable names it"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_flag_or_profile_that_cannot_be_used_ends_with_2_and_one_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = dir.path().join("mine.toml");
+    std::fs::write(&profile, "[run]\nduraton = \"2s\"\n").unwrap();
+    let profile = profile.to_str().unwrap();
+    for (arguments, words) in [
+        (vec!["--mode", "ebtables"], "`ebtables` is not one of none, userspace"),
+        (vec!["--route", "nodeport"], "`nodeport` is not a route"),
+        (vec!["--duration", "2"], "`2` is not a time"),
+        (vec!["--services", "0"], "matrix.services: 0 is not between 1 and 60000"),
+        (vec!["--workload", "nap"], "matrix.workload: `nap` is not one of"),
+        (vec!["--profile", profile], "mine.toml:2: run.duraton: unknown field `duraton`"),
+        (vec!["--profile", "/nowhere.toml"], "failed to read profile /nowhere.toml"),
+    ] {
+        let output = fake(dir.path(), &arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_run_folder_is_never_written_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    fake(dir.path(), &[]);
+    let again = fake(dir.path(), &[]);
+    assert_ne!(again.status.code(), Some(0));
+    assert!(stderr(&again).contains("events.jsonl"), "{}", stderr(&again));
+}
+
+#[test]
+fn report_draws_an_old_run_again_and_refuses_what_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    fake(dir.path(), &[]);
+    let run = dir.path().join("run");
+    let html = std::fs::read(run.join("report.html")).unwrap();
+    std::fs::remove_file(run.join("report.html")).unwrap();
+    assert_eq!(xtask(&["report", run.to_str().unwrap()]).status.code(), Some(0));
+    assert_eq!(std::fs::read(run.join("report.html")).unwrap(), html);
+
+    let summary = run.join("summary.json");
+    let text = std::fs::read_to_string(&summary).unwrap();
+    for (edited, words) in [
+        (text.replace("\"schema_version\": 1", "\"schema_version\": 99"), "reads up to 1; use a newer one"),
+        (text[..text.len() / 2].to_owned(), "failed to read"),
+        (text.replacen("\"requests\": 3000", "\"requests\": \"many\"", 1), "cases[0].requests"),
+    ] {
+        std::fs::write(&summary, edited).unwrap();
+        let output = xtask(&["report", run.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    }
+    assert_eq!(xtask(&["report", "/nowhere"]).status.code(), Some(2));
+}
+
+#[test]
+fn help_names_every_flag_and_exit_code() {
+    let help = String::from_utf8(xtask(&["bench", "--help"]).stdout).unwrap();
+    for flag in [
+        "--profile", "--mode", "--cni", "--route", "--services", "--workload", "--duration",
+        "--iterations", "--engine", "--out", "--json", "--yes", "--pcap", "--seed",
+    ] {
+        assert!(help.contains(flag), "{flag}");
+    }
+    let codes = String::from_utf8(xtask(&["--help"]).stdout).unwrap();
+    assert!(["2 ", "4 ", "69 ", "130 "].iter().all(|code| codes.contains(code)), "{codes}");
+}
