@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ring 2: `bench` on namespaces of this machine, end to end.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+fn bench(out: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.arg("bench").arg("--out").arg(out).args(arguments).env("CI", "true");
+    command
+}
+
+fn summary(out: &Path) -> Value {
+    serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap()
+}
+
+/// Waits until `ready` holds, a deadline instead of a guess.
+fn await_that(what: &str, ready: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !ready() {
+        assert!(Instant::now() < deadline, "{what} did not happen within a minute");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Inodes of every network namespace that a process of this machine is in.
+fn namespaces() -> BTreeSet<String> {
+    let tasks = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let link = fs::read_link(entry.ok()?.path().join("ns/net")).ok()?;
+        Some(link.to_string_lossy().into_owned())
+    });
+    tasks.collect()
+}
+
+fn started(out: &Path, arguments: &[&str]) -> Child {
+    let child = bench(out, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let events = out.join("events.jsonl");
+    await_that("a first iteration", || {
+        fs::read_to_string(&events).is_ok_and(|text| text.contains("case_end"))
+    });
+    child
+}
+
+#[test]
+fn every_mode_this_kernel_has_is_measured_and_the_stages_add_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let output = bench(
+        &out,
+        &[
+            "--mode", "none,userspace,iptables,ipvs,nftables", "--cni", "bridge,vxlan", "--route",
+            "nodeport-remote,clusterip-local", "--services", "1,100", "--workload", "newconn,keepalive",
+            "--duration", "300ms", "--iterations", "2", "--json",
+        ],
+    )
+    .output()
+    .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let cases = summary["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 5 * 2 * 2 * 2 * 2);
+    for case in cases {
+        if case["mode"] == "ipvs" && case["status"] == "skipped" {
+            assert!(case["reason"]["need"].to_string().contains("ip_vs"), "{case:#}");
+            continue;
+        }
+        assert_eq!(case["status"], "measured", "{case:#}");
+        assert_eq!(case["errors"], 0, "{case:#}");
+        assert_eq!(case["probe"]["dropped"], 0, "{case:#}");
+        assert!(case["joined_ratio"].as_f64().unwrap() >= 0.99, "{case:#}");
+        assert_eq!(case["proof"]["mode"], case["mode"], "{case:#}");
+        stages_add_up(case);
+    }
+    for mode in ["none", "userspace", "iptables", "nftables"] {
+        assert!(cases.iter().any(|c| c["mode"] == mode && c["status"] == "measured"), "{mode}");
+    }
+}
+
+/// Means add up: the stages' and the residual's make the end-to-end mean of the followed requests,
+/// which is near that of all. The bound is wide because followed requests are a sample.
+fn stages_add_up(case: &Value) {
+    let stages = case["stages"].as_array().unwrap();
+    let sum: f64 = stages.iter().map(|stage| stage["mean_ns"].as_f64().unwrap()).sum();
+    let whole = case["service_time_ns"]["mean"].as_f64().unwrap();
+    assert!(sum > 0.3 * whole && sum < 3.0 * whole, "stages {sum} of {whole}: {case:#}");
+    let names: Vec<_> = stages.iter().map(|stage| stage["name"].as_str().unwrap()).collect();
+    for name in ["client_tx", "app", "client_rx"] {
+        assert!(names.contains(&name), "{name} in {names:?}");
+    }
+    let first_packet = &case["first_packet_ns"];
+    assert_eq!(first_packet.is_null(), case["workload"] == "keepalive" && first_packet.is_null());
+    if case["workload"] == "newconn" {
+        assert!(first_packet["p50"].as_u64().unwrap() > 0, "{case:#}");
+    }
+}
+
+#[test]
+fn ctrl_c_keeps_what_was_measured_and_takes_the_lab_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let before = namespaces();
+    let mut child = started(&out, &["--mode", "none,nftables", "--iterations", "50"]);
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130));
+    assert!(!summary(&out)["cases"].as_array().unwrap().is_empty());
+    assert!(out.join("report.html").is_file());
+    let manifest: Value = serde_json::from_slice(&fs::read(out.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["interrupted"], "Ctrl-C");
+    await_that("the end of every namespace", || namespaces().is_subset(&before));
+}
+
+#[test]
+fn kill_9_leaves_no_namespace_and_no_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let before = namespaces();
+    let links = fs::read_to_string("/proc/net/dev").unwrap().lines().count();
+    let mut child = started(&out, &["--mode", "userspace,iptables", "--iterations", "50"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    await_that("the end of every namespace", || namespaces().is_subset(&before));
+    assert_eq!(fs::read_to_string("/proc/net/dev").unwrap().lines().count(), links);
+    assert!(!summary(&out)["cases"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn an_ordinary_user_measures_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    nix::unistd::chown(dir.path(), Some(65534.into()), Some(65534.into())).unwrap();
+    let program = dir.path().join("xtask");
+    fs::copy(env!("CARGO_BIN_EXE_xtask"), &program).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"])
+        .arg(&program)
+        .args(["bench", "--mode", "none,userspace,iptables,nftables", "--services", "10", "--iterations", "1"])
+        .args(["--route", "nodeport-remote", "--duration", "200ms", "--out"])
+        .arg(&out)
+        .current_dir("/")
+        .env("PATH", "/usr/bin:/bin")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let manifest: Value = serde_json::from_slice(&fs::read(out.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["host"]["privilege"], "user namespace");
+    let summary = summary(&out);
+    let cases = summary["cases"].as_array().unwrap();
+    assert!(cases.iter().all(|case| case["status"] == "measured"), "{cases:#?}");
+}
+
+#[test]
+fn pcap_gives_one_file_with_an_interface_for_every_tap() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let output = bench(
+        &out,
+        &["--mode", "nftables", "--route", "nodeport-remote", "--services", "1", "--workload", "newconn",
+          "--iterations", "1", "--duration", "100ms", "--pcap"],
+    )
+    .output()
+    .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let case = out.join("cases/netns/nftables+bridge/nodeport-remote/svc-1/newconn");
+    let file = case.join("packets-1.pcapng");
+    let listed = Command::new("tshark")
+        .args(["-r"])
+        .arg(&file)
+        .args(["-T", "fields", "-e", "frame.interface_name", "-Y", "tcp.flags.syn == 1"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&listed.stdout);
+    let interfaces: BTreeSet<_> = text.lines().collect();
+    for name in ["client/eth0", "node1/eth0", "node2/eth0", "pod2-1/eth0"] {
+        assert!(interfaces.contains(name), "{name} in {interfaces:?}");
+    }
+}
