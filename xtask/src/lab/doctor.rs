@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `lab doctor`: every capability, what needs it, and what supplies it.
+
+use anyhow::Result;
+use harness::net::{Netns, privilege};
+use harness::plan::{CniKind, IptablesBackend, Mode};
+use harness::{Unavailable, capture, cni, proxy};
+
+use crate::exit::Exit;
+use crate::packages;
+
+/// One question to the machine.
+struct Finding {
+    name: String,
+    needed_for: &'static str,
+    answer: Result<String, Unavailable>,
+}
+
+impl Finding {
+    fn new(name: impl Into<String>, needed_for: &'static str, answer: Result<String, Unavailable>) -> Self {
+        Self { name: name.into(), needed_for, answer }
+    }
+}
+
+/// Asks and prints. Ends with 69 where no lab can be had at all.
+pub(crate) fn doctor() -> Result<Exit> {
+    let programs = packages::FOR_TESTS.map(program);
+    let (lab, findings) = match privilege::enter_private_namespaces() {
+        Err(unavailable) => (false, vec![Finding::new("lab netns", "everything", Err(unavailable))]),
+        Ok(privilege) => {
+            let mut findings = vec![Finding::new(
+                "lab netns",
+                "everything",
+                Ok(format!("network namespaces as {}", privilege.word())),
+            )];
+            let question = Netns::create("doctor")?;
+            findings.extend(CniKind::ALL.iter().map(|&kind| {
+                let answer = cni::cni(kind).check(&question).map(|()| "the kernel has it".to_owned());
+                Finding::new(format!("cni {kind}"), "--cni", answer)
+            }));
+            for &mode in Mode::ALL {
+                let answer = proxy::mode(mode, IptablesBackend::Nft).check(&question);
+                findings.push(Finding::new(
+                    format!("mode {mode}"),
+                    "--mode",
+                    answer.map(|()| "kernel and programs have it".to_owned()),
+                ));
+            }
+            let legacy = proxy::mode(Mode::Iptables, IptablesBackend::Legacy).check(&question);
+            findings.push(Finding::new(
+                "iptables legacy",
+                "service.iptables_backend",
+                legacy.map(|()| "kernel and programs have it".to_owned()),
+            ));
+            let taps = capture::check(&question);
+            findings.push(Finding::new("engine tap", "stages", taps.map(|()| "packet sockets".to_owned())));
+            (true, findings)
+        }
+    };
+    for finding in findings.into_iter().chain(programs) {
+        print(&finding);
+    }
+    Ok(if lab { Exit::Ok } else { Exit::Unavailable })
+}
+
+fn program(program: packages::Program) -> Finding {
+    let answer = packages::find(program.name)
+        .map(|path| path.display().to_string())
+        .ok_or_else(|| {
+            Unavailable::new(program.name, "not in PATH", format!("apt-get install {}", program.package))
+        });
+    Finding::new(format!("program {}", program.name), program.needed_for, answer)
+}
+
+fn print(finding: &Finding) {
+    let Finding { name, needed_for, answer } = finding;
+    match answer {
+        Ok(found) => println!("yes  {name:30} {found}"),
+        Err(Unavailable { need, found, remedy }) => {
+            println!("no   {name:30} for {needed_for}: needs {need}; found {found}");
+            println!("     {:30} try: {remedy}", "");
+        }
+    }
+}
