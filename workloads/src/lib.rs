@@ -5,4 +5,14 @@
 //! answers each with one JSON line on standard output; both end when standard input closes, so
 //! that neither outlives the harness that started it.
 
+#![deny(unsafe_code)]
+
+mod agent;
+mod body;
+pub mod clock;
+pub mod load;
 pub mod protocol;
+pub mod target;
+mod wire;
+
+pub use agent::AgentError;

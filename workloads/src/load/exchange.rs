@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One request and its response on a connection.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use hyper::body::Incoming;
+use hyper::header::{HOST, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+
+use super::failure::Failure;
+use super::link::{Link, Sender};
+use crate::body::{self, Fill};
+use crate::clock::now_ns;
+use crate::protocol::{LoadSpec, Protocol};
+use crate::wire::Start;
+
+/// Most that is read of a body that is not what was asked for, bytes: an error page.
+const UNASKED_BYTES: u64 = 64 * 1024;
+
+/// What is the same in all requests of an agent.
+#[derive(Debug)]
+pub(super) struct Template {
+    method: Method,
+    uri: Uri,
+    host: HeaderValue,
+    version: Version,
+    request_bytes: u64,
+    response_bytes: u64,
+}
+
+/// A response that was read to its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    pub(super) sent: Start,
+    pub(super) first_byte: Start,
+    pub(super) last_byte_ns: u64,
+    /// Whether it is the one that was asked for.
+    pub(super) verdict: Result<(), Failure>,
+}
+
+impl Template {
+    pub(super) fn new(spec: &LoadSpec) -> Self {
+        let LoadSpec { target, request_bytes, response_bytes, .. } = *spec;
+        let (authority, path) = (target.to_string(), format!("/bytes/{response_bytes}"));
+        // RFC 9113 section 8.3.1 wants :scheme and :authority, RFC 9112 section 3.2.1 a path.
+        let (version, uri) = match spec.protocol {
+            Protocol::Http1 => (Version::HTTP_11, path),
+            Protocol::Http2 => (Version::HTTP_2, format!("http://{authority}{path}")),
+        };
+        Self {
+            method: if request_bytes == 0 { Method::GET } else { Method::POST },
+            uri: uri.try_into().expect("an address and a number make a URI"),
+            host: authority.try_into().expect("an address makes a header"),
+            version,
+            request_bytes,
+            response_bytes,
+        }
+    }
+
+    fn request(&self) -> Request<Fill> {
+        let mut request = Request::new(Fill::new(self.request_bytes));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.version_mut() = self.version;
+        if self.version == Version::HTTP_11 {
+            request.headers_mut().insert(HOST, self.host.clone());
+        }
+        request
+    }
+
+    fn verdict(&self, status: StatusCode, length: u64) -> Result<(), Failure> {
+        if status != StatusCode::OK {
+            return Err(Failure::Status(status.as_u16()));
+        }
+        if length != self.response_bytes {
+            return Err(Failure::Length);
+        }
+        Ok(())
+    }
+}
+
+impl Link {
+    /// Sends one request and reads its response to the end. The link [`Link::is_open`]. After an
+    /// error it cannot be used again.
+    pub(super) async fn exchange(&mut self, template: &Template) -> Result<Answered, Failure> {
+        {
+            let mut wire = self.wire.borrow_mut();
+            wire.written.await_message();
+            wire.read.await_message();
+        }
+        let response = self.converse(template).await;
+        let last_byte_ns = now_ns();
+        let wire = self.wire.borrow();
+        match (response, wire.written.start(), wire.read.start()) {
+            (Ok((status, Some(length))), Some(sent), Some(first_byte)) => {
+                let verdict = template.verdict(status, length);
+                Ok(Answered { sent, first_byte, last_byte_ns, verdict })
+            }
+            (Ok((status, None)), ..) => Err(template
+                .verdict(status, u64::MAX)
+                .expect_err("no response is asked for that is longer than the limit")),
+            (Ok(_), ..) => Err(Failure::Other),
+            // hyper's error says less about the cause than the socket's own last word.
+            (Err(_), ..) => Err(wire.end.unwrap_or(Failure::Other)),
+        }
+    }
+
+    /// Drives the connection and the request on it in one task: no wakeup crosses tasks. Returns
+    /// the status and the body's length, or no length when it is beyond all measure.
+    async fn converse(&mut self, template: &Template) -> hyper::Result<(StatusCode, Option<u64>)> {
+        let limit = template.response_bytes.max(UNASKED_BYTES);
+        let Self { sender, driver, .. } = self;
+        let mut talk = pin!(async move {
+            let response: Response<Incoming> = match sender {
+                Sender::Http1(sender) => sender.send_request(template.request()).await?,
+                Sender::Http2(sender) => sender.send_request(template.request()).await?,
+            };
+            let status = response.status();
+            Ok((status, body::length(response.into_body(), limit).await?))
+        });
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = talk.as_mut().poll(cx) {
+                return Poll::Ready(done);
+            }
+            super::link::drive(driver, cx);
+            talk.as_mut().poll(cx)
+        })
+        .await
+    }
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A connection to the target: opened from a tuple of ours, driven in the task that uses it, and
+//! ended with a RST.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddrV4;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
+
+use hyper::client::conn::{http1, http2};
+use hyper::rt::Executor;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpSocket;
+
+use super::failure::Failure;
+use super::tuples::Tuples;
+use crate::body::Fill;
+use crate::clock::now_ns;
+use crate::protocol::{Protocol, SAMPLE_TOS};
+use crate::wire::{Direction, Observe, Observed};
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
+
+/// hyper's half that takes requests.
+pub(super) enum Sender {
+    Http1(http1::SendRequest<Fill>),
+    Http2(http2::SendRequest<Fill>),
+}
+
+/// An open connection. Dropping it drops the socket, and SO_LINGER of zero makes that a RST:
+/// neither side is left in TIME_WAIT (`net/ipv4/tcp.c`, `__tcp_close`).
+pub(super) struct Link {
+    pub(super) sender: Sender,
+    /// hyper's half that reads and writes, until the connection has ended.
+    pub(super) driver: Option<Task>,
+    pub(super) wire: Rc<RefCell<Wire>>,
+    /// Its source.
+    pub(super) client: SocketAddrV4,
+    /// Whether its requests are reported as samples.
+    pub(super) sampled: bool,
+    /// When `connect()` was called, nanoseconds.
+    pub(super) connect_ns: u64,
+    /// When the connection was there, nanoseconds.
+    pub(super) connected_ns: u64,
+}
+
+/// What the socket's reads and writes have shown.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) written: Direction,
+    pub(super) read: Direction,
+    /// How the stream ended, once it has.
+    pub(super) end: Option<Failure>,
+    writing_ns: u64,
+}
+
+impl Wire {
+    fn new(protocol: Protocol) -> Self {
+        let (written, read) = match protocol {
+            Protocol::Http1 => (Direction::http1(), Direction::http1()),
+            Protocol::Http2 => (Direction::http2_client(), Direction::http2_server()),
+        };
+        Self { written, read, end: None, writing_ns: 0 }
+    }
+}
+
+impl Observe for Rc<RefCell<Wire>> {
+    // A FIN of ours after the server's would put the server's socket in TIME_WAIT.
+    const SENDS_FIN: bool = false;
+
+    fn read(&mut self, bytes: &[u8]) {
+        let mut wire = self.borrow_mut();
+        if bytes.is_empty() {
+            wire.end = wire.end.or(Some(Failure::Closed));
+        }
+        let at_ns = if wire.read.is_awaited() { now_ns() } else { 0 };
+        wire.read.pass(bytes, at_ns);
+    }
+
+    fn writing(&mut self) {
+        let mut wire = self.borrow_mut();
+        if wire.written.is_awaited() {
+            wire.writing_ns = now_ns();
+        }
+    }
+
+    fn written(&mut self, bytes: &[u8]) {
+        let mut wire = self.borrow_mut();
+        let at_ns = wire.writing_ns;
+        wire.written.pass(bytes, at_ns);
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        let mut wire = self.borrow_mut();
+        wire.end = wire.end.or(Some(Failure::of_stream(error)));
+    }
+}
+
+impl Link {
+    /// Opens a connection from the next tuple that is free; a tuple some other socket of the host
+    /// has is passed over, and spent all the same.
+    pub(super) async fn open(
+        target: SocketAddrV4,
+        protocol: Protocol,
+        tuples: &RefCell<Tuples>,
+        sampled: bool,
+    ) -> Result<Self, Failure> {
+        let (stream, client, connect_ns) = loop {
+            let tuple = tuples.borrow_mut().next();
+            let client = tuple.ok_or(Failure::TuplesExhausted)?;
+            let socket = match socket(client, sampled) {
+                Ok(socket) => socket,
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => continue,
+                Err(_) => return Err(Failure::Other),
+            };
+            let connect_ns = now_ns();
+            match socket.connect(target.into()).await {
+                Ok(stream) => break (stream, client, connect_ns),
+                // The bound tuple is in use towards this very target: `__inet_check_established`.
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
+                Err(error) => return Err(Failure::of_connect(&error)),
+            }
+        };
+        let connected_ns = now_ns();
+        let wire = Rc::new(RefCell::new(Wire::new(protocol)));
+        let io = TokioIo::new(Observed::new(stream, wire.clone()));
+        let shaken = shake_hands(protocol, io).await;
+        // Only HTTP/2 writes here, its preface.
+        let (sender, driver) =
+            shaken.map_err(|_: hyper::Error| wire.borrow().end.unwrap_or(Failure::Other))?;
+        let driver = Some(driver);
+        Ok(Self { sender, driver, wire, client, sampled, connect_ns, connected_ns })
+    }
+
+    /// Lets hyper read and write what there is.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        drive(&mut self.driver, cx);
+    }
+
+    /// Whether a request can be sent on it, as far as is known without asking the kernel.
+    pub(super) fn is_open(&self) -> bool {
+        self.driver.is_some()
+            && match &self.sender {
+                Sender::Http1(sender) => sender.is_ready(),
+                Sender::Http2(sender) => sender.is_ready(),
+            }
+    }
+
+    /// Waits until the exchange before is over for hyper too, and returns whether the connection
+    /// can be used again.
+    pub(super) async fn settle(&mut self) -> bool {
+        poll_fn(|cx| {
+            self.drive(cx);
+            match &mut self.sender {
+                Sender::Http1(sender) => sender.poll_ready(cx),
+                Sender::Http2(sender) => sender.poll_ready(cx),
+            }
+        })
+        .await
+        .is_ok()
+            && self.is_open()
+    }
+
+    /// Waits until the other side has said something, as HTTP/2 servers do unasked (RFC 9113
+    /// section 3.4), or the connection has ended.
+    pub(super) async fn greeted(&mut self) {
+        poll_fn(|cx| {
+            self.drive(cx);
+            let heard = self.wire.borrow().read.bytes() > 0;
+            if heard || self.driver.is_none() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+/// [`Link::drive`] for one whose sender is borrowed.
+pub(super) fn drive(driver: &mut Option<Task>, cx: &mut Context<'_>) {
+    if let Some(task) = driver
+        && task.as_mut().poll(cx).is_ready()
+    {
+        *driver = None;
+    }
+}
+
+/// A socket bound to its source and not yet connected.
+fn socket(client: SocketAddrV4, sampled: bool) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_zero_linger()?;
+    socket.set_nodelay(true)?;
+    if sampled {
+        // Before the SYN, so that the server's kernel can reflect it (net.ipv4.tcp_reflect_tos).
+        socket.set_tos_v4(u32::from(SAMPLE_TOS))?;
+    }
+    socket.bind(client.into())?;
+    Ok(socket)
+}
+
+async fn shake_hands(
+    protocol: Protocol,
+    io: TokioIo<Observed<Rc<RefCell<Wire>>>>,
+) -> hyper::Result<(Sender, Task)> {
+    match protocol {
+        Protocol::Http1 => {
+            let (sender, connection) = http1::handshake(io).await?;
+            // How it ends is seen by the wire and by the request's own future.
+            let driver = Box::pin(async { drop(connection.await) });
+            Ok((Sender::Http1(sender), driver))
+        }
+        Protocol::Http2 => {
+            let spawned = Rc::new(RefCell::new(Vec::new()));
+            let (sender, mut connection) =
+                http2::handshake(Spawner(Rc::downgrade(&spawned)), io).await?;
+            let mut tasks: Vec<Task> = Vec::new();
+            let driver = poll_fn(move |cx| {
+                let ended = Pin::new(&mut connection).poll(cx).is_ready();
+                tasks.retain_mut(|task| task.as_mut().poll(cx).is_pending());
+                loop {
+                    // Taken before they are polled: a task may spawn another.
+                    let new = std::mem::take(&mut *spawned.borrow_mut());
+                    if new.is_empty() {
+                        break;
+                    }
+                    tasks.extend(new.into_iter().filter_map(|mut task: Task| {
+                        task.as_mut().poll(cx).is_pending().then_some(task)
+                    }));
+                }
+                if ended { Poll::Ready(()) } else { Poll::Pending }
+            });
+            Ok((Sender::Http2(sender), Box::pin(driver)))
+        }
+    }
+}
+
+/// Keeps what hyper wants spawned beside the connection, so that the connection's task polls it
+/// and dropping the connection drops it. Weak, because those futures hold a spawner too.
+#[derive(Clone)]
+struct Spawner(Weak<RefCell<Vec<Task>>>);
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for Spawner {
+    fn execute(&self, future: F) {
+        if let Some(spawned) = self.0.upgrade() {
+            spawned.borrow_mut().push(Box::pin(future));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The load client: an agent that sends requests on one thread and times each of them.
+//!
+//! One loop serves every workload: a slot waits for its next start (the arrival), sees to a
+//! connection (the policy), sends, receives, records. Latency counts from the intended start,
+//! always, so a slow server cannot hide behind the requests it kept from being sent.
+
+mod arrivals;
+mod exchange;
+mod failure;
+mod link;
+mod phase;
+mod recorder;
+mod slot;
+mod spec;
+mod tally;
+mod timer;
+mod tuples;
+
+use std::cell::RefCell;
+use std::io::{BufRead, Write};
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use crate::agent::{self, AgentError};
+use crate::protocol::{LoadCommand, LoadSpec, PhaseReport};
+use exchange::Template;
+use phase::Phase;
+pub use recorder::Recorder;
+use tuples::Tuples;
+
+/// Runs the agent on standard input and output; see [`run`]. Exit code 0 at the end of the input,
+/// 2 when a line is to be changed, 1 otherwise; one sentence on standard error says why.
+pub fn main() -> ExitCode {
+    agent::exit("load", run(std::io::stdin().lock(), std::io::stdout().lock()))
+}
+
+/// Reads a [`LoadSpec`] and then [`LoadCommand`]s, one JSON value per line, and answers each
+/// command with one [`PhaseReport`] line, until the input ends.
+///
+/// # Errors
+/// A line is not understood or out of range, a source address is not this host's, or the input,
+/// the output or the runtime breaks.
+pub fn run(mut input: impl BufRead, mut output: impl Write) -> Result<(), AgentError> {
+    const SPEC: &str = "load spec";
+    let line = agent::read_line(&mut input)?.ok_or(AgentError::Nothing { what: SPEC })?;
+    let mut generator = Generator::new(agent::parse(SPEC, &line)?)?;
+    while let Some(line) = agent::read_line(&mut input)? {
+        let report = generator.run(&agent::parse("load command", &line)?)?;
+        agent::answer(&mut output, &report)?;
+    }
+    Ok(())
+}
+
+/// A load client between phases: its spec, and the source tuples it has left.
+#[derive(Debug)]
+pub struct Generator {
+    spec: Rc<LoadSpec>,
+    template: Rc<Template>,
+    tuples: Rc<RefCell<Tuples>>,
+    runtime: tokio::runtime::LocalRuntime,
+    phases: u64,
+}
+
+impl Generator {
+    /// Checks a spec and makes ready for its phases.
+    ///
+    /// # Errors
+    /// A value is out of its range, or the system refuses a runtime.
+    pub fn new(spec: LoadSpec) -> Result<Self, AgentError> {
+        spec::check(&spec)?;
+        Ok(Self {
+            template: Rc::new(Template::new(&spec)),
+            tuples: Rc::new(RefCell::new(Tuples::new(&spec.sources))),
+            runtime: agent::runtime()?,
+            spec: Rc::new(spec),
+            phases: 0,
+        })
+    }
+
+    /// Runs one phase. Arrivals of the n-th phase are drawn from the spec's seed plus n.
+    ///
+    /// # Errors
+    /// A value of the command is out of its range, or the system refuses a timer. What goes wrong
+    /// with requests is in the report.
+    pub fn run(&mut self, command: &LoadCommand) -> Result<PhaseReport, AgentError> {
+        spec::check_command(command)?;
+        let seed = self.spec.seed.wrapping_add(self.phases);
+        self.phases += 1;
+        let phase = Phase::new(&self.spec, &self.template, &self.tuples, command);
+        self.runtime.block_on(phase.run(seed)).map_err(AgentError::system("arm a timer"))
+    }
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Waiting for a moment to within microseconds.
+//!
+//! The runtime's own timers tick in milliseconds. A timerfd is an hrtimer without slack
+//! (fs/timerfd.c), and the runtime waits for it as for any socket.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::time::Duration;
+
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::clock::now_ns;
+
+#[derive(Debug)]
+struct Fd(TimerFd);
+
+impl AsRawFd for Fd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// A timer of CLOCK_MONOTONIC.
+#[derive(Debug)]
+pub(super) struct Timer {
+    fd: AsyncFd<Fd>,
+}
+
+impl Timer {
+    /// Makes a timer; needs a runtime.
+    #[expect(unsafe_code, reason = "the runtime takes descriptors it does not own on trust only")]
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let fd = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        // SAFETY: `Fd` owns the timerfd, names the same one every time, and closes it only when
+        // the `AsyncFd` that owns it is dropped.
+        let fd = unsafe { AsyncFd::register_with_interest(Fd(fd), Interest::READABLE) }?;
+        Ok(Self { fd })
+    }
+
+    /// Waits until `due_ns`; returns at once when that is past.
+    pub(super) async fn until(&self, due_ns: u64) -> io::Result<()> {
+        while now_ns() < due_ns {
+            let due = TimeSpec::from(Duration::from_nanos(due_ns));
+            self.fd
+                .get_ref()
+                .0
+                .set(Expiration::OneShot(due), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
+            // Setting the timer resets its count of expirations, so that it need not be read.
+            self.fd.readable().await?.clear_ready();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wait_ends_after_its_moment_and_not_a_tick_later() {
+        let timer = Timer::new().unwrap();
+        let mut least_late_ns = u64::MAX;
+        for _ in 0..20 {
+            let due_ns = now_ns() + 300_000;
+            timer.until(due_ns).await.unwrap();
+            let now_ns = now_ns();
+            assert!(now_ns >= due_ns);
+            least_late_ns = least_late_ns.min(now_ns - due_ns);
+        }
+        // The best of twenty, so that a busy machine does not matter; a millisecond timer would
+        // be late by 700 microseconds each time.
+        assert!(least_late_ns < 500_000, "late by {least_late_ns} ns at best");
+    }
+
+    #[tokio::test]
+    async fn a_past_moment_is_not_waited_for() {
+        let timer = Timer::new().unwrap();
+        timer.until(0).await.unwrap();
+        timer.until(now_ns()).await.unwrap();
+    }
+}

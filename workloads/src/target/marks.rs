@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Notes when a sampled connection's requests were read and their responses written.
+
+use std::io;
+use std::net::SocketAddrV4;
+use std::rc::Rc;
+
+use super::pod::Pod;
+use crate::clock::now_ns;
+use crate::protocol::Mark;
+use crate::wire::{Direction, Observe};
+
+/// The observer of a sampled connection. A request's start is awaited first, then its response's,
+/// then the next request's: one request at a time, as the load client sends them.
+#[derive(Debug)]
+pub(super) struct Marker {
+    pod: Rc<Pod>,
+    peer: SocketAddrV4,
+    local: SocketAddrV4,
+    read: Direction,
+    written: Direction,
+    writing_ns: u64,
+}
+
+impl Marker {
+    /// For a connection nothing has been read from yet.
+    pub(super) fn new(pod: Rc<Pod>, peer: SocketAddrV4, local: SocketAddrV4) -> Self {
+        let mut read = Direction::unknown_client();
+        read.await_message();
+        Self { pod, peer, local, read, written: Direction::http1(), writing_ns: 0 }
+    }
+}
+
+impl Observe for Option<Marker> {
+    const SENDS_FIN: bool = true;
+
+    fn read(&mut self, bytes: &[u8]) {
+        let Some(marker) = self else { return };
+        let at_ns = if marker.read.is_awaited() { now_ns() } else { 0 };
+        let first = marker.read.bytes() == 0;
+        let began = marker.read.pass(bytes, at_ns);
+        // Nothing was written before the first read told the version: a server speaks second.
+        if first && marker.read.is_http2() {
+            marker.written = Direction::http2_server();
+        }
+        if began {
+            marker.written.await_message();
+        }
+    }
+
+    fn writing(&mut self) {
+        if let Some(marker) = self
+            && marker.written.is_awaited()
+        {
+            marker.writing_ns = now_ns();
+        }
+    }
+
+    fn written(&mut self, bytes: &[u8]) {
+        let Some(marker) = self else { return };
+        if !marker.written.pass(bytes, marker.writing_ns) {
+            return;
+        }
+        if let (Some(request), Some(response)) = (marker.read.start(), marker.written.start()) {
+            marker.pod.mark(Mark {
+                peer: marker.peer,
+                local: marker.local,
+                request_offset: request.offset,
+                response_offset: response.offset,
+                read_ns: request.at_ns,
+                written_ns: response.at_ns,
+            });
+        }
+        marker.read.await_message();
+    }
+
+    fn failed(&mut self, _: &io::Error) {}
+}

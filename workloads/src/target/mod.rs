@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The server in a pod: an agent that answers HTTP/1.1 and HTTP/2 on one thread and notes when it
+//! read and wrote each request of the connections that are sampled.
+
+mod marks;
+mod pod;
+mod serve;
+
+use std::io::{self, BufRead, Write};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener};
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use socket2::{Domain, Socket, Type};
+use tokio::sync::mpsc;
+
+use crate::agent::{self, AgentError};
+use crate::protocol::{TargetCommand, TargetReply, TargetSpec};
+use pod::Pod;
+pub use serve::serve_until;
+
+/// Connections the kernel completes while none is accepted; `net.core.somaxconn` may lower it.
+const BACKLOG: i32 = 4096;
+/// Commands read ahead.
+const COMMANDS_MAX: usize = 16;
+
+/// Runs the agent on standard input and output: reads a [`TargetSpec`], answers
+/// [`TargetReply::Ready`] or [`TargetReply::Failed`], serves, and answers [`TargetCommand`]s until
+/// the input ends. Exit code 0 then, 2 when a line is to be changed, 1 otherwise; one sentence on
+/// standard error says why.
+pub fn main() -> ExitCode {
+    agent::exit("target", run())
+}
+
+fn run() -> Result<(), AgentError> {
+    const SPEC: &str = "target spec";
+    let line =
+        agent::read_line(&mut io::stdin().lock())?.ok_or(AgentError::Nothing { what: SPEC })?;
+    let spec: TargetSpec = agent::parse(SPEC, &line)?;
+    let pod = Pod::new(&spec.pod)
+        .map_err(|error| AgentError::Value { what: SPEC, problem: error.to_string() })?;
+    agent::open_file_limit()?;
+    let listeners = match listen(&spec.listen) {
+        Ok(listeners) => listeners,
+        Err(failed) => return agent::answer(&mut io::stdout(), &TargetReply::Failed(failed)),
+    };
+    let commands = commands()?;
+    agent::runtime()?.block_on(async {
+        let serving = serve_until(listeners, pod.clone(), answer_commands(commands, pod));
+        serving.await.map_err(AgentError::system("serve"))?
+    })
+}
+
+/// Listens at every address, or says which one it cannot listen at and why.
+fn listen(addresses: &[SocketAddrV4]) -> Result<Vec<TcpListener>, String> {
+    if addresses.is_empty() {
+        return Err("`listen` is empty".to_owned());
+    }
+    addresses
+        .iter()
+        .map(|&address| {
+            listener(address).map_err(|error| format!("failed to listen at {address}: {error}"))
+        })
+        .collect()
+}
+
+fn listener(address: SocketAddrV4) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::from(address).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Lines of standard input. Reading blocks, so a thread of its own does it; the channel closes
+/// when the input ends.
+fn commands() -> Result<mpsc::Receiver<Result<String, AgentError>>, AgentError> {
+    let (lines, commands) = mpsc::channel(COMMANDS_MAX);
+    let read = move || {
+        let mut input = io::stdin().lock();
+        while let Some(line) = read_next(&mut input) {
+            let failed = line.is_err();
+            if lines.blocking_send(line).is_err() || failed {
+                break;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("commands".to_owned())
+        .spawn(read)
+        .map_err(AgentError::system("start the thread that reads commands"))?;
+    Ok(commands)
+}
+
+fn read_next(input: &mut impl BufRead) -> Option<Result<String, AgentError>> {
+    agent::read_line(input).transpose()
+}
+
+async fn answer_commands(
+    mut commands: mpsc::Receiver<Result<String, AgentError>>,
+    pod: Rc<Pod>,
+) -> Result<(), AgentError> {
+    agent::answer(&mut io::stdout(), &TargetReply::Ready)?;
+    while let Some(line) = commands.recv().await {
+        let TargetCommand::Drain = agent::parse("target command", &line?)?;
+        agent::answer(&mut io::stdout(), &pod.drain())?;
+    }
+    io::stdout().flush().map_err(AgentError::Output)
+}

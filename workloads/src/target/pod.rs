@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the connections of a target share: its name, its counts, its marks; and its answers.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue, InvalidHeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+
+use crate::body::{self, Fill, MAX_BYTES};
+use crate::protocol::{Mark, TargetReply};
+
+/// Marks kept between two drains at most: 10 MiB of them.
+const MARKS_MAX: usize = 200_000;
+
+const POD: HeaderName = HeaderName::from_static("x-pod");
+const PEER: HeaderName = HeaderName::from_static("x-peer");
+
+/// The server's state, all of it on one thread.
+#[derive(Debug)]
+pub struct Pod {
+    name: HeaderValue,
+    served: Cell<u64>,
+    marks: RefCell<Vec<Mark>>,
+    not_kept: Cell<u64>,
+}
+
+impl Pod {
+    /// A pod of that name.
+    ///
+    /// # Errors
+    /// The name cannot stand in a header.
+    pub fn new(name: &str) -> Result<Rc<Self>, InvalidHeaderValue> {
+        Ok(Rc::new(Self {
+            name: name.try_into()?,
+            served: Cell::new(0),
+            marks: RefCell::default(),
+            not_kept: Cell::new(0),
+        }))
+    }
+
+    /// The marks since the last drain, and what else a drain tells.
+    pub fn drain(&self) -> TargetReply {
+        TargetReply::Marks {
+            marks: self.marks.take(),
+            not_kept: self.not_kept.take(),
+            served: self.served.get(),
+        }
+    }
+
+    /// Keeps a mark if there is room.
+    pub(super) fn mark(&self, mark: Mark) {
+        let mut marks = self.marks.borrow_mut();
+        if marks.len() < MARKS_MAX {
+            marks.push(mark);
+        } else {
+            self.not_kept.set(self.not_kept.get() + 1);
+        }
+    }
+
+    /// Answers one request, after its body was read to the end: a response that overtakes its
+    /// request would leave no line between this request's bytes and the next one's.
+    pub(super) async fn answer(
+        self: Rc<Self>,
+        peer: HeaderValue,
+        request: Request<Incoming>,
+    ) -> hyper::Result<Response<Fill>> {
+        let (head, body) = request.into_parts();
+        let whole = body::length(body, MAX_BYTES).await?;
+        let (status, body) = match (whole, &head.method) {
+            (None, _) => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            (_, &Method::GET | &Method::POST) => match self.body(head.uri.path()) {
+                Some(body) => (StatusCode::OK, Some(body)),
+                None => (StatusCode::NOT_FOUND, None),
+            },
+            _ => (StatusCode::METHOD_NOT_ALLOWED, None),
+        };
+        let mut response = Response::new(body.unwrap_or_else(|| Fill::new(0)));
+        *response.status_mut() = status;
+        response.headers_mut().insert(POD, self.name.clone());
+        response.headers_mut().insert(PEER, peer);
+        self.served.set(self.served.get() + 1);
+        Ok(response)
+    }
+
+    /// Body at a path: the pod's name at `/`, N bytes at `/bytes/N`, N at most [`MAX_BYTES`].
+    fn body(&self, path: &str) -> Option<Fill> {
+        if path == "/" {
+            return Some(Fill::once(Bytes::copy_from_slice(self.name.as_bytes())));
+        }
+        let length: u64 = path.strip_prefix("/bytes/")?.parse().ok()?;
+        (length <= MAX_BYTES).then(|| Fill::new(length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::body::Body;
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    #[test]
+    fn paths_name_their_length_up_to_a_bound() {
+        let pod = Pod::new("pod-7").unwrap();
+        let length = |path| pod.body(path).map(|body| body.size_hint().exact().unwrap());
+        assert_eq!(length("/"), Some(5));
+        assert_eq!(length("/bytes/0"), Some(0));
+        assert_eq!(length("/bytes/1073741824"), Some(MAX_BYTES));
+        for path in ["/bytes/1073741825", "/bytes/", "/bytes/x", "/bytes/-1", "/other"] {
+            assert_eq!(length(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn marks_beyond_the_bound_are_counted_and_a_drain_makes_room() {
+        let pod = Pod::new("p").unwrap();
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
+        let mark = Mark {
+            peer: address,
+            local: address,
+            request_offset: 0,
+            response_offset: 0,
+            read_ns: 1,
+            written_ns: 2,
+        };
+        (0..MARKS_MAX + 3).for_each(|_| pod.mark(mark));
+        let TargetReply::Marks { marks, not_kept, .. } = pod.drain() else { panic!() };
+        assert_eq!((marks.len(), not_kept), (MARKS_MAX, 3));
+        pod.mark(mark);
+        let TargetReply::Marks { marks, not_kept, .. } = pod.drain() else { panic!() };
+        assert_eq!((marks.len(), not_kept), (1, 0));
+    }
+}

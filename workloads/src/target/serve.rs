@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Accepting connections and serving them, all on the caller's thread.
+
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+use hyper::rt::Executor;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_local;
+
+use super::marks::Marker;
+use super::pod::Pod;
+use crate::protocol::SAMPLE_TOS;
+use crate::wire::Observed;
+
+/// Wait after `accept()` fails, as it does while the process is out of files.
+const ACCEPT_RETRY: Duration = Duration::from_millis(1);
+
+/// Spawns on the thread's own runtime: hyper's futures for HTTP/2.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future<Output: 'static> + 'static> Executor<F> for Local {
+    fn execute(&self, future: F) {
+        spawn_local(future);
+    }
+}
+
+/// Serves HTTP/1.1 and HTTP/2 (prior knowledge) at non-blocking `listeners` until `end` is done,
+/// and returns its output. To be awaited on a [`tokio::runtime::LocalRuntime`] or in a
+/// [`tokio::task::LocalSet`].
+///
+/// # Errors
+/// The runtime does not take a listener.
+pub async fn serve_until<T>(
+    listeners: Vec<std::net::TcpListener>,
+    pod: Rc<Pod>,
+    end: impl Future<Output = T>,
+) -> io::Result<T> {
+    let mut accepting = Vec::with_capacity(listeners.len());
+    for listener in listeners {
+        let listener = TcpListener::from_std(listener)?;
+        accepting.push(spawn_local(accept(listener, pod.clone())));
+    }
+    let output = end.await;
+    accepting.iter().for_each(|task| task.abort());
+    Ok(output)
+}
+
+async fn accept(listener: TcpListener, pod: Rc<Pod>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                spawn_local(serve(stream, peer, pod.clone()));
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
+        }
+    }
+}
+
+/// Serves one connection to its end. How it ends is the client's business: the load client ends
+/// every connection with a RST.
+async fn serve(stream: TcpStream, peer: SocketAddr, pod: Rc<Pod>) {
+    let SocketAddr::V4(peer) = peer else { return };
+    let Ok(marker) = marker(&stream, peer, &pod) else { return };
+    let header: HeaderValue =
+        peer.to_string().try_into().expect("an address has no character a header has not");
+    let service = service_fn(move |request| Rc::clone(&pod).answer(header.clone(), request));
+    let io = TokioIo::new(Observed::new(stream, marker));
+    let _ = auto::Builder::new(Local).serve_connection(io, service).await;
+}
+
+/// Prepares the socket, and a marker if the client's SYN carried [`SAMPLE_TOS`]: where
+/// `net.ipv4.tcp_reflect_tos` is set, the accepted socket has the SYN's type of service
+/// (`tcp_v4_syn_recv_sock`), otherwise the listener's.
+fn marker(stream: &TcpStream, peer: SocketAddrV4, pod: &Rc<Pod>) -> io::Result<Option<Marker>> {
+    stream.set_nodelay(true)?;
+    if SockRef::from(stream).tos_v4()? != u32::from(SAMPLE_TOS) {
+        return Ok(None);
+    }
+    let SocketAddr::V4(local) = stream.local_addr()? else { return Ok(None) };
+    Ok(Some(Marker::new(pod.clone(), peer, local)))
+}

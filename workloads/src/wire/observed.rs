@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A TCP stream that tells an observer what it reads and writes.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Called around each read and write, in the order the kernel saw them.
+pub(crate) trait Observe: Unpin {
+    /// Whether an orderly end sends a FIN. Without one the socket ends as it is dropped: with a
+    /// RST where SO_LINGER is zero.
+    const SENDS_FIN: bool;
+
+    /// A read returned `bytes`; none at the end of the stream.
+    fn read(&mut self, bytes: &[u8]);
+    /// A write is about to be tried.
+    fn writing(&mut self);
+    /// The write that [`Observe::writing`] announced took `bytes`; called once per slice.
+    fn written(&mut self, bytes: &[u8]);
+    /// A read or write failed.
+    fn failed(&mut self, error: &io::Error);
+}
+
+/// A TCP stream and its observer.
+#[derive(Debug)]
+pub(crate) struct Observed<O> {
+    stream: TcpStream,
+    observer: O,
+}
+
+impl<O> Observed<O> {
+    pub(crate) fn new(stream: TcpStream, observer: O) -> Self {
+        Self { stream, observer }
+    }
+}
+
+impl<O: Observe> AsyncRead for Observed<O> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let result = ready!(Pin::new(&mut this.stream).poll_read(cx, buffer));
+        match &result {
+            Ok(()) => this.observer.read(&buffer.filled()[before..]),
+            Err(error) => this.observer.failed(error),
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl<O: Observe> AsyncWrite for Observed<O> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.observer.writing();
+        let result = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes));
+        match &result {
+            Ok(length) => this.observer.written(&bytes[..*length]),
+            Err(error) => this.observer.failed(error),
+        }
+        Poll::Ready(result)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.observer.writing();
+        let result = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, slices));
+        match &result {
+            Ok(length) => {
+                let mut left = *length;
+                for slice in slices {
+                    let taken = left.min(slice.len());
+                    this.observer.written(&slice[..taken]);
+                    left -= taken;
+                }
+            }
+            Err(error) => this.observer.failed(error),
+        }
+        Poll::Ready(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A TCP socket keeps nothing back from the kernel.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if O::SENDS_FIN {
+            Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        } else {
+            Poll::Ready(Ok(()))
+        }
+    }
+}
