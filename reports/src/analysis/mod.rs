@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the figures say: groups, ratios, fits and words. Pure: nothing here reads or draws.
+
+pub mod baseline;
+pub mod curve;
+pub mod fidelity;
+pub mod fit;
+pub mod glossary;
+pub mod group;
+pub mod headline;
+pub mod host;
+pub mod mode;
+pub mod number;
+pub mod skip;
+pub mod slope;
+pub mod stage;
+pub mod summary;

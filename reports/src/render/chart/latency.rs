@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Latency over percentiles, the tail stretched: each nine has the width of the one before.
+
+use std::f64::consts::LOG10_2;
+
+use plotters::backend::DrawingBackend;
+use plotters::style::RGBColor;
+
+use crate::analysis::curve::Point;
+use crate::analysis::number::{Unit, digits};
+use crate::render::axis::log_ticks;
+use crate::render::chart::frame::{Frame, Lettering, Tick};
+use crate::render::chart::{EndLabel, spread};
+use crate::render::pen::{Align, DrawError, Pen, TEXT};
+
+/// One mode's curve.
+pub(crate) struct Curve {
+    pub(crate) label: String,
+    pub(crate) colour: RGBColor,
+    pub(crate) points: Vec<Point>,
+}
+
+/// The distributions of a group's cases.
+pub(crate) struct LatencyChart {
+    pub(crate) subtitle: String,
+    /// At least one, none of them empty.
+    pub(crate) curves: Vec<Curve>,
+}
+
+const NINES: [(f64, &str); 8] = [
+    (0.0, "min"),
+    (LOG10_2, "50 %"),
+    (1.0, "90 %"),
+    (2.0, "99 %"),
+    (3.0, "99.9 %"),
+    (4.0, "99.99 %"),
+    (5.0, "99.999 %"),
+    (6.0, "99.9999 %"),
+];
+
+impl LatencyChart {
+    pub(crate) fn draw<DB: DrawingBackend>(
+        &self,
+        pen: &Pen<DB>,
+        size: (u32, u32),
+    ) -> Result<(), DrawError> {
+        let values = || self.curves.iter().flat_map(|c| &c.points).map(|p| p.value_ns as f64);
+        let (min, max) = (values().fold(f64::MAX, f64::min), values().fold(1.0, f64::max));
+        let end =
+            self.curves.iter().flat_map(|c| c.points.last()).map(|p| p.nines).fold(1.0, f64::max);
+        let unit = Unit::of(max);
+        let ticks = log_ticks(min.max(1.0).min(max), max);
+        let span = (ticks[0].log10(), ticks[ticks.len() - 1].log10());
+        let y_ticks =
+            ticks.iter().map(|ns| Tick { at: ns.log10(), text: digits_short(ns / unit.ns()) });
+        let x_ticks = NINES.iter().filter(|(nines, _)| *nines <= end + 1e-9);
+        let mut margin_right = 0;
+        for curve in &self.curves {
+            margin_right = margin_right.max(pen.width(&curve.label, TEXT, true)? + 24);
+        }
+        let lettering = Lettering {
+            title: "Latency by percentile".to_owned(),
+            subtitle: self.subtitle.clone(),
+            y_title: format!("latency from the intended send time, {} (log scale)", unit.symbol()),
+            x_title: "percentile of requests".to_owned(),
+            x_ticks: x_ticks.map(|(at, text)| Tick { at: *at, text: (*text).to_owned() }).collect(),
+            y_ticks: y_ticks.collect(),
+            margin_right,
+            x_grid: true,
+        };
+        let frame = Frame::draw(pen, size, &lettering, (0.0, end), span)?;
+        let mut labels = Vec::new();
+        for curve in &self.curves {
+            let at =
+                |p: &Point| (frame.x.px(p.nines), frame.y.px((p.value_ns.max(1) as f64).log10()));
+            let mut path: Vec<_> = curve.points.iter().map(at).collect();
+            path.dedup();
+            let y = path.last().map_or(frame.bottom, |last| last.1);
+            labels.push(EndLabel { text: curve.label.clone(), colour: curve.colour, y });
+            pen.line(path, curve.colour, 4)?;
+        }
+        spread(&mut labels, TEXT + 4, frame.top, frame.bottom - 10);
+        for label in labels {
+            pen.styled(
+                &label.text,
+                (frame.right + 14, label.y),
+                Align::Left,
+                TEXT,
+                label.colour,
+                true,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A tick's number without digits that say nothing: `2`, `0.5`, `1,000`.
+fn digits_short(value: f64) -> String {
+    let text = digits(value);
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The page: one file, no script, nothing fetched.
+
+use askama::Template;
+use record::{Run, Status};
+
+use crate::ReportError;
+use crate::analysis::glossary::STAGES;
+use crate::analysis::group::Group;
+use crate::analysis::headline::headline;
+use crate::analysis::host;
+use crate::analysis::slope::Family;
+use crate::analysis::summary::{Tally, tally};
+use crate::render::figure::Figure;
+use crate::render::view::{
+    CaseView, FailureView, FamilyView, GroupView, HostView, SkipView, SummaryGroup, failures, skips,
+};
+
+/// Sections open when the page is; the rest fold, so that a long report stays short to scroll.
+const OPEN_MAX: usize = 2;
+
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page {
+    title: String,
+    headline: String,
+    more: Vec<String>,
+    tally: Tally,
+    warning: String,
+    summary: Vec<SummaryGroup>,
+    skips: Vec<SkipView>,
+    failures: Vec<FailureView>,
+    families: Vec<FamilyView>,
+    groups: Vec<GroupView>,
+    cases: Vec<CaseView>,
+    hosts: Vec<HostView>,
+    glossary: &'static [(&'static str, &'static str)],
+    version: &'static str,
+}
+
+impl Page {
+    fn open(&self, place: &usize) -> bool {
+        *place < OPEN_MAX
+    }
+}
+
+/// Fills in the page. `figures` are those of [`crate::render::plan::figures`], drawn.
+pub(crate) fn page(
+    runs: &[Run],
+    groups: &[Group<'_>],
+    families: &[Family<'_>],
+    figures: Vec<Figure>,
+) -> Result<String, ReportError> {
+    let mut figures = figures.into_iter();
+    let families = families
+        .iter()
+        .zip(figures.by_ref())
+        .map(|(f, figure)| FamilyView::new(f, figure))
+        .collect();
+    let mut summary = Vec::new();
+    let mut sections = Vec::new();
+    for (place, group) in groups.iter().enumerate() {
+        let mut anchor = String::new();
+        if group.measured().count() > 0 {
+            anchor = format!("group-{}", place + 1);
+            // Three charts a group, in the order they were planned.
+            sections.push(GroupView::new(
+                group,
+                anchor.clone(),
+                figures.by_ref().take(3).collect(),
+            ));
+        }
+        summary.extend(SummaryGroup::new(group, anchor));
+    }
+    let mut sentences = headline(runs).into_iter();
+    let page = Page {
+        title: title(runs),
+        headline: sentences.next().unwrap_or_default(),
+        more: sentences.collect(),
+        tally: tally(runs),
+        warning: host::warning(runs).unwrap_or_default(),
+        summary,
+        skips: skips(runs),
+        failures: failures(runs),
+        families,
+        groups: sections,
+        cases: cases(runs),
+        hosts: runs.iter().map(HostView::new).collect(),
+        glossary: STAGES,
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    page.render().map_err(|source| ReportError::Template { source })
+}
+
+fn title(runs: &[Run]) -> String {
+    match runs {
+        [] => "No run".to_owned(),
+        [run] => format!("Run {}", run.manifest.run_id),
+        runs => format!("{} runs", runs.len()),
+    }
+}
+
+fn cases(runs: &[Run]) -> Vec<CaseView> {
+    let ran = runs.iter().flat_map(|run| {
+        let prefix =
+            if runs.len() > 1 { format!("{}: ", run.manifest.run_id) } else { String::new() };
+        let ran = run.summary.cases.iter().filter(|case| case.status != Status::Skipped);
+        ran.map(move |case| CaseView::new(case, &prefix))
+    });
+    ran.collect()
+}

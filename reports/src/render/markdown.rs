@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The report's twin for pull requests and chats: headline, table, skips, top stages, host.
+
+use std::fmt::Write;
+
+use record::{CaseRecord, Leg, Run};
+
+use crate::analysis::group::Group;
+use crate::analysis::headline::headline;
+use crate::analysis::number::{
+    NONE, digits, one_line, percent, plural, prose_list, ratio, time, time_or_none,
+};
+use crate::analysis::slope::Family;
+use crate::analysis::stage::{leg_mean_ns, of_leg};
+use crate::analysis::summary::{errors, rows, status_word};
+use crate::analysis::{fidelity, host};
+use crate::render::shell;
+use crate::render::view::{failures, skips};
+
+/// Stages named for each mode and leg.
+const TOP_STAGES: usize = 3;
+
+/// The whole text.
+pub(crate) fn text(runs: &[Run], groups: &[Group<'_>], families: &[Family<'_>]) -> String {
+    let mut out = String::new();
+    push(&mut out, "# nic2pod\n");
+    for sentence in headline(runs) {
+        push(&mut out, &format!("{}\n", escape(&sentence)));
+    }
+    push(
+        &mut out,
+        &host::warning(runs).map(|w| format!("**More than one run.** {w}\n")).unwrap_or_default(),
+    );
+    for run in runs {
+        let (word, advice) =
+            (fidelity::word(run.summary.fidelity), fidelity::advice(run.summary.fidelity));
+        push(&mut out, &format!("> **Fidelity: {word}.** {advice}\n"));
+        if let Some(how) = &run.manifest.interrupted {
+            push(&mut out, &format!("> **Interrupted.** {}\n", escape(how)));
+        }
+    }
+    summary(&mut out, groups);
+    refusals(&mut out, runs);
+    slopes(&mut out, families);
+    top_stages(&mut out, groups);
+    hosts(&mut out, runs);
+    out
+}
+
+fn push(out: &mut String, block: &str) {
+    if !block.is_empty() {
+        out.push_str(block);
+        out.push('\n');
+    }
+}
+
+/// Appends a table; cells are escaped already.
+fn table(out: &mut String, head: &[&str], align: &str, rows: &[Vec<String>]) {
+    let rule = align.chars().map(|c| if c == 'r' { "---:" } else { "---" }).collect::<Vec<_>>();
+    let _ = writeln!(out, "| {} |\n| {} |", head.join(" | "), rule.join(" | "));
+    for row in rows {
+        let _ = writeln!(out, "| {} |", row.join(" | "));
+    }
+    out.push('\n');
+}
+
+fn summary(out: &mut String, groups: &[Group<'_>]) {
+    push(out, "## Summary\n");
+    let mut lines = Vec::new();
+    for group in groups {
+        for row in rows(group) {
+            let case = row.case;
+            let with = |ns: Option<u64>, times: Option<f64>| match times {
+                Some(times) => format!("{} ({})", time_or_none(ns), ratio(times)),
+                None => time_or_none(ns),
+            };
+            lines.push(vec![
+                escape(&group.title),
+                escape(&case.mode),
+                status_word(case.status).to_owned(),
+                case.throughput_rps.map_or_else(|| NONE.to_owned(), digits),
+                with(case.latency_ns.map(|q| q.p50), row.latency_ratio),
+                time_or_none(case.latency_ns.map(|q| q.p99)),
+                with(case.first_packet_ns.map(|q| q.p50), row.first_packet_ratio),
+                case.joined_ratio.map_or_else(|| NONE.to_owned(), percent),
+                escape(&errors(case)),
+            ]);
+        }
+    }
+    if lines.is_empty() {
+        return push(out, "No case ran, so there are no figures.\n");
+    }
+    let head =
+        ["case", "mode", "status", "req/s", "p50", "p99", "first packet p50", "joined", "errors"];
+    table(out, &head, "lllrrrrrr", &lines);
+    let mut baselines: Vec<String> =
+        groups.iter().filter_map(|g| g.baseline.as_ref()).map(|b| escape(&b.label)).collect();
+    baselines.sort_unstable();
+    baselines.dedup();
+    if !baselines.is_empty() {
+        push(out, &format!("×1 is {} of the same case.\n", prose_list(&baselines)));
+    }
+}
+
+fn refusals(out: &mut String, runs: &[Run]) {
+    let skips = skips(runs);
+    if !skips.is_empty() {
+        push(out, "## Skipped\n");
+        let row = |s: &crate::render::view::SkipView| {
+            [&s.modes, &s.cases, &s.need, &s.found, &s.remedy].map(|text| escape(text)).to_vec()
+        };
+        let lines: Vec<_> = skips.iter().map(row).collect();
+        table(out, &["mode", "cases", "needs", "found", "try"], "lllll", &lines);
+    }
+    let failures = failures(runs);
+    if !failures.is_empty() {
+        push(out, "## Failed\n");
+        for failure in failures {
+            let _ = writeln!(out, "- **{}**: {}", escape(&failure.id), escape(&failure.message));
+        }
+        out.push('\n');
+    }
+}
+
+fn slopes(out: &mut String, families: &[Family<'_>]) {
+    if families.is_empty() {
+        return;
+    }
+    push(out, "## Cost of each further Service\n");
+    let mut lines = Vec::new();
+    for family in families {
+        for line in &family.lines {
+            lines.push(vec![
+                escape(&family.title),
+                line.metric.name().to_owned(),
+                escape(&line.mode),
+                format!("{} ns", digits(line.fit.slope)),
+                time(line.fit.intercept),
+                line.fit.r2.map_or_else(|| NONE.to_owned(), |r2| format!("{r2:.3}")),
+            ]);
+        }
+    }
+    table(out, &["cases", "time", "mode", "per Service", "with none", "R²"], "lllrrr", &lines);
+}
+
+fn top_stages(out: &mut String, groups: &[Group<'_>]) {
+    let mut lines = Vec::new();
+    for group in groups {
+        for case in group.measured().filter(|case| !case.stages.is_empty()) {
+            lines.push(vec![
+                escape(&group.title),
+                escape(&case.mode),
+                largest(case, Leg::Request),
+                largest(case, Leg::Response),
+            ]);
+        }
+    }
+    if !lines.is_empty() {
+        push(out, "## Largest stages (means)\n");
+        table(out, &["case", "mode", "request leg", "response leg"], "llll", &lines);
+    }
+}
+
+fn largest(case: &CaseRecord, leg: Leg) -> String {
+    let mut stages: Vec<_> = of_leg(case, leg).collect();
+    stages.sort_by(|a, b| b.mean_ns.total_cmp(&a.mean_ns));
+    let named = stages.iter().take(TOP_STAGES);
+    let named: Vec<String> =
+        named.map(|s| format!("{} {}", escape(&s.name), time(s.mean_ns))).collect();
+    if named.is_empty() {
+        return NONE.to_owned();
+    }
+    format!("{} of {}", named.join(", "), time(leg_mean_ns(case, leg)))
+}
+
+fn hosts(out: &mut String, runs: &[Run]) {
+    push(out, "## Host\n");
+    for run in runs {
+        let manifest = &run.manifest;
+        let _ = writeln!(
+            out,
+            "- Run {}, {}: {}; seed {}, revision {}, {}. Made by: {}",
+            escape(&manifest.run_id),
+            escape(&manifest.started_at),
+            escape(&host::line(run)),
+            manifest.seed,
+            escape(manifest.revision.as_deref().unwrap_or("unknown")),
+            plural(run.summary.cases.len(), "case", "cases"),
+            escape(&shell::command(&manifest.command)),
+        );
+    }
+}
+
+/// Text that markdown shows as it is: no markup, no HTML, no end of the cell or line.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in one_line(text).chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '\\' | '|' | '`' | '*' | '_' | '[' | ']' | '#' | '~' => out.extend(['\\', c]),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_end_its_cell_or_start_markup() {
+        assert_eq!(escape("a|b\n*c* <img> `d` [e](f)"), r"a\|b \*c\* &lt;img&gt; \`d\` \[e\](f)");
+    }
+}

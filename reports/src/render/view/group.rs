@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A group's section: its charts and its stage table.
+
+use record::{CaseRecord, Leg, StageRecord};
+
+use crate::analysis::glossary::explain;
+use crate::analysis::group::{Group, Series};
+use crate::analysis::number::{NONE, count, time};
+use crate::analysis::stage::{leg_mean_ns, rows};
+use crate::render::chart::SERIES_MAX;
+use crate::render::figure::Figure;
+use crate::render::palette;
+use crate::render::view::summary::requests;
+
+/// A group with measured cases.
+pub(crate) struct GroupView {
+    pub(crate) anchor: String,
+    pub(crate) title: String,
+    pub(crate) meta: String,
+    pub(crate) figures: Vec<Figure>,
+    pub(crate) modes: Vec<String>,
+    pub(crate) legs: Vec<LegView>,
+    /// One cell for each mode; empty where no case has stages.
+    pub(crate) residuals: Vec<String>,
+}
+
+/// A leg's rows of the stage table.
+pub(crate) struct LegView {
+    pub(crate) name: &'static str,
+    pub(crate) stages: Vec<StageView>,
+    /// One total for each mode.
+    pub(crate) totals: Vec<String>,
+}
+
+/// One stage.
+pub(crate) struct StageView {
+    pub(crate) name: String,
+    pub(crate) colour: String,
+    pub(crate) meaning: String,
+    pub(crate) cells: Vec<StageCell>,
+}
+
+/// One stage of one mode.
+pub(crate) struct StageCell {
+    pub(crate) mean: String,
+    pub(crate) p50: String,
+    pub(crate) p99: String,
+    pub(crate) count: String,
+}
+
+impl GroupView {
+    pub(crate) fn new(group: &Group<'_>, anchor: String, figures: Vec<Figure>) -> Self {
+        let mut series = group.series();
+        let left_out = series.len().saturating_sub(SERIES_MAX);
+        series.truncate(SERIES_MAX);
+        let mut meta = format!(
+            "Lab {} on kernel {}. {} requests answered.",
+            group.key.lab,
+            group.key.kernel,
+            requests(group)
+        );
+        if left_out > 0 {
+            meta.push_str(&format!(" {left_out} further modes are in the summary only."));
+        }
+        let staged = series.iter().any(|one| !one.case.stages.is_empty());
+        let residuals = series.iter().map(|one| residual(one.case));
+        Self {
+            anchor,
+            title: group.title.clone(),
+            meta,
+            figures,
+            modes: series.iter().map(|one| one.label.clone()).collect(),
+            legs: legs(&series),
+            residuals: if staged { residuals.collect() } else { Vec::new() },
+        }
+    }
+}
+
+fn legs(series: &[Series<'_>]) -> Vec<LegView> {
+    let all = rows(series);
+    let leg = |leg: Leg, name: &'static str| LegView {
+        name,
+        stages: all
+            .iter()
+            .filter(|row| row.leg == leg)
+            .map(|row| StageView {
+                name: row.name.to_owned(),
+                colour: palette::css(palette::stage(row.name)),
+                meaning: explain(row.name)
+                    .unwrap_or_else(|| "not in this version's glossary".to_owned()),
+                cells: row.cells.iter().map(|cell| StageCell::new(*cell)).collect(),
+            })
+            .collect(),
+        totals: series.iter().map(|one| total(one.case, leg)).collect(),
+    };
+    let legs = [leg(Leg::Request, "Request leg"), leg(Leg::Response, "Response leg")];
+    legs.into_iter().filter(|leg| !leg.stages.is_empty()).collect()
+}
+
+impl StageCell {
+    fn new(stage: Option<&StageRecord>) -> Self {
+        let text = |of: fn(&StageRecord) -> String| stage.map_or_else(|| NONE.to_owned(), of);
+        Self {
+            mean: text(|s| time(s.mean_ns)),
+            p50: text(|s| time(s.p50_ns as f64)),
+            p99: text(|s| time(s.p99_ns as f64)),
+            count: text(|s| count(s.count)),
+        }
+    }
+}
+
+fn total(case: &CaseRecord, leg: Leg) -> String {
+    if case.stages.iter().any(|stage| stage.leg == leg) {
+        time(leg_mean_ns(case, leg))
+    } else {
+        NONE.to_owned()
+    }
+}
+
+fn residual(case: &CaseRecord) -> String {
+    case.residual_ns.map_or_else(
+        || NONE.to_owned(),
+        |r| format!("{} (p99 {})", time(r.p50 as f64), time(r.p99 as f64)),
+    )
+}

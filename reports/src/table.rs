@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The summary as a plain text table, for the end of a bench on a terminal.
+
+use record::{CaseRecord, Run, Status};
+
+use crate::analysis::number::{NONE, digits, one_line, percent, plural, time_or_none};
+use crate::analysis::skip;
+use crate::analysis::summary::{errors, status_word};
+
+/// How a terminal wants it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// Whether to colour statuses and headings with ANSI sequences; the caller knows `NO_COLOR`,
+    /// pipes and terminals.
+    pub colour: bool,
+    /// Columns of the terminal. Where the table is wider, what all cases have in common is told
+    /// once above it instead. None for as wide as it gets.
+    pub width: Option<usize>,
+}
+
+/// One row for each case, and the reasons of those that have no figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    head: Vec<&'static str>,
+    rows: Vec<(Status, Vec<String>)>,
+    under: Vec<String>,
+}
+
+/// First column that holds figures; those before it are names.
+const NUMBERS_FROM: &str = "req/s";
+const BETWEEN: &str = "  ";
+
+impl Table {
+    /// The table of some runs, in plan order.
+    pub fn of(runs: &[Run]) -> Self {
+        let mut head = vec!["mode", "cni", "route", "services", "workload", "status", NUMBERS_FROM];
+        head.extend(["p50", "p99", "first packet p50", "joined", "errors"]);
+        let several = runs.len() > 1;
+        if several {
+            head.insert(0, "run");
+        }
+        let mut rows = Vec::new();
+        for run in runs {
+            for case in &run.summary.cases {
+                let mut row = row(case);
+                if several {
+                    row.insert(0, one_line(&run.manifest.run_id));
+                }
+                rows.push((case.status, row));
+            }
+        }
+        Self { head, rows, under: under(runs) }
+    }
+
+    /// Lays it out. Every line ends with a newline.
+    pub fn text(&self, look: Look) -> String {
+        let mut table = self.clone();
+        let mut out = String::new();
+        if look.width.is_some_and(|width| self.width() > width) {
+            out.push_str(&table.fold_common());
+        }
+        let widths = table.widths();
+        out.push_str(&paint(
+            look,
+            "1",
+            &table.line(&table.head.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>(), &widths),
+        ));
+        out.push('\n');
+        for (status, row) in &table.rows {
+            let line = table.line(row, &widths);
+            out.push_str(&match status {
+                Status::Measured => line,
+                Status::Skipped => paint(look, "2", &line),
+                Status::Failed => paint(look, "31", &line),
+            });
+            out.push('\n');
+        }
+        if !table.under.is_empty() {
+            out.push('\n');
+        }
+        for line in &table.under {
+            out.push_str(line);
+            out.push('\n');
+        }
+        out
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let mut widths: Vec<usize> = self.head.iter().map(|text| text.chars().count()).collect();
+        for (_, row) in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        widths
+    }
+
+    fn width(&self) -> usize {
+        let widths = self.widths();
+        widths.iter().sum::<usize>() + BETWEEN.len() * widths.len().saturating_sub(1)
+    }
+
+    /// Takes out the names all rows have in common and returns a line that tells them.
+    fn fold_common(&mut self) -> String {
+        let mut told = Vec::new();
+        let names = self.head.iter().position(|h| *h == NUMBERS_FROM).unwrap_or(0);
+        for column in (0..names).rev() {
+            let Some((_, first)) = self.rows.first() else { break };
+            let value = first[column].clone();
+            if self.rows.iter().all(|(_, row)| row[column] == value) {
+                told.push(format!("{} {value}", self.head.remove(column)));
+                for (_, row) in &mut self.rows {
+                    row.remove(column);
+                }
+            }
+        }
+        told.reverse();
+        if told.is_empty() { String::new() } else { format!("all cases: {}\n", told.join(", ")) }
+    }
+
+    fn line(&self, cells: &[String], widths: &[usize]) -> String {
+        let numbers = self.head.iter().position(|h| *h == NUMBERS_FROM).unwrap_or(0);
+        let padded = cells.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+            if column >= numbers || self.head[column] == "services" {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:<width$}")
+            }
+        });
+        padded.collect::<Vec<_>>().join(BETWEEN).trim_end().to_owned()
+    }
+}
+
+fn row(case: &CaseRecord) -> Vec<String> {
+    let ran = case.status != Status::Skipped;
+    vec![
+        one_line(&case.mode),
+        one_line(&case.cni),
+        one_line(&case.route),
+        case.services.to_string(),
+        one_line(&case.workload),
+        status_word(case.status).to_owned(),
+        case.throughput_rps.map_or_else(|| NONE.to_owned(), digits),
+        time_or_none(case.latency_ns.map(|q| q.p50)),
+        time_or_none(case.latency_ns.map(|q| q.p99)),
+        time_or_none(case.first_packet_ns.map(|q| q.p50)),
+        case.joined_ratio.map_or_else(|| NONE.to_owned(), percent),
+        if ran { errors(case) } else { NONE.to_owned() },
+    ]
+}
+
+fn under(runs: &[Run]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for skip in skip::skips(runs) {
+        let cases = plural(skip.cases.len(), "case", "cases");
+        lines.push(format!("skipped: {} ({cases})", one_line(&skip.modes.join(", "))));
+        match skip.reason {
+            Some(reason) => {
+                lines.push(format!("  needs  {}", one_line(&reason.need)));
+                lines.push(format!("  found  {}", one_line(&reason.found)));
+                lines.push(format!("  try    {}", one_line(&reason.r#try)));
+            }
+            None => {
+                lines.push("  the record gives no reason, which is a bug of nic2pod".to_owned())
+            }
+        }
+    }
+    for case in runs.iter().flat_map(|run| &run.summary.cases) {
+        if let (Status::Failed, Some(failure)) = (case.status, &case.failure) {
+            lines.push(format!("failed: {}", one_line(&case.id)));
+            lines.push(format!("  {}", one_line(&failure.message)));
+            // The tool's last words are the telling ones.
+            let last = failure.stderr.as_deref().and_then(|text| text.trim_end().lines().last());
+            lines.extend(last.map(|line| format!("  {}", one_line(line))));
+        }
+    }
+    lines
+}
+
+fn paint(look: Look, code: &str, text: &str) -> String {
+    if look.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
