@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One case on namespaces: built, proved, loaded, followed, taken down.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use record::{Conntrack, Proof};
+use workloads::protocol::{
+    Arrival, Connection, LoadCommand, LoadSpec, Mark, PhaseReport, TargetCommand, TargetReply,
+};
+
+use super::beds::Ground;
+use super::datapath::Datapath;
+use super::follow::Follower;
+use super::{NetnsLab, Topology, road};
+use crate::Cancel;
+use crate::lab::{Bed, Down, Iteration, LabError, Ready};
+use crate::net::{Agent, ToolError, conntrack};
+use crate::plan::{ArrivalKind, Case, Engine, LabSettings, WorkloadSettings};
+use crate::proxy::Fill;
+
+/// What an agent may take beyond the time it was told to work.
+const SLACK: Duration = Duration::from_secs(20);
+/// How often a stop is looked for while an agent works.
+const GLANCE: Duration = Duration::from_millis(100);
+/// Samples kept of one iteration.
+const SAMPLES_MAX: u64 = 200_000;
+
+/// One case, up.
+#[derive(Debug)]
+pub(super) struct NetnsBed {
+    ground: Rc<Ground>,
+    case: Case,
+    workload: WorkloadSettings,
+    ready: Ready,
+    sample_every: u32,
+    backends: Vec<usize>,
+    // Ended in this order: load, taps, proxy process, hosts.
+    load: Agent,
+    follower: Option<Follower>,
+    datapath: Datapath,
+    lab: NetnsLab,
+}
+
+impl NetnsBed {
+    /// Builds hosts, wiring and mode, proves both, starts the load generator.
+    pub(super) fn up(ground: Rc<Ground>, case: &Case, cancel: &Cancel) -> Result<Self, LabError> {
+        let profile = &ground.profile;
+        let start = Instant::now();
+        let mut lab = NetnsLab::up(&topology(&profile.lab), case.cni)?;
+        lab.start_targets(&ground.program, &["agent", "target"])?;
+        let lab_up_ms = ms(start);
+        stop_if(cancel)?;
+
+        let backends = road::backends(&lab, case.route.place, profile.service.endpoints);
+        let measured = road::service(&lab, &backends, &profile.service);
+        let name = measured.name.clone();
+        let fill = Fill {
+            services: case.services,
+            endpoints: profile.service.filler_endpoints,
+            position: case.position,
+            seed: profile.seed,
+        };
+        let table =
+            fill.table(vec![measured]).map_err(|error| LabError::Unsound(error.to_string()))?;
+        let service = table.services.iter().position(|service| service.name == name);
+        let service = service.expect("the table holds what it was filled around");
+        let mut datapath = Datapath::install(&ground, &lab, case.mode, &table)?;
+        stop_if(cancel)?;
+
+        let start = Instant::now();
+        let mut evidence = lab.prove()?;
+        evidence.extend(datapath.prove(&ground, &lab, case, &table, service, &backends)?);
+        let prove_ms = ms(start);
+
+        let sources = road::sources(&lab, case.route.road);
+        let workload = profile.workload[&case.workload].clone();
+        let ready = Ready {
+            proof: Proof { mode: case.mode.to_string(), evidence },
+            kernel: "host".to_owned(),
+            files: datapath.texts.iter().map(|t| (t.name.to_owned(), t.text.clone().into())).collect(),
+            rules: datapath.texts.iter().map(|text| text.rules).sum(),
+            notes: lab.notes().to_vec(),
+            tuple_budget: road::tuple_budget(&sources),
+            lab_up_ms,
+            install_ms: datapath.install_ms,
+            prove_ms,
+        };
+        let spec = LoadSpec {
+            target: road::destination(&lab, case, &backends),
+            arrival: arrival(&workload),
+            connection: workload.connection,
+            protocol: workload.protocol,
+            request_bytes: workload.request_bytes,
+            response_bytes: workload.response_bytes,
+            sources,
+            timeout_ms: workload.timeout.millis(),
+            seed: profile.seed,
+        };
+        let origin = road::origin(&lab, case.route.road);
+        let mut load = Agent::start(origin, &ground.program, &["agent", "load"])?;
+        load.tell(&spec)?;
+        let (case, follower) = (case.clone(), None);
+        Ok(Self { ground, case, workload, ready, sample_every: 1, backends, load, follower, datapath, lab })
+    }
+
+    /// Runs one phase of load and hears its report.
+    fn load(&mut self, duration: Duration, sample_every: u32, cancel: &Cancel) -> Result<PhaseReport, LabError> {
+        self.load.tell(&LoadCommand::Run {
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            max_requests: None,
+            sample_every,
+            max_samples: SAMPLES_MAX,
+        })?;
+        let deadline = Instant::now() + duration + self.workload.timeout.0 + SLACK;
+        loop {
+            match self.load.hear(GLANCE) {
+                Err(ToolError::Silent { .. }) if cancel.requested() => return Err(LabError::Cancelled),
+                Err(ToolError::Silent { .. }) if Instant::now() < deadline => {}
+                report => return Ok(report?),
+            }
+        }
+    }
+
+    /// The servers' marks since the last call.
+    fn marks(&mut self) -> Result<Vec<Mark>, LabError> {
+        let mut all = Vec::new();
+        for &index in &self.backends {
+            let pod = &mut self.lab.pods_mut()[index];
+            let Some(target) = &mut pod.target else { continue };
+            target.tell(&TargetCommand::Drain)?;
+            match target.hear(SLACK)? {
+                TargetReply::Marks { marks, .. } => all.extend(marks),
+                other => return Err(LabError::Unsound(format!("{} answered {other:?}", pod.name))),
+            }
+        }
+        Ok(all)
+    }
+
+    fn start_following(&mut self) -> Result<(), LabError> {
+        if self.ground.profile.run.engine == Engine::Tap && self.follower.is_none() {
+            let snap_bytes = self.ground.pcap.then_some(self.ground.profile.run.pcap_snap_bytes);
+            self.follower = Some(Follower::start(&self.lab, &self.case, snap_bytes)?);
+        }
+        Ok(())
+    }
+
+    fn conntrack(&self) -> Result<Conntrack, LabError> {
+        let entry = &self.lab.nodes()[0].netns;
+        Ok(Conntrack { max: conntrack::max(entry)?, peak: conntrack::count(entry)? })
+    }
+}
+
+impl Bed for NetnsBed {
+    fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    fn warm_up(&mut self, cancel: &Cancel) -> Result<(), LabError> {
+        self.start_following()?;
+        let warm_up = self.ground.profile.run.warm_up.0;
+        if warm_up.is_zero() {
+            return Ok(());
+        }
+        let report = self.load(warm_up, 0, cancel)?;
+        let rate = report.requests as f64 / (report.elapsed_ns as f64 / 1e9).max(1e-9);
+        let asked = f64::from(self.ground.profile.run.samples_per_second);
+        let every = (rate / asked).ceil().max(1.0) as u32;
+        self.sample_every = match self.workload.connection {
+            Connection::Newconn => every,
+            // The first of each k connections is followed: beyond their number, k changes nothing.
+            Connection::Keepalive => every.min(self.workload.connections),
+        };
+        self.note_budget(rate);
+        Ok(())
+    }
+
+    fn iterate(&mut self, cancel: &Cancel) -> Result<Iteration, LabError> {
+        let every = if self.follower.is_some() { self.sample_every } else { 0 };
+        if let Some(follower) = &mut self.follower {
+            follower.forget()?;
+            self.marks()?;
+            self.datapath.take_relays()?;
+        }
+        let mut load = self.load(self.ground.profile.run.duration.0, every, cancel)?;
+        let samples = std::mem::take(&mut load.samples);
+        let walks = if self.follower.is_some() {
+            let (marks, relays) = (self.marks()?, self.datapath.take_relays()?);
+            let follower = self.follower.as_mut().expect("asked above");
+            Some(follower.walks(&samples, &marks, &relays, every)?)
+        } else {
+            None
+        };
+        let conntrack = self.conntrack()?;
+        if conntrack.peak * 10 > conntrack.max * 8 {
+            self.note(format!(
+                "conntrack on the entry node was {} % full: entries may have been dropped early",
+                conntrack.peak * 100 / conntrack.max.max(1)
+            ));
+        }
+        Ok(Iteration { load, walks, conntrack: Some(conntrack) })
+    }
+
+    fn down(self: Box<Self>) -> Down {
+        let start = Instant::now();
+        let Self { load, follower, datapath, lab, .. } = *self;
+        let mut errors = Vec::new();
+        if let Err(error) = load.down() {
+            errors.push(format!("failed to end the load generator: {error}"));
+        }
+        drop(follower);
+        // Rules go with their namespaces; a proxy process has to end before its host does.
+        drop(datapath);
+        errors.extend(lab.down().errors);
+        Down { ms: ms(start), errors }
+    }
+}
+
+impl NetnsBed {
+    fn note(&mut self, note: String) {
+        if !self.ready.notes.contains(&note) {
+            self.ready.notes.push(note);
+        }
+    }
+
+    /// Says so when the iterations at the warm-up's rate need more tuples than there are.
+    fn note_budget(&mut self, rate: f64) {
+        let run = &self.ground.profile.run;
+        if self.workload.connection == Connection::Newconn {
+            let seconds = run.duration.0.as_secs_f64() * f64::from(run.iterations);
+            let (needed, budget) = ((rate * seconds) as u64, self.ready.tuple_budget);
+            if needed > budget {
+                self.note(format!(
+                    "about {needed} connections need more than the {budget} source tuples there are; raise \
+                     lab.client_addresses or lab.pod_extra_addresses, or shorten the run"
+                ));
+            }
+        }
+    }
+}
+
+fn topology(settings: &LabSettings) -> Topology {
+    Topology {
+        nodes: settings.nodes,
+        pods_per_node: settings.pods_per_node,
+        mtu: settings.mtu,
+        client_addresses: settings.client_addresses,
+        pod_extra_addresses: settings.pod_extra_addresses,
+    }
+}
+
+fn arrival(workload: &WorkloadSettings) -> Arrival {
+    match (workload.arrival, workload.rate, workload.schedule) {
+        (ArrivalKind::Open, Some(rate), Some(schedule)) => {
+            Arrival::Open { rate, schedule, max_in_flight: workload.connections }
+        }
+        _ => Arrival::Closed { connections: workload.connections },
+    }
+}
+
+fn stop_if(cancel: &Cancel) -> Result<(), LabError> {
+    if cancel.requested() { Err(LabError::Cancelled) } else { Ok(()) }
+}
+
+fn ms(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}

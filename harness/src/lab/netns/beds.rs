@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The netns lab as a run sees it: asks the machine once what it has, then makes a bed per case.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::bed::NetnsBed;
+use crate::capture::Taps;
+use crate::lab::scratch::Scratch;
+use crate::lab::{Bed, Lab, LabError};
+use crate::net::{NetError, Netns};
+use crate::plan::{Case, CniKind, Engine, Mode, Profile};
+use crate::proxy::{self, ProxyMode};
+use crate::{Cancel, Unavailable, cni};
+
+/// Answers of the machine, asked once a run.
+#[derive(Debug, Default)]
+struct Answers {
+    modes: HashMap<Mode, Result<(), Unavailable>>,
+    cnis: HashMap<CniKind, Result<(), Unavailable>>,
+    taps: Option<Result<(), Unavailable>>,
+}
+
+/// What every bed of a run shares.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub(super) profile: Profile,
+    /// Program that runs agents.
+    pub(super) program: PathBuf,
+    /// Whether frames are kept for a capture file.
+    pub(super) pcap: bool,
+    pub(super) scratch: Scratch,
+}
+
+impl Ground {
+    pub(super) fn mode(&self, mode: Mode) -> Box<dyn ProxyMode> {
+        proxy::mode(mode, proxy::Options { backend: self.profile.service.iptables_backend.into() })
+    }
+}
+
+/// The netns lab.
+#[derive(Debug)]
+pub struct NetnsBeds {
+    ground: std::rc::Rc<Ground>,
+    question: Netns,
+    answers: RefCell<Answers>,
+}
+
+impl NetnsBeds {
+    /// A lab for the cases of `profile`; `program agent ...` has to start agents.
+    ///
+    /// # Errors
+    /// Network namespaces or a scratch folder cannot be had.
+    pub fn new(profile: &Profile, program: &Path, pcap: bool) -> Result<Self, LabError> {
+        let scratch = Scratch::create().map_err(NetError::os("create", "a scratch folder"))?;
+        let ground = Ground { profile: profile.clone(), program: program.to_owned(), pcap, scratch };
+        Ok(Self {
+            ground: std::rc::Rc::new(ground),
+            question: Netns::create("question")?,
+            answers: RefCell::default(),
+        })
+    }
+
+    /// Whether the machine has what a case needs.
+    fn check(&self, case: &Case) -> Result<(), Unavailable> {
+        let mut answers = self.answers.borrow_mut();
+        let ask_cni = || cni::of(case.cni).check(&self.question);
+        answers.cnis.entry(case.cni).or_insert_with(ask_cni).clone()?;
+        let ask_mode = || self.ground.mode(case.mode).check(&self.question);
+        answers.modes.entry(case.mode).or_insert_with(ask_mode).clone()?;
+        if self.ground.profile.run.engine == Engine::Tap {
+            answers.taps.get_or_insert_with(|| Taps::check(&self.question)).clone()?;
+        }
+        Ok(())
+    }
+}
+
+impl Lab for NetnsBeds {
+    fn name(&self) -> &'static str {
+        "netns"
+    }
+
+    fn up(&self, case: &Case, cancel: &Cancel) -> Result<Box<dyn Bed>, LabError> {
+        self.check(case)?;
+        Ok(Box::new(NetnsBed::up(self.ground.clone(), case, cancel)?))
+    }
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A proxy mode on every node of a lab: installed, proved, followed.
+
+use std::net::SocketAddrV4;
+use std::time::Instant;
+
+use super::beds::Ground;
+use super::greeting::greet;
+use super::{NetnsLab, road};
+use crate::lab::LabError;
+use crate::net::addresses::POD_PORT;
+use crate::net::conntrack::{self, Flow, Tuple};
+use crate::plan::{Case, Mode, Road};
+use crate::proxy::{Installed, NodeView, Probe, ProxyError, Relay, RuleText, ServiceTable};
+
+/// A mode installed on every node; the entry node's first.
+#[derive(Debug)]
+pub(super) struct Datapath {
+    installed: Vec<Box<dyn Installed>>,
+    /// The entry node's texts.
+    pub(super) texts: Vec<RuleText>,
+    /// Rendering and applying on the entry node, milliseconds.
+    pub(super) install_ms: f64,
+}
+
+impl Datapath {
+    /// Renders and applies the mode's rules, node by node: the entry node's time is not shared.
+    pub(super) fn install(
+        ground: &Ground,
+        lab: &NetnsLab,
+        mode: Mode,
+        table: &ServiceTable,
+    ) -> Result<Self, LabError> {
+        let implementation = ground.mode(mode);
+        let mut made = Self { installed: Vec::new(), texts: Vec::new(), install_ms: 0.0 };
+        for index in 0..lab.nodes().len() {
+            let start = Instant::now();
+            let node = view(ground, lab, index);
+            let texts = implementation.render(table, node.name, node.address);
+            made.installed.push(implementation.install(&node, table, &texts)?);
+            if index == 0 {
+                made.install_ms = start.elapsed().as_secs_f64() * 1e3;
+                made.texts = texts;
+            }
+        }
+        Ok(made)
+    }
+
+    /// Makes a connection by the case's own road, and one by the Service's NodePort where the road
+    /// passes the Service by, and shows that the mode carried what it had to carry.
+    pub(super) fn prove(
+        &mut self,
+        ground: &Ground,
+        lab: &NetnsLab,
+        case: &Case,
+        table: &ServiceTable,
+        service: usize,
+        backends: &[usize],
+    ) -> Result<Vec<String>, LabError> {
+        let road = case.route.road;
+        let destination = road::destination(lab, case, backends);
+        let mut evidence = Vec::new();
+        let around = case.mode != Mode::None && road == Road::Direct;
+        if around {
+            let service_address = road::service_address(lab, road);
+            evidence.extend(self.prove_one(ground, lab, table, service, road, service_address, 0)?);
+            let source = source(lab, road, 1);
+            let greeting = greet(road::origin(lab, road), source, destination)?;
+            evidence.push(format!("{destination} answered as {}", greeting.pod));
+            evidence.push(untranslated(lab, case.mode, source, destination)?);
+        } else {
+            evidence.extend(self.prove_one(ground, lab, table, service, road, destination, 0)?);
+        }
+        Ok(evidence)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a proof is about all of them")]
+    fn prove_one(
+        &mut self,
+        ground: &Ground,
+        lab: &NetnsLab,
+        table: &ServiceTable,
+        service: usize,
+        road: Road,
+        destination: SocketAddrV4,
+        nth: u16,
+    ) -> Result<Vec<String>, LabError> {
+        let client = source(lab, road, nth);
+        let greeting = greet(road::origin(lab, road), client, destination)?;
+        let answering = lab.pods().iter().find(|pod| pod.name == greeting.pod);
+        let Some(pod) = answering else {
+            return Err(LabError::Unreachable {
+                client: client.to_string(),
+                target: destination.to_string(),
+                found: format!("an answer by `{}`, which is no pod of the lab", greeting.pod),
+            });
+        };
+        let backend = SocketAddrV4::new(pod.address, POD_PORT);
+        let probe = Probe { client, destination, backend, service: (service, 0) };
+        let mut evidence = vec![format!("{client} asked {destination}; {} ({backend}) answered", pod.name)];
+        evidence.extend(flow_evidence(lab, client, destination)?);
+        let entry = view(ground, lab, 0);
+        evidence.extend(self.installed[0].prove(&entry, table, &probe)?);
+        Ok(evidence)
+    }
+
+    /// Connections that the entry node's proxy process joined since the last call.
+    pub(super) fn take_relays(&mut self) -> Result<Vec<Relay>, ProxyError> {
+        self.installed[0].take_relays()
+    }
+}
+
+fn view<'a>(ground: &'a Ground, lab: &'a NetnsLab, index: usize) -> NodeView<'a> {
+    let node = &lab.nodes()[index];
+    NodeView {
+        netns: &node.netns,
+        name: &node.name,
+        address: node.address,
+        nic: &node.nic,
+        agent: &ground.program,
+        scratch: ground.scratch.path(),
+    }
+}
+
+/// Source of the n-th probe connection: ports that no load uses.
+fn source(lab: &NetnsLab, road: Road, nth: u16) -> SocketAddrV4 {
+    let address = road::sources(lab, road).addresses[0];
+    SocketAddrV4::new(address, road::PROBE_PORT_FIRST + nth)
+}
+
+fn flow(lab: &NetnsLab, client: SocketAddrV4, to: SocketAddrV4) -> Result<Option<Flow>, LabError> {
+    Ok(conntrack::find(&lab.nodes()[0].netns, Tuple::tcp(client, to))?)
+}
+
+/// What the entry node's conntrack says of a connection. No entry is no evidence, not an error:
+/// under mode `none` nothing tracks.
+fn flow_evidence(
+    lab: &NetnsLab,
+    client: SocketAddrV4,
+    to: SocketAddrV4,
+) -> Result<Option<String>, LabError> {
+    Ok(flow(lab, client, to)?.map(|flow| {
+        let (original, reply) = (flow.original, flow.reply);
+        format!(
+            "conntrack on node1: {} -> {}, answered by {} -> {}",
+            original.source, original.destination, reply.source, reply.destination
+        )
+    }))
+}
+
+fn untranslated(
+    lab: &NetnsLab,
+    mode: Mode,
+    client: SocketAddrV4,
+    to: SocketAddrV4,
+) -> Result<String, LabError> {
+    match flow(lab, client, to)? {
+        Some(flow) if flow.dnat().is_some() || flow.snat().is_some() => Err(ProxyError::NotProved {
+            mode,
+            host: "node1".to_owned(),
+            expected: format!("{client} -> {to} passes without translation"),
+            found: format!("{flow:?}"),
+        }
+        .into()),
+        Some(_) => Ok(format!("conntrack on node1: {client} -> {to} passes without translation")),
+        None => Ok(format!("conntrack on node1 does not track {client} -> {to}")),
+    }
+}

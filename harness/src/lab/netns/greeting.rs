@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One request of the harness's own, to see which pod answers before anything is measured.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddrV4, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+use crate::lab::LabError;
+use crate::net::Netns;
+
+/// Patience with connect and with each read. Address resolution on every link of a new lab is
+/// within it.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Longest response head read, bytes.
+const HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// A connection that was answered. It stays open, so that the kernel's tables still hold it when
+/// the proof looks; dropped, it is reset, so that neither side keeps the tuple.
+#[derive(Debug)]
+pub(super) struct Greeting {
+    /// Name of the pod that answered, by its own word.
+    pub(super) pod: String,
+    _stream: TcpStream,
+}
+
+/// Sends `GET /bytes/0` from `source` on `host` to `destination`.
+///
+/// # Errors
+/// [`LabError::Unreachable`] with what happened instead of an answer.
+pub(super) fn greet(
+    host: &Netns,
+    source: SocketAddrV4,
+    destination: SocketAddrV4,
+) -> Result<Greeting, LabError> {
+    let unreachable = |found: String| LabError::Unreachable {
+        client: format!("{} ({source})", host.name()),
+        target: destination.to_string(),
+        found,
+    };
+    let (head, stream) = host
+        .run(move || exchange(source, destination))
+        .map_err(|error| unreachable(error.to_string()))?;
+    let pod = head
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .find(|(name, _)| name.eq_ignore_ascii_case("x-pod"))
+        .map(|(_, pod)| pod.trim().to_owned());
+    match pod {
+        Some(pod) if head.starts_with("HTTP/1.1 200") => Ok(Greeting { pod, _stream: stream }),
+        _ => Err(unreachable(format!("the answer {head:?}"))),
+    }
+}
+
+fn exchange(source: SocketAddrV4, destination: SocketAddrV4) -> std::io::Result<(String, TcpStream)> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&source.into())?;
+    socket.connect_timeout(&destination.into(), PATIENCE)?;
+    socket.set_linger(Some(Duration::ZERO))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::from(socket);
+    stream.write_all(b"GET /bytes/0 HTTP/1.1\r\nHost: web\r\n\r\n")?;
+    let mut head = Vec::new();
+    let mut buffer = [0; 1024];
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
+        let read = stream.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        head.extend_from_slice(&buffer[..read]);
+    }
+    Ok((String::from_utf8_lossy(&head).into_owned(), stream))
+}

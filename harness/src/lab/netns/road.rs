@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where a case's requests start, where they go, and which pods may answer.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use workloads::protocol::Sources;
+
+use super::NetnsLab;
+use crate::net::Netns;
+use crate::net::addresses::{LOAD_BALANCERS, POD_PORT, SERVICES};
+use crate::plan::{AffinityKind, Case, Mode, Place, PolicyKind, Road, Route, ServiceSettings};
+use crate::proxy::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort};
+
+/// Port of the measured Service.
+const SERVICE_PORT: u16 = 80;
+/// Its NodePort: the first of the range that kube-apiserver gives out (30000-32767) plus 80.
+const NODE_PORT: u16 = 30080;
+/// Kubernetes' default session affinity timeout, `v1.DefaultClientIPServiceAffinitySeconds`.
+const AFFINITY_TIMEOUT: Duration = Duration::from_secs(10_800);
+/// First source port that load may use; those below are the proofs'.
+const PORT_FIRST: u16 = 1024;
+/// First source port of probe connections.
+pub(super) const PROBE_PORT_FIRST: u16 = 900;
+
+/// The measured Service's cluster address.
+fn cluster_ip() -> Ipv4Addr {
+    Ipv4Addr::from_bits(SERVICES.address.to_bits() + 100 * 256 + 100)
+}
+
+/// The measured Service's LoadBalancer address.
+fn load_balancer_ip() -> Ipv4Addr {
+    Ipv4Addr::from_bits(LOAD_BALANCERS.address.to_bits() + 100)
+}
+
+/// Indices of the pods behind the measured Service. The entry node's first pod is the client of
+/// the clusterip road and never answers.
+pub(super) fn backends(lab: &NetnsLab, place: Place, endpoints: u32) -> Vec<usize> {
+    let node = match place {
+        Place::Local => 0,
+        Place::Remote => 1,
+    };
+    (0..lab.pods().len())
+        .filter(|&index| lab.pods()[index].node == node && index != CLIENT_POD)
+        .take(endpoints as usize)
+        .collect()
+}
+
+/// The client pod: the entry node's first.
+const CLIENT_POD: usize = 0;
+
+/// The measured Service.
+pub(super) fn service(lab: &NetnsLab, backends: &[usize], settings: &ServiceSettings) -> Service {
+    let endpoint = |&index: &usize| {
+        let pod = &lab.pods()[index];
+        Endpoint {
+            address: SocketAddrV4::new(pod.address, POD_PORT),
+            node: lab.nodes()[pod.node].name.clone(),
+        }
+    };
+    let policy = |kind| match kind {
+        PolicyKind::Cluster => Policy::Cluster,
+        PolicyKind::Local => Policy::Local,
+    };
+    Service {
+        namespace: "default".to_owned(),
+        name: "web".to_owned(),
+        cluster_ip: cluster_ip(),
+        load_balancer_ips: vec![load_balancer_ip()],
+        ports: vec![ServicePort {
+            name: "http".to_owned(),
+            protocol: Protocol::Tcp,
+            port: SERVICE_PORT,
+            node_port: Some(NODE_PORT),
+            endpoints: backends.iter().map(endpoint).collect(),
+        }],
+        affinity: match settings.affinity {
+            AffinityKind::None => Affinity::None,
+            AffinityKind::ClientIp => Affinity::ClientIp { timeout: AFFINITY_TIMEOUT },
+        },
+        external_policy: policy(settings.external_policy),
+        internal_policy: policy(settings.internal_policy),
+    }
+}
+
+/// Where requests go. Under mode `none` it is the pod itself, whatever the road.
+pub(super) fn destination(lab: &NetnsLab, case: &Case, backends: &[usize]) -> SocketAddrV4 {
+    let pod = SocketAddrV4::new(lab.pods()[backends[0]].address, POD_PORT);
+    match (case.mode, case.route.road) {
+        (Mode::None, _) | (_, Road::Direct) => pod,
+        (_, road) => service_address(lab, road),
+    }
+}
+
+/// The measured Service's address on a road; by its NodePort where the road passes it by.
+pub(super) fn service_address(lab: &NetnsLab, road: Road) -> SocketAddrV4 {
+    match road {
+        Road::Clusterip => SocketAddrV4::new(cluster_ip(), SERVICE_PORT),
+        Road::Lbip => SocketAddrV4::new(load_balancer_ip(), SERVICE_PORT),
+        Road::Nodeport | Road::Direct => SocketAddrV4::new(lab.nodes()[0].address, NODE_PORT),
+    }
+}
+
+/// The road as the packets walk it: without a Service, a client outside goes straight to the pod.
+pub(super) fn walked(case: &Case) -> Route {
+    match (case.mode, case.route.road) {
+        (Mode::None, Road::Nodeport | Road::Lbip) => {
+            Route { road: Road::Direct, place: case.route.place }
+        }
+        _ => case.route,
+    }
+}
+
+/// Host that requests start on.
+pub(super) fn origin(lab: &NetnsLab, road: Road) -> &Netns {
+    match road {
+        Road::Clusterip => &lab.pods()[CLIENT_POD].netns,
+        Road::Direct | Road::Nodeport | Road::Lbip => &lab.client().netns,
+    }
+}
+
+/// Addresses that requests may come from.
+pub(super) fn sources(lab: &NetnsLab, road: Road) -> Sources {
+    let addresses = match road {
+        Road::Clusterip => {
+            let pod = &lab.pods()[CLIENT_POD];
+            std::iter::once(pod.address).chain(pod.extra_addresses.iter().copied()).collect()
+        }
+        Road::Direct | Road::Nodeport | Road::Lbip => lab.client().addresses.clone(),
+    };
+    Sources { addresses, port_first: PORT_FIRST, port_last: u16::MAX }
+}
+
+/// Connections that sources have room for.
+pub(super) fn tuple_budget(sources: &Sources) -> u64 {
+    let ports = u64::from(sources.port_last) - u64::from(sources.port_first) + 1;
+    sources.addresses.len() as u64 * ports
+}
