@@ -1,7 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Probes on the path, and the joining of what they saw into the stages of each request.
+//!
+//! [`Taps`] listen on every interface of the path and hand out [`Packet`]s; a [`Path`] says which
+//! interfaces a request has to pass and what lies between them; a [`Joiner`] puts the two together
+//! with the client's and the server's own timestamps.
+
+mod error;
+pub mod join;
+pub mod packet;
+pub mod path;
+pub mod pcap;
+pub mod tap;
 
 use crate::net::Netns;
+
+pub use error::CaptureError;
+pub use join::{JoinError, Joined, Joiner, Observations, Unjoined};
+pub use packet::{Direction, Packet, Segment};
+pub use path::{Hop, Host, Path};
+pub use tap::{Selection, TapCapture, TapInfo, TapOptions, Taps};
 
 /// Kind of interface a tap sits on; decides where its packets stand on the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

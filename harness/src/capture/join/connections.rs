@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which connection a packet belongs to, at any tap, whatever NAT made of its addresses.
+//!
+//! A connection is known by its SYN: NAT changes addresses and ports, but neither the initial
+//! sequence number nor the timestamp option. At each tap the SYN teaches the addresses that the
+//! connection has *there*; its later packets at that tap are found by them. Packets are fed in time
+//! order, so that a tuple that is used again means the newer connection.
+
+use std::collections::HashMap;
+use std::net::SocketAddrV4;
+
+use record::Leg;
+
+use super::timeline::HopTable;
+use crate::capture::Interface;
+use crate::capture::packet::{Direction, Packet, Segment, flags};
+use crate::proxy::Relay;
+
+/// Connections remembered from one join to the next; the oldest go first.
+const CONNECTIONS_KEPT: usize = 1 << 20;
+
+/// Offset of a SYN's own sequence number in the stream it opens.
+pub(super) const SYN_OFFSET: i64 = -1;
+
+/// A TCP connection, or the half of a relayed one on one side of the proxy process.
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    /// Source and destination where its SYN was first seen.
+    pub(super) origin: (SocketAddrV4, SocketAddrV4),
+    /// When its SYN was first seen.
+    pub(super) opened_ns: u64,
+    /// Source and destination at the pod.
+    pub(super) at_pod: Option<(SocketAddrV4, SocketAddrV4)>,
+    /// The other half, behind the proxy process.
+    pub(super) partner: Option<u32>,
+    /// Whether it is the proxy process's own.
+    beyond_relay: bool,
+    client_isn: u32,
+    server_isn: Option<u32>,
+    /// Where each stream has got to, as far as it was seen: sequence numbers wrap, this does not.
+    reached: [i64; 2],
+    closed: bool,
+}
+
+/// Bytes of a connection's stream that passed a hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Seen {
+    pub(super) connection: u32,
+    pub(super) hop: u16,
+    /// Offset of the first byte; a SYN is at [`SYN_OFFSET`].
+    pub(super) start: i64,
+    pub(super) time_ns: u64,
+    /// Offset behind the last byte.
+    pub(super) end: i64,
+}
+
+type Place = (u16, SocketAddrV4, SocketAddrV4);
+
+/// All connections whose SYN was seen.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    all: Vec<Connection>,
+    /// By initial sequence number and timestamp.
+    by_syn: HashMap<(u32, Option<u32>), u32>,
+    /// By tap and addresses there, bare or inside VXLAN: a request may pass an interface wrapped and
+    /// its response bare.
+    by_place: HashMap<Place, (u32, Leg)>,
+    /// By source where the SYN was first seen, in time order.
+    by_origin: HashMap<SocketAddrV4, Vec<u32>>,
+}
+
+impl Connections {
+    pub(super) fn at(&self, index: u32) -> &Connection {
+        &self.all[index as usize]
+    }
+
+    /// Places one packet. `None` when it belongs to no connection or hop that is known, or carries
+    /// nothing.
+    pub(super) fn place(&mut self, packet: &Packet, hops: &HopTable) -> Option<Seen> {
+        let segment = &packet.segment;
+        if segment.has(flags::SYN) && !segment.has(flags::ACK) {
+            self.learn(packet, hops)?;
+        }
+        let place = (packet.tap, segment.src, segment.dst);
+        let &(connection, leg) = self.by_place.get(&place)?;
+        let entry = &mut self.all[connection as usize];
+        entry.closed |= segment.flags & (flags::FIN | flags::RST) != 0;
+        let hop = hops.find(packet, leg, entry.beyond_relay)?;
+        let (start, end) = entry.stream_bytes(segment, leg)?;
+        Some(Seen { connection, hop, start, time_ns: packet.time_ns, end })
+    }
+
+    /// Takes a connection's addresses at a tap from its SYN.
+    fn learn(&mut self, packet: &Packet, hops: &HopTable) -> Option<()> {
+        let segment = &packet.segment;
+        let place = (packet.tap, segment.src, segment.dst);
+        let syn = (segment.seq, segment.tsval);
+        let known = self.by_place.get(&place).map(|&(index, _)| index);
+        let same = known.filter(|&index| {
+            let connection = self.at(index);
+            connection.client_isn == segment.seq && !connection.closed
+        });
+        let origin = hops.origin(packet);
+        let index = match (same, origin) {
+            // Sent again: the timestamp is new, and the taps behind this one will see that.
+            (Some(index), _) => index,
+            (None, Some(beyond_relay)) => self.open(packet, beyond_relay)?,
+            (None, None) => *self.by_syn.get(&syn)?,
+        };
+        self.by_syn.insert(syn, index);
+        self.by_place.insert(place, (index, Leg::Request));
+        let back = (packet.tap, segment.dst, segment.src);
+        self.by_place.insert(back, (index, Leg::Response));
+        if hops.interface(packet.tap) == Interface::PodEth && packet.direction == Direction::In {
+            self.all[index as usize].at_pod = Some((segment.src, segment.dst));
+        }
+        Some(())
+    }
+
+    fn open(&mut self, packet: &Packet, beyond_relay: bool) -> Option<u32> {
+        let segment = &packet.segment;
+        let index = u32::try_from(self.all.len()).ok()?;
+        self.all.push(Connection {
+            origin: (segment.src, segment.dst),
+            opened_ns: packet.time_ns,
+            at_pod: None,
+            partner: None,
+            beyond_relay,
+            client_isn: segment.seq,
+            server_isn: None,
+            reached: [0; 2],
+            closed: false,
+        });
+        self.by_origin.entry(segment.src).or_default().push(index);
+        Some(index)
+    }
+
+    /// The client's connection from `client` that a request sent at `sent_ns` used.
+    pub(super) fn of_client(&self, client: SocketAddrV4, sent_ns: u64) -> Option<u32> {
+        let all = self.by_origin.get(&client)?;
+        all.iter().copied().rfind(|&index| {
+            let connection = self.at(index);
+            !connection.beyond_relay && connection.opened_ns <= sent_ns
+        })
+    }
+
+    /// Joins the two halves of relayed connections. A pair of addresses may come back in time: the
+    /// halves of one relay are the first unpaired connection to the backend and the client's
+    /// newest before it.
+    pub(super) fn pair(&mut self, relays: &[Relay]) {
+        let mut paired: Vec<bool> = vec![false; self.all.len()];
+        for connection in &self.all {
+            if let Some(partner) = connection.partner {
+                paired[partner as usize] = true;
+            }
+        }
+        for relay in relays {
+            let backs = self.by_origin.get(&relay.upstream);
+            let back = backs.into_iter().flatten().copied().find(|&index| {
+                let half = self.at(index);
+                half.beyond_relay && half.origin.1 == relay.backend && !paired[index as usize]
+            });
+            let Some(back) = back else { continue };
+            let opened_ns = self.at(back).opened_ns;
+            if let Some(front) = self.of_client(relay.client, opened_ns) {
+                paired[back as usize] = true;
+                self.all[front as usize].partner = Some(back);
+            }
+        }
+    }
+
+    /// Forgets connections that have ended.
+    pub(super) fn forget_closed(&mut self) {
+        let mut kept: Vec<usize> =
+            (0..self.all.len()).filter(|&index| !self.all[index].closed).collect();
+        let surplus = kept.len().saturating_sub(CONNECTIONS_KEPT);
+        kept.drain(..surplus);
+        let mut moved = vec![None; self.all.len()];
+        for (new, &old) in kept.iter().enumerate() {
+            moved[old] = Some(new as u32);
+        }
+        let moved_to = |old: u32| moved[old as usize];
+        self.all = kept.iter().map(|&old| self.all[old].clone()).collect();
+        for connection in &mut self.all {
+            connection.partner = connection.partner.and_then(moved_to);
+        }
+        self.by_syn.retain(|_, index| moved_to(*index).map(|new| *index = new).is_some());
+        self.by_place.retain(|_, (index, _)| moved_to(*index).map(|new| *index = new).is_some());
+        self.by_origin.retain(|_, all| {
+            *all = all.iter().copied().filter_map(moved_to).collect();
+            !all.is_empty()
+        });
+    }
+}
+
+impl Connection {
+    /// The offsets a segment covers in its stream; `None` when it carries nothing.
+    fn stream_bytes(&mut self, segment: &Segment, leg: Leg) -> Option<(i64, i64)> {
+        let is_syn = segment.has(flags::SYN);
+        if leg == Leg::Response && is_syn && segment.has(flags::ACK) {
+            self.server_isn.get_or_insert(segment.seq);
+        }
+        let length = match (is_syn, segment.payload_bytes) {
+            (true, _) => 1,
+            (false, 0) => return None,
+            (false, bytes) => i64::from(bytes),
+        };
+        let (isn, stream) = match leg {
+            Leg::Request => (self.client_isn, 0),
+            Leg::Response => (self.server_isn?, 1),
+        };
+        let reached = &mut self.reached[stream];
+        // Sequence numbers are the low 32 bits of the offset: the offset is the nearest one to
+        // what was reached that has them (RFC 9293, section 3.4).
+        let low = segment.seq.wrapping_sub(isn.wrapping_add(1));
+        let start = *reached + i64::from(low.wrapping_sub(*reached as u32) as i32);
+        *reached = (*reached).max(start + length);
+        Some((start, start + length))
+    }
+}

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What joining yields: a distribution per stage, what the stages leave unexplained, and what
+//! could not be joined.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddrV4;
+
+use hdrhistogram::Histogram;
+use record::{Leg, Residual, StageRecord};
+use workloads::protocol::Sample;
+
+use super::JoinError;
+use super::timeline::Point;
+
+/// Single requests kept with all their times.
+pub const WALKS_KEPT: usize = 16;
+/// Significant digits of the distributions.
+const DIGITS: u8 = 3;
+
+/// Why a sampled request has no stages.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unjoined {
+    /// The SYN of its connection was not seen at the client's interface.
+    ConnectionNotSeen,
+    /// The proxy process's connection that belongs to it was not seen.
+    RelayNotSeen,
+    /// It was not seen at this point of the path.
+    NotSeen(String),
+    /// It was sent again, and the taps lost its first copy somewhere.
+    FirstCopyLost,
+}
+
+impl fmt::Display for Unjoined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConnectionNotSeen => f.write_str("connection not seen at client"),
+            Self::RelayNotSeen => f.write_str("proxy process's connection not seen"),
+            Self::NotSeen(point) => write!(f, "not seen: {point}"),
+            Self::FirstCopyLost => f.write_str("sent again, first copy lost by a tap"),
+        }
+    }
+}
+
+/// A distribution of nanoseconds, and its exact sum.
+#[derive(Clone, Debug)]
+pub struct Times {
+    histogram: Histogram<u64>,
+    sum_ns: u64,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        let histogram = Histogram::new(DIGITS).expect("three digits are within 0 to 5");
+        Self { histogram, sum_ns: 0 }
+    }
+}
+
+impl Times {
+    pub(super) fn record(&mut self, ns: u64) {
+        self.histogram.saturating_record(ns);
+        self.sum_ns = self.sum_ns.saturating_add(ns);
+    }
+
+    /// Adds another distribution's values.
+    pub fn merge(&mut self, other: &Self) {
+        self.histogram.add(&other.histogram).expect("a histogram that grows takes any other");
+        self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
+    }
+
+    /// Number of values.
+    pub fn count(&self) -> u64 {
+        self.histogram.len()
+    }
+
+    /// Their sum, nanoseconds; exact.
+    pub fn sum_ns(&self) -> u64 {
+        self.sum_ns
+    }
+
+    /// For the record.
+    pub fn histogram(&self) -> record::Histogram {
+        record::Histogram::from_pairs(
+            self.histogram.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value())),
+        )
+    }
+}
+
+/// One stage on one leg.
+#[derive(Clone, Debug)]
+pub struct StageTimes {
+    /// Direction of travel.
+    pub leg: Leg,
+    /// Its name; stages no tap lies between are joined by `+`.
+    pub name: String,
+    /// How long it took.
+    pub times: Times,
+    /// Point where it ends, for the order.
+    place: usize,
+}
+
+impl StageTimes {
+    /// For the record; `None` when nothing was joined.
+    pub fn record(&self) -> Option<StageRecord> {
+        let quantiles = self.times.histogram().quantiles()?;
+        Some(StageRecord {
+            name: self.name.clone(),
+            leg: self.leg,
+            count: quantiles.count,
+            p50_ns: quantiles.p50,
+            p99_ns: quantiles.p99,
+            mean_ns: self.times.sum_ns as f64 / quantiles.count as f64,
+        })
+    }
+}
+
+/// One request with all its times, to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// Source of its connection.
+    pub client: SocketAddrV4,
+    /// Its place in the connection's stream.
+    pub request_offset: u64,
+    /// Point and time, CLOCK_MONOTONIC nanoseconds, in order.
+    pub times: Vec<(String, u64)>,
+}
+
+/// The joined requests of a window.
+#[derive(Clone, Debug, Default)]
+pub struct Joined {
+    /// Stages in path order, request leg first.
+    pub stages: Vec<StageTimes>,
+    /// Start (connect, or write on an open connection) to last byte minus the sum of the stages,
+    /// per joined request, nanoseconds. On a new connection it holds what the client does between
+    /// being connected and writing.
+    pub residual_ns: Vec<i64>,
+    /// Requests there was a sample of.
+    pub sampled: u64,
+    /// Requests whose every stage was found.
+    pub joined: u64,
+    /// Joined requests with a byte that some tap saw more than once.
+    pub retransmitted: u64,
+    /// The others, by reason.
+    pub unjoined: BTreeMap<Unjoined, u64>,
+    /// SYN at the entry node's first interface to SYN at the pod, new connections only.
+    pub first_packet: Times,
+    /// The first few joined requests.
+    pub walks: Vec<Walk>,
+}
+
+impl Joined {
+    /// Adds another window's requests.
+    pub fn merge(&mut self, other: Self) {
+        for stage in other.stages {
+            let same = |s: &&mut StageTimes| s.leg == stage.leg && s.name == stage.name;
+            match self.stages.iter_mut().find(same) {
+                Some(mine) => mine.times.merge(&stage.times),
+                None => self.stages.push(stage),
+            }
+        }
+        self.stages.sort_by_key(|stage| stage.place);
+        self.residual_ns.extend(other.residual_ns);
+        self.sampled += other.sampled;
+        self.joined += other.joined;
+        self.retransmitted += other.retransmitted;
+        for (reason, count) in other.unjoined {
+            *self.unjoined.entry(reason).or_insert(0) += count;
+        }
+        self.first_packet.merge(&other.first_packet);
+        let room = WALKS_KEPT - self.walks.len().min(WALKS_KEPT);
+        self.walks.extend(other.walks.into_iter().take(room));
+    }
+
+    /// Percentiles of the residual; `None` when nothing was joined.
+    pub fn residual(&self) -> Option<Residual> {
+        let mut sorted = self.residual_ns.clone();
+        sorted.sort_unstable();
+        let at = |q: f64| {
+            let rank = (q * sorted.len() as f64).ceil() as usize;
+            sorted.get(rank.max(1) - 1).copied()
+        };
+        Some(Residual { p50: at(0.50)?, p99: at(0.99)? })
+    }
+
+    /// Share of sampled requests that were joined, 0 to 1; `None` without samples.
+    pub fn ratio(&self) -> Option<f64> {
+        (self.sampled > 0).then(|| self.joined as f64 / self.sampled as f64)
+    }
+}
+
+/// A [`Joined`] in the making.
+pub(super) struct Sums {
+    pub(super) joined: Joined,
+    /// Stage of the way from one point to another, where it was walked: an index into `stages`.
+    between: Vec<Option<usize>>,
+    points: usize,
+}
+
+impl Sums {
+    pub(super) fn new(points: &[Point]) -> Self {
+        let points = points.len();
+        Self { joined: Joined::default(), between: vec![None; points * points], points }
+    }
+
+    pub(super) fn unjoined(&mut self, reason: Unjoined) {
+        *self.joined.unjoined.entry(reason).or_insert(0) += 1;
+    }
+
+    /// Adds a request whose times are complete.
+    pub(super) fn add(
+        &mut self,
+        sample: &Sample,
+        times: &[(usize, u64)],
+        points: &[Point],
+    ) -> Result<(), JoinError> {
+        let negative =
+            |leg, stage: &str, from: &str, from_ns, to: &str, to_ns| JoinError::NegativeStage {
+                client: sample.client,
+                request_offset: sample.request_offset,
+                leg,
+                stage: stage.to_owned(),
+                from: from.to_owned(),
+                from_ns,
+                to: to.to_owned(),
+                to_ns,
+            };
+        let mut stages: Vec<(usize, u64)> = Vec::with_capacity(times.len() + 1);
+        if let (Some(from_ns), Some(to_ns)) = (sample.connect_ns, sample.connected_ns) {
+            let ns = to_ns.checked_sub(from_ns).ok_or_else(|| {
+                negative(Leg::Request, "connect", "connect called", from_ns, "connected", to_ns)
+            })?;
+            stages.push((self.stage(Leg::Request, "connect", 0), ns));
+        }
+        for pair in times.windows(2) {
+            let [(from, from_ns), (to, to_ns)] = [pair[0], pair[1]];
+            let stage = self.stage_between(from, to, points);
+            let ns = to_ns.checked_sub(from_ns).ok_or_else(|| {
+                let StageTimes { leg, name, .. } = &self.joined.stages[stage];
+                negative(*leg, name, &points[from].label, from_ns, &points[to].label, to_ns)
+            })?;
+            match stages.last_mut() {
+                Some((last, sum_ns)) if *last == stage => *sum_ns += ns,
+                _ => stages.push((stage, ns)),
+            }
+        }
+        self.record(sample, &stages);
+        self.walk(sample, times, points);
+        Ok(())
+    }
+
+    fn record(&mut self, sample: &Sample, stages: &[(usize, u64)]) {
+        for &(stage, ns) in stages {
+            self.joined.stages[stage].times.record(ns);
+        }
+        let explained_ns: u64 = stages.iter().map(|&(_, ns)| ns).sum();
+        let started_ns = sample.connect_ns.unwrap_or(sample.sent_ns);
+        let service_ns = sample.last_byte_ns as i64 - started_ns as i64;
+        self.joined.residual_ns.push(service_ns - explained_ns as i64);
+        self.joined.joined += 1;
+    }
+
+    fn walk(&mut self, sample: &Sample, times: &[(usize, u64)], points: &[Point]) {
+        if self.joined.walks.len() == WALKS_KEPT {
+            return;
+        }
+        let label = |&(point, time_ns): &(usize, u64)| {
+            let point: &Point = &points[point];
+            (point.label.clone(), time_ns)
+        };
+        let (client, request_offset) = (sample.client, sample.request_offset);
+        let times = times.iter().map(label).collect();
+        self.joined.walks.push(Walk { client, request_offset, times });
+    }
+
+    /// The stage between two points: the names of all that end behind the first and up to the
+    /// second, each once.
+    fn stage_between(&mut self, from: usize, to: usize, points: &[Point]) -> usize {
+        let at = from * self.points + to;
+        if let Some(stage) = self.between[at] {
+            return stage;
+        }
+        let mut names: Vec<&str> = points[from + 1..=to].iter().map(|p| p.stage).collect();
+        names.dedup();
+        let stage = self.stage(points[from + 1].leg, &names.join("+"), to);
+        self.between[at] = Some(stage);
+        stage
+    }
+
+    fn stage(&mut self, leg: Leg, name: &str, place: usize) -> usize {
+        let stages = &mut self.joined.stages;
+        if let Some(stage) = stages.iter().position(|s| s.leg == leg && s.name == name) {
+            return stage;
+        }
+        let times = Times::default();
+        stages.push(StageTimes { leg, name: name.to_owned(), times, place });
+        stages.len() - 1
+    }
+
+    pub(super) fn finish(mut self) -> Joined {
+        self.joined.stages.retain(|stage| stage.times.count() > 0);
+        self.joined.stages.sort_by_key(|stage| stage.place);
+        self.joined
+    }
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From what all taps saw to the stages of each request. Pure.
+//!
+//! A request is the byte at [`Sample::request_offset`] of its connection's stream, its response the
+//! byte at [`Sample::response_offset`] of the other stream; it was at a tap when that byte first
+//! was. A byte that was sent again counts where it was first seen, at every tap: these times are in
+//! order whatever was lost on the way, and the stage the loss happened in holds the wait for it.
+//!
+//! Cost: one sort of the packets by time, one by connection, and a binary search per request and
+//! tap: O(n log n).
+
+mod connections;
+mod joined;
+mod sightings;
+#[cfg(test)]
+mod synthetic;
+#[cfg(test)]
+mod tests;
+mod timeline;
+
+/// What the synthetic scenes are made of; the benchmark has a module of the same name.
+#[cfg(test)]
+mod world {
+    pub(super) use record::Leg;
+    pub(super) use workloads::protocol::{Mark, Sample};
+
+    pub(super) use crate::capture::packet::{Direction, Packet, Segment, flags};
+    pub(super) use crate::capture::path::{Host, Path};
+    pub(super) use crate::capture::tap::TapInfo;
+    pub(super) use crate::proxy::Relay;
+}
+
+use std::net::SocketAddrV4;
+
+use record::Leg;
+use workloads::protocol::{Mark, Sample};
+
+use super::{Packet, Path, TapInfo};
+use crate::proxy::Relay;
+use connections::{Connections, SYN_OFFSET};
+use joined::Sums;
+use sightings::Sightings;
+use timeline::{HopTable, Point, Source, points};
+
+pub use joined::{Joined, StageTimes, Times, Unjoined, WALKS_KEPT, Walk};
+
+/// What was seen cannot be true, or cannot be joined at all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// The taps do not show connections being opened.
+    #[error(
+        "failed to join: no tap at the client's interface, or none at the device by which a proxy \
+         process's own connections leave the entry node"
+    )]
+    NoOrigin,
+    /// A packet names a tap that there is none of.
+    #[error("failed to join: a packet was seen at tap {tap}, of {taps}")]
+    NoSuchTap {
+        /// Its index.
+        tap: u16,
+        /// Number of taps.
+        taps: usize,
+    },
+    /// A stage ended before it began: a bug in the path, a probe or a clock. The times are not to
+    /// be used.
+    #[error(
+        "failed to join the request of {client} at byte {request_offset}: {leg:?} stage `{stage}` \
+         ends {} ns before it begins: {from} at {from_ns} ns, {to} at {to_ns} ns",
+        from_ns - to_ns
+    )]
+    NegativeStage {
+        /// Source of the request's connection.
+        client: SocketAddrV4,
+        /// Its place in the connection's stream.
+        request_offset: u64,
+        /// Leg of the stage.
+        leg: Leg,
+        /// Name of the stage.
+        stage: String,
+        /// Point where it begins.
+        from: String,
+        /// When that was, CLOCK_MONOTONIC.
+        from_ns: u64,
+        /// Point where it ends.
+        to: String,
+        /// When that was, CLOCK_MONOTONIC.
+        to_ns: u64,
+    },
+}
+
+/// What one window of a capture and the two ends say about it.
+#[derive(Debug)]
+pub struct Observations<'a> {
+    /// Packets of all taps, in any order.
+    pub packets: Vec<Packet>,
+    /// Packets the taps lost.
+    pub dropped: u64,
+    /// The client's view of each sampled request.
+    pub samples: &'a [Sample],
+    /// The server's view; may be empty.
+    pub marks: &'a [Mark],
+    /// Connections a proxy process joined, in the order it accepted them.
+    pub relays: &'a [Relay],
+}
+
+/// Joins window after window of one capture; connections that stay open are known in the next.
+#[derive(Debug)]
+pub struct Joiner {
+    hops: HopTable,
+    points: Vec<Point>,
+    taps: usize,
+    connections: Connections,
+}
+
+/// When a request was where.
+struct Timeline {
+    /// Index of a point, and its time.
+    times: Vec<(usize, u64)>,
+    /// Whether one of its bytes was seen twice at some tap.
+    retransmitted: bool,
+}
+
+impl Joiner {
+    /// For taps on a path. An interface of the path without a tap is a boundary that is not seen:
+    /// the stages beside it are merged.
+    ///
+    /// # Errors
+    /// [`JoinError::NoOrigin`].
+    pub fn new(path: &Path, taps: &[TapInfo]) -> Result<Self, JoinError> {
+        let hops = HopTable::new(path, taps).ok_or(JoinError::NoOrigin)?;
+        let points = points(path, &hops);
+        Ok(Self { hops, points, taps: taps.len(), connections: Connections::default() })
+    }
+
+    /// Joins one window.
+    ///
+    /// # Errors
+    /// [`JoinError::NegativeStage`]: the window must not be used, and neither must the joiner.
+    pub fn join(&mut self, observations: Observations<'_>) -> Result<Joined, JoinError> {
+        let Observations { mut packets, dropped, samples, marks, relays } = observations;
+        if let Some(packet) = packets.iter().find(|p| usize::from(p.tap) >= self.taps) {
+            return Err(JoinError::NoSuchTap { tap: packet.tap, taps: self.taps });
+        }
+        // Stable, because it is fast on what is sorted tap by tap.
+        packets.sort_by_key(|packet| packet.time_ns);
+        let seen = packets.iter().filter_map(|p| self.connections.place(p, &self.hops)).collect();
+        let sightings = Sightings::new(seen);
+        self.connections.pair(relays);
+        let mut marks = marks.to_vec();
+        marks.sort_unstable_by_key(mark_key);
+
+        let mut sums = Sums::new(&self.points);
+        for sample in samples {
+            sums.joined.sampled += 1;
+            if let Some(ns) = self.first_packet_ns(sample, &sightings) {
+                sums.joined.first_packet.record(ns);
+            }
+            match self.timeline(sample, &sightings, &marks) {
+                Ok(timeline) if self.lost_the_first_copy(&timeline, dropped) => {
+                    sums.unjoined(Unjoined::FirstCopyLost);
+                }
+                Ok(timeline) => {
+                    sums.joined.retransmitted += u64::from(timeline.retransmitted);
+                    sums.add(sample, &timeline.times, &self.points)?;
+                }
+                Err(reason) => sums.unjoined(reason),
+            }
+        }
+        self.connections.forget_closed();
+        Ok(sums.finish())
+    }
+
+    /// Where the taps lost packets, the first copy of a byte that was sent again may be among them:
+    /// then it seems to pass a tap later than the next one. That is no bug and no measurement.
+    fn lost_the_first_copy(&self, timeline: &Timeline, dropped: u64) -> bool {
+        let in_order = timeline.times.is_sorted_by_key(|&(_, time_ns)| time_ns);
+        dropped > 0 && timeline.retransmitted && !in_order
+    }
+
+    /// SYN at the entry node's first interface to SYN at the pod; new connections only.
+    fn first_packet_ns(&self, sample: &Sample, sightings: &Sightings) -> Option<u64> {
+        sample.connect_ns?;
+        let front = self.connections.of_client(sample.client, sample.sent_ns)?;
+        let (entry, pod) = self.hops.first_packet?;
+        let at = |hop| {
+            let connection = self.half_at(front, hop)?;
+            sightings.first(connection, hop, SYN_OFFSET).map(|(time_ns, _)| time_ns)
+        };
+        at(pod)?.checked_sub(at(entry)?)
+    }
+
+    /// The connection that is seen at a hop: the client's, or the proxy process's own.
+    fn half_at(&self, front: u32, hop: u16) -> Option<u32> {
+        match self.hops.hop(hop).beyond_relay {
+            true => self.connections.at(front).partner,
+            false => Some(front),
+        }
+    }
+
+    fn timeline(
+        &self,
+        sample: &Sample,
+        sightings: &Sightings,
+        marks: &[Mark],
+    ) -> Result<Timeline, Unjoined> {
+        let front = self
+            .connections
+            .of_client(sample.client, sample.sent_ns)
+            .ok_or(Unjoined::ConnectionNotSeen)?;
+        let mut timeline =
+            Timeline { times: Vec::with_capacity(self.points.len()), retransmitted: false };
+        let mut mark = None;
+        for (index, point) in self.points.iter().enumerate() {
+            let time_ns = match point.source {
+                Source::Sent => Some(sample.sent_ns),
+                Source::FirstByte => Some(sample.first_byte_ns),
+                Source::LastByte => Some(sample.last_byte_ns),
+                Source::Read => {
+                    let arrived_ns = timeline.times.last().map_or(0, |&(_, time_ns)| time_ns);
+                    mark = self.mark(front, sample, arrived_ns, marks);
+                    mark.map(|mark| mark.read_ns)
+                }
+                Source::Written => mark.map(|mark| mark.written_ns),
+                Source::Hop(hop) => {
+                    let half = self.half_at(front, hop).ok_or(Unjoined::RelayNotSeen)?;
+                    let offset = match point.leg {
+                        Leg::Request => sample.request_offset,
+                        Leg::Response => sample.response_offset,
+                    };
+                    let found = sightings.first(half, hop, offset as i64);
+                    timeline.retransmitted |= found.is_some_and(|(_, repeated)| repeated);
+                    found.map(|(time_ns, _)| time_ns)
+                }
+            };
+            match time_ns {
+                Some(time_ns) => timeline.times.push((index, time_ns)),
+                None if point.optional => {}
+                None => return Err(Unjoined::NotSeen(point.label.clone())),
+            }
+        }
+        Ok(timeline)
+    }
+
+    /// The server's mark of a request that reached its interface at `arrived_ns`.
+    fn mark<'m>(
+        &self,
+        front: u32,
+        sample: &Sample,
+        arrived_ns: u64,
+        marks: &'m [Mark],
+    ) -> Option<&'m Mark> {
+        let front = self.connections.at(front);
+        let at_server = match front.partner {
+            Some(partner) => self.connections.at(partner),
+            None => front,
+        };
+        let (peer, local) = at_server.at_pod?;
+        let wanted = (peer, local, sample.request_offset, arrived_ns);
+        let mark = marks.get(marks.partition_point(|mark| mark_key(mark) < wanted))?;
+        let same = (mark.peer, mark.local, mark.request_offset) == (peer, local, wanted.2);
+        same.then_some(mark)
+    }
+}
+
+fn mark_key(mark: &Mark) -> (SocketAddrV4, SocketAddrV4, u64, u64) {
+    (mark.peer, mark.local, mark.request_offset, mark.read_ns)
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Made-up connections walking a path, with every time known: for tests and the benchmark. Included
+//! by both, so that it names what it needs from the module around it.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::world::*;
+
+const REQUEST_BYTES: u32 = 120;
+const RESPONSE_BYTES: u32 = 700;
+
+/// What the taps and both ends would have seen.
+#[derive(Debug, Default)]
+pub(super) struct Scene {
+    pub(super) taps: Vec<TapInfo>,
+    pub(super) packets: Vec<Packet>,
+    pub(super) samples: Vec<Sample>,
+    pub(super) marks: Vec<Mark>,
+    pub(super) relays: Vec<Relay>,
+    /// Of each request, when it was at which hop of the path.
+    pub(super) truth: Vec<Vec<u64>>,
+    /// Of each connection, when its SYN was at which hop.
+    pub(super) syns: Vec<Vec<u64>>,
+}
+
+/// Source, destination and first sequence numbers of one half of a connection.
+#[derive(Clone, Copy)]
+struct Half {
+    src: SocketAddrV4,
+    dst: SocketAddrV4,
+    isn: [u32; 2],
+    tsval: u32,
+}
+
+struct Director<'a> {
+    path: &'a Path,
+    /// Tap of each hop.
+    tap_of: Vec<u16>,
+    rng: SmallRng,
+    scene: Scene,
+}
+
+/// One tap on every interface of the path.
+pub(super) fn taps(path: &Path) -> (Vec<TapInfo>, Vec<u16>) {
+    let mut taps: Vec<TapInfo> = Vec::new();
+    let mut tap_of = Vec::new();
+    for hop in path.hops() {
+        let node = match hop.host {
+            Host::Client => None,
+            Host::Entry => Some(0),
+            Host::Backend | Host::Pod => Some(1),
+        };
+        let name = format!("{:?}/{:?}", hop.host, hop.interface);
+        let tap = TapInfo { name, node, interface: hop.interface };
+        let index = taps.iter().position(|t| *t == tap).unwrap_or_else(|| {
+            taps.push(tap);
+            taps.len() - 1
+        });
+        tap_of.push(index as u16);
+    }
+    (taps, tap_of)
+}
+
+/// `connections` connections with `requests` requests each. A single request counts as one on a
+/// new connection.
+pub(super) fn scene(path: &Path, connections: u32, requests: u32, seed: u64) -> Scene {
+    let (taps, tap_of) = taps(path);
+    let scene = Scene { taps, ..Scene::default() };
+    let mut director = Director { path, tap_of, rng: SmallRng::seed_from_u64(seed), scene };
+    for number in 0..connections {
+        director.connection(number, requests);
+    }
+    director.scene
+}
+
+impl Director<'_> {
+    fn step(&mut self, now: &mut u64) -> u64 {
+        *now += self.rng.random_range(1..20_000);
+        *now
+    }
+
+    /// Before NAT and behind it; two connections where a proxy process sits between.
+    fn halves(&mut self, number: u32) -> [Half; 2] {
+        let address = |net: u8, host: u32, port: u16| {
+            SocketAddrV4::new(Ipv4Addr::new(10, net, (host >> 8) as u8, host as u8), port)
+        };
+        let port = 1024 + (number % 60_000) as u16;
+        // The first connection's numbers wrap round at once.
+        let isn = if number == 0 { [u32::MAX - 20, u32::MAX - 500] } else { self.rng.random() };
+        let front = Half {
+            src: address(8, 2 + number / 60_000, port),
+            dst: address(9, 11, 30_080),
+            isn,
+            tsval: self.rng.random(),
+        };
+        let mut back = Half {
+            src: address(9, 11 + 256 * (number / 60_000), 1024 + (number * 7919 % 60_000) as u16),
+            dst: address(244, 256 + 5, 8080),
+            ..front
+        };
+        if self.path.relayed() {
+            (back.isn, back.tsval) = (self.rng.random(), self.rng.random());
+            let (client, upstream, backend) = (front.src, back.src, back.dst);
+            self.scene.relays.push(Relay { client, upstream, backend });
+        }
+        [front, back]
+    }
+
+    /// Sends one segment over a leg from `now` on; returns its times at the leg's hops.
+    fn send(
+        &mut self,
+        leg: Leg,
+        halves: &[Half; 2],
+        offset: u32,
+        (flags, bytes): (u8, u32),
+        now: &mut u64,
+    ) -> Vec<u64> {
+        let mut behind_nat = leg == Leg::Response;
+        let mut times = Vec::new();
+        for (index, hop) in self.path.hops().iter().enumerate().filter(|(_, h)| h.leg == leg) {
+            let turn = hop.stage.contains("conntrack") && hop.direction == Direction::Out;
+            behind_nat ^= turn && behind_nat == (leg == Leg::Response);
+            let half = if self.path.relayed() { hop.beyond_relay } else { behind_nat };
+            let Half { src, dst, isn, tsval } = halves[usize::from(half)];
+            let stream = usize::from(leg == Leg::Response);
+            let (src, dst) = if leg == Leg::Request { (src, dst) } else { (dst, src) };
+            let segment = Segment {
+                src,
+                dst,
+                seq: isn[stream].wrapping_add(offset),
+                ack: isn[1 - stream],
+                tsval: Some(tsval.wrapping_add(stream as u32)),
+                payload_bytes: bytes,
+                flags,
+                encapsulated: hop.encapsulated,
+            };
+            *now += self.rng.random_range(1..20_000);
+            let (tap, direction) = (self.tap_of[index], hop.direction);
+            self.scene.packets.push(Packet { time_ns: *now, segment, tap, direction });
+            times.push(*now);
+        }
+        times
+    }
+
+    fn connection(&mut self, number: u32, requests: u32) {
+        use super::world::flags::{ACK, FIN, SYN};
+        let halves = self.halves(number);
+        let mut now = 1_000_000 + u64::from(number) * 15_000;
+        let connect_ns = now;
+        let syn = self.send(Leg::Request, &halves, 0, (SYN, 0), &mut now);
+        self.scene.syns.push(syn);
+        self.send(Leg::Response, &halves, 0, (SYN | ACK, 0), &mut now);
+        let connected_ns = self.step(&mut now);
+        for request in 0..requests {
+            let (request_offset, response_offset) =
+                (request * REQUEST_BYTES, request * RESPONSE_BYTES);
+            let sent_ns = self.step(&mut now);
+            let payload = (ACK, REQUEST_BYTES);
+            let mut truth = self.send(Leg::Request, &halves, 1 + request_offset, payload, &mut now);
+            let read_ns = self.step(&mut now);
+            let written_ns = self.step(&mut now);
+            let payload = (ACK, RESPONSE_BYTES);
+            truth.extend(self.send(Leg::Response, &halves, 1 + response_offset, payload, &mut now));
+            let first_byte_ns = self.step(&mut now);
+            let last_byte_ns = self.step(&mut now);
+            self.scene.truth.push(truth);
+            let new = requests == 1;
+            self.scene.samples.push(Sample {
+                client: halves[0].src,
+                request_offset: request_offset.into(),
+                response_offset: response_offset.into(),
+                intended_ns: sent_ns,
+                connect_ns: new.then_some(connect_ns),
+                connected_ns: new.then_some(connected_ns),
+                sent_ns,
+                first_byte_ns,
+                last_byte_ns,
+            });
+            self.scene.marks.push(Mark {
+                peer: halves[1].src,
+                local: halves[1].dst,
+                request_offset: request_offset.into(),
+                response_offset: response_offset.into(),
+                read_ns,
+                written_ns,
+            });
+        }
+        let end = 1 + requests * REQUEST_BYTES;
+        self.send(Leg::Request, &halves, end, (FIN | ACK, 0), &mut now);
+    }
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The points in time of a request, in order, and which of them the taps at hand can see.
+
+use record::Leg;
+
+use crate::capture::packet::{Direction, Packet};
+use crate::capture::path::{Hop, Host, Path};
+use crate::capture::{Interface, TapInfo};
+
+/// Where a point's time comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A tap; the hop's index in the path.
+    Hop(u16),
+    /// The client's write of the request.
+    Sent,
+    /// The server's read of the request.
+    Read,
+    /// The server's write of the response.
+    Written,
+    /// The client's first read of the response.
+    FirstByte,
+    /// The client's last read of the response.
+    LastByte,
+}
+
+/// A point in time of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Point {
+    pub(super) source: Source,
+    /// Stage that ends here.
+    pub(super) stage: &'static str,
+    pub(super) leg: Leg,
+    /// Whether a request is joined without it.
+    pub(super) optional: bool,
+    /// For messages and walks.
+    pub(super) label: String,
+}
+
+/// All points of a path, in order. Hops without a tap are left out, and what ends there is merged
+/// into the next stage.
+pub(super) fn points(path: &Path, hops: &HopTable) -> Vec<Point> {
+    let point = |source, stage, leg, optional, label: &str| Point {
+        source,
+        stage,
+        leg,
+        optional,
+        label: label.to_owned(),
+    };
+    let of_leg = |leg| {
+        path.hops().iter().enumerate().filter(move |(_, hop)| hop.leg == leg).map(
+            move |(index, hop)| {
+                let optional = hop.optional || !hops.tapped(index);
+                point(Source::Hop(index as u16), hop.stage, leg, optional, &hop.to_string())
+            },
+        )
+    };
+    let (request, response) = (Leg::Request, Leg::Response);
+    let mut points = vec![point(Source::Sent, "", request, false, "request sent by client")];
+    points.extend(of_leg(request));
+    points.push(point(Source::Read, "pod_rx+wakeup", request, true, "request read by server"));
+    points.push(point(Source::Written, "app", request, true, "response written by server"));
+    points.extend(of_leg(response));
+    points.push(point(
+        Source::FirstByte,
+        "client_rx",
+        response,
+        false,
+        "first byte read by client",
+    ));
+    points.push(point(Source::LastByte, "body", response, false, "last byte read by client"));
+    points
+}
+
+/// From a packet's tap, direction and encapsulation to its hop.
+#[derive(Debug)]
+pub(super) struct HopTable {
+    hops: Vec<Hop>,
+    interfaces: Vec<Interface>,
+    /// By tap, then by [`slot`].
+    table: Vec<[Option<u16>; 8]>,
+    tapped: Vec<bool>,
+    /// Where connections are first seen: the client's, and the proxy process's own.
+    client_origin: u16,
+    relay_origin: Option<u16>,
+    /// Where the entry node and the pod receive a SYN.
+    pub(super) first_packet: Option<(u16, u16)>,
+}
+
+fn slot(direction: Direction, encapsulated: bool, leg: Leg) -> usize {
+    usize::from(direction == Direction::Out) * 4
+        + usize::from(encapsulated) * 2
+        + usize::from(leg == Leg::Response)
+}
+
+impl HopTable {
+    /// `None` when connections would not be seen to open: there is no tap at the client's
+    /// interface, or none where a proxy process's own connections leave the entry node.
+    pub(super) fn new(path: &Path, taps: &[TapInfo]) -> Option<Self> {
+        let hops = path.hops();
+        let mut tapped = vec![false; hops.len()];
+        let mut table = vec![[None; 8]; taps.len()];
+        for (row, tap) in table.iter_mut().zip(taps) {
+            for (index, hop) in hops.iter().enumerate() {
+                if hop.host == Host::of(tap) && hop.interface == tap.interface {
+                    row[slot(hop.direction, hop.encapsulated, hop.leg)] = Some(index as u16);
+                    tapped[index] = true;
+                }
+            }
+        }
+        let find = |wanted: &dyn Fn(&Hop) -> bool| {
+            let mut seen = hops.iter().zip(&tapped);
+            seen.position(|(hop, &tapped)| tapped && wanted(hop)).map(|index| index as u16)
+        };
+        let client_origin = find(&|hop| hop.host == Host::Client)?;
+        let relay_origin = find(&|hop| hop.beyond_relay && hop.leg == Leg::Request);
+        if path.relayed() && relay_origin.is_none() {
+            return None;
+        }
+        let entry_in = |hop: &Hop| hop.host == Host::Entry && hop.direction == Direction::In;
+        let first_packet =
+            find(&|hop| hop.leg == Leg::Request && entry_in(hop) && hop.stage == "wire")
+                .zip(find(&|hop| hop.leg == Leg::Request && hop.host == Host::Pod));
+        let interfaces = taps.iter().map(|tap| tap.interface).collect();
+        let hops = hops.to_vec();
+        Some(Self { hops, interfaces, table, tapped, client_origin, relay_origin, first_packet })
+    }
+
+    fn tapped(&self, hop: usize) -> bool {
+        self.tapped[hop]
+    }
+
+    pub(super) fn interface(&self, tap: u16) -> Interface {
+        self.interfaces[usize::from(tap)]
+    }
+
+    pub(super) fn hop(&self, index: u16) -> &Hop {
+        &self.hops[usize::from(index)]
+    }
+
+    /// Where on the path a packet of a connection is.
+    pub(super) fn find(&self, packet: &Packet, leg: Leg, beyond_relay: bool) -> Option<u16> {
+        let row = self.table.get(usize::from(packet.tap))?;
+        let hop = row[slot(packet.direction, packet.segment.encapsulated, leg)]?;
+        (self.hop(hop).beyond_relay == beyond_relay).then_some(hop)
+    }
+
+    /// Whether a SYN is where connections are first seen, and on which side of a proxy process.
+    pub(super) fn origin(&self, syn: &Packet) -> Option<bool> {
+        let row = self.table.get(usize::from(syn.tap))?;
+        let hop = row[slot(syn.direction, syn.segment.encapsulated, Leg::Request)]?;
+        if hop == self.client_origin {
+            return Some(false);
+        }
+        (Some(hop) == self.relay_origin).then_some(true)
+    }
+}

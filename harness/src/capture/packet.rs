@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is kept of a frame: the TCP segment's identity, and when and where it was seen.
+
+use std::net::SocketAddrV4;
+
+use etherparse::{
+    Ethernet2HeaderSlice, Ipv4HeaderSlice, TcpHeaderSlice, TcpOptionElement, UdpHeaderSlice,
+    ether_type, ip_number,
+};
+
+use crate::net::addresses::VXLAN_PORT;
+
+/// TCP flag bits as they stand in the header (RFC 9293, section 3.1).
+pub mod flags {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+    /// The acknowledgement number is valid.
+    pub const ACK: u8 = 0x10;
+}
+
+/// Bytes of the VXLAN header (RFC 7348, section 5).
+const VXLAN_HEADER_BYTES: usize = 8;
+/// The VXLAN flag that says the network identifier is valid; always set.
+const VXLAN_FLAG_VNI: u8 = 0x08;
+
+/// Which way a frame passed an interface, seen from the host the interface belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// Received.
+    In,
+    /// Sent.
+    Out,
+}
+
+/// The headers of a TCP segment that tell it from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Source at the place it was seen; NAT changes it.
+    pub src: SocketAddrV4,
+    /// Destination at the place it was seen; NAT changes it.
+    pub dst: SocketAddrV4,
+    /// Sequence number of the first byte; NAT keeps it.
+    pub seq: u32,
+    /// Acknowledgement number, valid with [`flags::ACK`].
+    pub ack: u32,
+    /// The sender's timestamp (RFC 7323), where the connection uses them; NAT keeps it.
+    pub tsval: Option<u32>,
+    /// Bytes of payload; more than a frame's worth where the kernel segments or merges late.
+    pub payload_bytes: u32,
+    /// Flag bits, see [`flags`].
+    pub flags: u8,
+    /// Whether it was inside a VXLAN frame.
+    pub encapsulated: bool,
+}
+
+/// A segment that passed a tap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// When, CLOCK_MONOTONIC, nanoseconds.
+    pub time_ns: u64,
+    /// The segment.
+    pub segment: Segment,
+    /// Index of the tap.
+    pub tap: u16,
+    /// Which way it went.
+    pub direction: Direction,
+}
+
+impl Segment {
+    /// Whether all bits of `flags` are set.
+    pub fn has(&self, flags: u8) -> bool {
+        self.flags & flags == flags
+    }
+
+    /// Reads the headers at the start of an Ethernet frame that may be cut short behind them.
+    /// `wire_bytes` is the frame's length on the wire.
+    ///
+    /// `None` for anything but an unfragmented TCP segment over IPv4, bare or inside VXLAN; one
+    /// level deep, so that a frame costs a bounded time.
+    pub fn parse(frame: &[u8], wire_bytes: u32) -> Option<Self> {
+        let (ip, rest) = ipv4(frame)?;
+        let before_ip = frame.len() - rest.len() - ip.slice().len();
+        if ip.protocol() != ip_number::UDP {
+            return tcp(&ip, rest, wire_bytes.checked_sub(before_ip as u32)?, false);
+        }
+        let inner = vxlan_payload(rest)?;
+        let (ip, rest) = ipv4(inner)?;
+        let before_ip = frame.len() - rest.len() - ip.slice().len();
+        tcp(&ip, rest, wire_bytes.checked_sub(before_ip as u32)?, true)
+    }
+}
+
+/// The IPv4 header behind an Ethernet header, and what follows it.
+fn ipv4(frame: &[u8]) -> Option<(Ipv4HeaderSlice<'_>, &[u8])> {
+    let ethernet = Ethernet2HeaderSlice::from_slice(frame).ok()?;
+    if ethernet.ether_type() != ether_type::IPV4 {
+        return None;
+    }
+    let packet = frame.get(ethernet.slice().len()..)?;
+    let ip = Ipv4HeaderSlice::from_slice(packet).ok()?;
+    let rest = packet.get(ip.slice().len()..)?;
+    (!ip.is_fragmenting_payload()).then_some((ip, rest))
+}
+
+fn vxlan_payload(datagram: &[u8]) -> Option<&[u8]> {
+    let udp = UdpHeaderSlice::from_slice(datagram).ok()?;
+    let vxlan = datagram.get(udp.slice().len()..)?;
+    let is_vxlan = udp.destination_port() == VXLAN_PORT && vxlan.first()? & VXLAN_FLAG_VNI != 0;
+    if is_vxlan { vxlan.get(VXLAN_HEADER_BYTES..) } else { None }
+}
+
+/// `ip_bytes` is the length of the IP packet by the frame's own length.
+fn tcp(
+    ip: &Ipv4HeaderSlice<'_>,
+    rest: &[u8],
+    ip_bytes: u32,
+    encapsulated: bool,
+) -> Option<Segment> {
+    if ip.protocol() != ip_number::TCP {
+        return None;
+    }
+    let tcp = TcpHeaderSlice::from_slice(rest).ok()?;
+    // A packet of more than 64 KiB (BIG TCP) has no room for its length and says 0: Linux,
+    // include/linux/ip.h, iph_set_totlen().
+    let total_bytes = match ip.total_len() {
+        0 => ip_bytes,
+        bytes => u32::from(bytes),
+    };
+    let header_bytes = (ip.slice().len() + tcp.slice().len()) as u32;
+    let tsval = tcp.options_iterator().find_map(|option| match option {
+        Ok(TcpOptionElement::Timestamp(value, _)) => Some(value),
+        _ => None,
+    });
+    Some(Segment {
+        src: SocketAddrV4::new(ip.source_addr(), tcp.source_port()),
+        dst: SocketAddrV4::new(ip.destination_addr(), tcp.destination_port()),
+        seq: tcp.sequence_number(),
+        ack: tcp.acknowledgment_number(),
+        tsval,
+        payload_bytes: total_bytes.checked_sub(header_bytes)?,
+        flags: tcp.slice()[13],
+        encapsulated,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::{PacketBuilder, TcpOptionElement};
+    use proptest::prelude::*;
+
+    fn bare(payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([10, 8, 0, 2], [10, 9, 0, 11], 64)
+            .tcp(40_000, 30_080, 7, 65_000)
+            .ack(99)
+            .options(&[
+                TcpOptionElement::Noop,
+                TcpOptionElement::Noop,
+                TcpOptionElement::Timestamp(1234, 5678),
+            ])
+            .unwrap()
+            .write(&mut frame, payload)
+            .unwrap();
+        frame
+    }
+
+    fn in_vxlan(inner: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        let payload = [&[VXLAN_FLAG_VNI, 0, 0, 0, 0, 0, 1, 0], inner].concat();
+        PacketBuilder::ethernet2([6; 6], [8; 6])
+            .ipv4([10, 9, 0, 11], [10, 9, 0, 12], 64)
+            .udp(50_000, VXLAN_PORT)
+            .write(&mut frame, &payload)
+            .unwrap();
+        frame
+    }
+
+    fn parse(frame: &[u8]) -> Option<Segment> {
+        Segment::parse(frame, frame.len() as u32)
+    }
+
+    #[test]
+    fn a_bare_segment_is_read_in_full() {
+        let segment = parse(&bare(b"GET /")).unwrap();
+        assert_eq!(segment.src, "10.8.0.2:40000".parse().unwrap());
+        assert_eq!(segment.dst, "10.9.0.11:30080".parse().unwrap());
+        assert_eq!((segment.seq, segment.ack, segment.tsval), (7, 99, Some(1234)));
+        assert_eq!((segment.payload_bytes, segment.flags), (5, flags::ACK));
+        assert!(!segment.encapsulated);
+    }
+
+    #[test]
+    fn a_segment_inside_vxlan_is_the_inner_one() {
+        let inner = parse(&bare(b"GET /")).unwrap();
+        let outer = parse(&in_vxlan(&bare(b"GET /"))).unwrap();
+        assert_eq!(outer, Segment { encapsulated: true, ..inner });
+    }
+
+    #[test]
+    fn payload_is_counted_where_the_frame_is_cut_behind_the_headers() {
+        let frame = bare(&[0; 1000]);
+        assert_eq!(Segment::parse(&frame[..66], 1066).unwrap().payload_bytes, 1000);
+    }
+
+    #[test]
+    fn a_packet_too_long_for_its_length_field_is_measured_by_its_frame() {
+        let mut frame = bare(b"");
+        frame[16..18].copy_from_slice(&[0, 0]);
+        assert_eq!(Segment::parse(&frame, 66 + 100_000).unwrap().payload_bytes, 100_000);
+    }
+
+    #[test]
+    fn a_fragment_is_not_a_segment() {
+        let mut frame = bare(b"GET /");
+        frame[20] = 0x20; // more fragments
+        assert_eq!(parse(&frame), None);
+    }
+
+    #[test]
+    fn udp_on_another_port_is_not_vxlan() {
+        let mut frame = in_vxlan(&bare(b"GET /"));
+        frame[37] ^= 1;
+        assert_eq!(parse(&frame), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(
+            frame in prop::collection::vec(any::<u8>(), 0..256),
+            wire_bytes: u32,
+        ) {
+            let _ = Segment::parse(&frame, wire_bytes);
+        }
+
+        #[test]
+        fn a_damaged_or_cut_frame_is_read_without_a_panic(
+            at in 0usize..200, value: u8, cut in 0usize..200, encapsulated: bool,
+        ) {
+            let mut frame = bare(&[1; 40]);
+            if encapsulated {
+                frame = in_vxlan(&frame);
+            }
+            if let Some(byte) = frame.get_mut(at) {
+                *byte = value;
+            }
+            frame.truncate(cut);
+            if let Some(segment) = parse(&frame) {
+                prop_assert!(segment.payload_bytes <= 65_535);
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The packet filter the kernel runs before a frame costs us anything, in classic BPF.
+//!
+//! Semantics: `Documentation/networking/filter.rst` in the Linux tree. A load beyond the frame's
+//! end drops the frame.
+
+mod assembler;
+#[cfg(test)]
+mod tests;
+
+use socket2::SockFilter;
+use workloads::protocol::SAMPLE_TOS;
+
+use crate::net::addresses::VXLAN_PORT;
+use assembler::{Assembler, Label};
+
+/// Most ports a [`Selection`] may name.
+pub const PORTS_MAX: usize = 16;
+
+/// The six bits of the TOS byte that are not ECN (RFC 2474, section 3).
+const DSCP_MASK: u32 = 0xfc;
+/// More-fragments bit and fragment offset (RFC 791, section 3.1).
+const FRAGMENT_MASK: u32 = 0x3fff;
+const FIN_SYN_RST: u32 = 0x07;
+
+/// Which TCP connections a tap sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// Those that carry [`SAMPLE_TOS`]; ECN bits may be anything.
+    Sampled,
+    /// Those with one of these ports at either end; at most [`PORTS_MAX`].
+    Ports(Vec<u16>),
+}
+
+/// One instruction, as the kernel takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Instruction {
+    code: u16,
+    jump_true: u8,
+    jump_false: u8,
+    operand: u32,
+}
+
+impl From<Instruction> for SockFilter {
+    fn from(i: Instruction) -> Self {
+        Self::new(i.code, i.jump_true, i.jump_false, i.operand)
+    }
+}
+
+/// Scratch cells of the program.
+const IP_HEADER_BYTES: u32 = 0;
+const IP_TOTAL_BYTES: u32 = 1;
+
+/// Assembles the filter: unfragmented TCP over IPv4, bare or inside VXLAN (the inner headers
+/// decide), of the selected connections. Without `keep_acks`, segments that carry neither payload
+/// nor SYN, FIN or RST are dropped. At most `snap_bytes` of a frame are kept.
+pub(super) fn program(selection: &Selection, keep_acks: bool, snap_bytes: u32) -> Vec<Instruction> {
+    let mut asm = Assembler::default();
+    let [vxlan, bare, inner, accept, drop] = asm.labels();
+    // Ethernet's type, then the outer IPv4 protocol.
+    asm.load_half(12);
+    asm.jump_unless_equal(0x0800, drop);
+    asm.load_byte(23);
+    asm.jump_if_equal(17, vxlan);
+    asm.jump(bare);
+
+    asm.place(vxlan);
+    asm.load_half(20);
+    asm.jump_if_any_bit(FRAGMENT_MASK, drop);
+    asm.load_index_with_ip_header_bytes(14);
+    asm.load_half_at_index(14 + 2); // UDP destination port
+    asm.jump_unless_equal(u32::from(VXLAN_PORT), drop);
+    asm.load_byte_at_index(14 + 8); // VXLAN flags
+    asm.jump_unless_any_bit(0x08, drop);
+    asm.load_half_at_index(14 + 8 + 8 + 12); // inner Ethernet's type
+    asm.jump_unless_equal(0x0800, drop);
+    asm.index_to_accumulator();
+    asm.add(14 + 8 + 8 + 14);
+    asm.accumulator_to_index();
+    asm.jump(inner);
+
+    asm.place(bare);
+    asm.load_index(14);
+
+    // The index register points at the IPv4 header that counts.
+    asm.place(inner);
+    asm.load_byte_at_index(9);
+    asm.jump_unless_equal(6, drop);
+    asm.load_half_at_index(6);
+    asm.jump_if_any_bit(FRAGMENT_MASK, drop);
+    if *selection == Selection::Sampled {
+        asm.load_byte_at_index(1);
+        asm.and(DSCP_MASK);
+        asm.jump_unless_equal(u32::from(SAMPLE_TOS) & DSCP_MASK, drop);
+    }
+    asm.load_half_at_index(2);
+    asm.store(IP_TOTAL_BYTES);
+    asm.load_byte_at_index(0);
+    asm.and(0x0f);
+    asm.shift_left(2);
+    asm.store(IP_HEADER_BYTES);
+    asm.add_index();
+    asm.accumulator_to_index();
+    tcp(&mut asm, selection, keep_acks, accept, drop);
+
+    asm.place(accept);
+    asm.finish_with(snap_bytes);
+    asm.place(drop);
+    asm.finish_with(0);
+    asm.assemble()
+}
+
+/// The index register points at the TCP header.
+fn tcp(asm: &mut Assembler, selection: &Selection, keep_acks: bool, accept: Label, drop: Label) {
+    if let Selection::Ports(ports) = selection {
+        let [selected] = asm.labels();
+        for at in [0, 2] {
+            asm.load_half_at_index(at);
+            for &port in ports {
+                asm.jump_if_equal(u32::from(port), selected);
+            }
+        }
+        asm.jump(drop);
+        asm.place(selected);
+    }
+    if keep_acks {
+        asm.jump(accept);
+        return;
+    }
+    asm.load_byte_at_index(13);
+    asm.jump_if_any_bit(FIN_SYN_RST, accept);
+    // Length 0 is a packet of more than 64 KiB (BIG TCP): it does carry payload.
+    asm.load_cell(IP_TOTAL_BYTES);
+    asm.jump_if_equal(0, accept);
+    // Payload is what both headers leave of the packet.
+    asm.load_byte_at_index(12);
+    asm.shift_right(4);
+    asm.shift_left(2);
+    asm.load_index_cell(IP_HEADER_BYTES);
+    asm.add_index();
+    asm.accumulator_to_index();
+    asm.load_cell(IP_TOTAL_BYTES);
+    asm.jump_if_equal_to_index(drop);
+    asm.jump(accept);
+}
