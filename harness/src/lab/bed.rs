@@ -13,7 +13,10 @@ pub enum LabError {
     /// The machine lacks something: the case is skipped with the reason.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// Hosts, links or routes could not be had.
+    /// The hosts of the netns lab could not be made or proved.
+    #[error(transparent)]
+    Netns(#[from] super::netns::NetnsError),
+    /// The kernel refused.
     #[error(transparent)]
     Net(#[from] crate::net::NetError),
     /// A tool or an agent failed.
@@ -166,10 +169,12 @@ pub struct StageTimes {
 }
 
 /// How taking down went.
-#[derive(Clone, Debug, Default)]
 pub struct Down {
-    /// How long it took, milliseconds.
+    /// Until every process had ended and nothing held a namespace any more, milliseconds.
     pub ms: f64,
     /// What could not be taken down.
     pub errors: Vec<String>,
+    /// Waits for the kernel to dismantle what was let go and returns what went wrong. Called once
+    /// all beds of a group are down: the kernel does them together.
+    pub settle: Box<dyn FnOnce() -> Vec<String>>,
 }

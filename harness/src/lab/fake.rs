@@ -127,6 +127,6 @@ impl Bed for FakeBed {
     }
 
     fn down(self: Box<Self>) -> Down {
-        Down { ms: 4.0, errors: Vec::new() }
+        Down { ms: 4.0, errors: Vec::new(), settle: Box::new(Vec::new) }
     }
 }

@@ -3,6 +3,7 @@
 
 mod bed;
 pub mod fake;
+pub mod netns;
 pub mod scratch;
 
 pub use bed::{Bed, Down, Iteration, Lab, LabError, Ready, StageTimes, Walks};

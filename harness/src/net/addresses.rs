@@ -12,9 +12,44 @@ pub struct Cidr {
     pub prefix: u8,
 }
 
+impl Cidr {
+    /// Everywhere: the destination of a default route.
+    pub const ANY: Self = Self { address: Ipv4Addr::UNSPECIFIED, prefix: 0 };
+
+    /// One address.
+    pub const fn host(address: Ipv4Addr) -> Self {
+        Self { address, prefix: 32 }
+    }
+
+    /// The address `n` after the network's.
+    pub fn nth(self, n: u32) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.address) + n)
+    }
+}
+
 impl std::fmt::Display for Cidr {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+/// A link-layer address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// The lab's for an interface with this address: `02:00` (locally administered) and the
+    /// address, so that a frame seen anywhere tells whose it is.
+    pub const fn of(address: Ipv4Addr) -> Self {
+        let [a, b, c, d] = address.octets();
+        Self([0x02, 0, a, b, c, d])
+    }
+}
+
+impl std::fmt::Display for Mac {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }
 

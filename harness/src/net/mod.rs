@@ -2,43 +2,29 @@
 //! Network namespaces and what is done inside them.
 
 pub mod addresses;
+mod agent;
+mod apply;
+mod change;
+pub mod conntrack;
+mod error;
 mod netns;
+pub(crate) mod nfnetlink;
+mod offload;
+pub mod privilege;
 mod process;
+mod state;
+mod sysctl;
+mod tool;
+mod verify;
+mod watch;
 
-pub use netns::Netns;
-pub use process::{Agent, Tool, ToolError};
-
-/// Failure of an operation on a host's network.
-#[derive(Debug, thiserror::Error)]
-pub enum NetError {
-    /// The kernel refused.
-    #[error("failed to {op} {subject}: {source}")]
-    Os {
-        /// What was being done.
-        op: &'static str,
-        /// To what.
-        subject: String,
-        /// The kernel's word.
-        source: std::io::Error,
-    },
-    /// The kernel refused a netlink request.
-    #[error("failed to {op} {subject}: {source}")]
-    Netlink {
-        /// What was being done.
-        op: &'static str,
-        /// To what.
-        subject: String,
-        /// The kernel's word.
-        source: rtnetlink::Error,
-    },
-    /// A tool failed.
-    #[error(transparent)]
-    Tool(#[from] ToolError),
-}
-
-impl NetError {
-    /// Shorthand for [`NetError::Os`], for `map_err`.
-    pub fn os(op: &'static str, subject: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::Os { op, subject: subject.into(), source }
-    }
-}
+pub use addresses::{Cidr, Mac};
+pub use agent::Agent;
+pub use change::{
+    Address, Change, Forward, LinkKind, LinkSettings, Neighbour, NewLink, Peer, Route, Scope, Vxlan,
+};
+pub use error::{NetError, ToolError};
+pub use netns::{Netns, NetnsRef, Pending};
+pub use offload::Offloads;
+pub use state::{Counters, Link, State};
+pub use tool::Tool;

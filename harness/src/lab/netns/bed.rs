@@ -78,7 +78,11 @@ impl NetnsBed {
         let ready = Ready {
             proof: Proof { mode: case.mode.to_string(), evidence },
             kernel: "host".to_owned(),
-            files: datapath.texts.iter().map(|t| (t.name.to_owned(), t.text.clone().into())).collect(),
+            files: datapath
+                .texts
+                .iter()
+                .map(|t| (t.name.to_owned(), t.text.clone().into()))
+                .collect(),
             rules: datapath.texts.iter().map(|text| text.rules).sum(),
             notes: lab.notes().to_vec(),
             tuple_budget: road::tuple_budget(&sources),
@@ -101,11 +105,27 @@ impl NetnsBed {
         let mut load = Agent::start(origin, &ground.program, &["agent", "load"])?;
         load.tell(&spec)?;
         let (case, follower) = (case.clone(), None);
-        Ok(Self { ground, case, workload, ready, sample_every: 1, backends, load, follower, datapath, lab })
+        Ok(Self {
+            ground,
+            case,
+            workload,
+            ready,
+            sample_every: 1,
+            backends,
+            load,
+            follower,
+            datapath,
+            lab,
+        })
     }
 
     /// Runs one phase of load and hears its report.
-    fn load(&mut self, duration: Duration, sample_every: u32, cancel: &Cancel) -> Result<PhaseReport, LabError> {
+    fn load(
+        &mut self,
+        duration: Duration,
+        sample_every: u32,
+        cancel: &Cancel,
+    ) -> Result<PhaseReport, LabError> {
         self.load.tell(&LoadCommand::Run {
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             max_requests: None,
@@ -115,7 +135,9 @@ impl NetnsBed {
         let deadline = Instant::now() + duration + self.workload.timeout.0 + SLACK;
         loop {
             match self.load.hear(GLANCE) {
-                Err(ToolError::Silent { .. }) if cancel.requested() => return Err(LabError::Cancelled),
+                Err(ToolError::Silent { .. }) if cancel.requested() => {
+                    return Err(LabError::Cancelled);
+                }
                 Err(ToolError::Silent { .. }) if Instant::now() < deadline => {}
                 report => return Ok(report?),
             }
@@ -211,8 +233,9 @@ impl Bed for NetnsBed {
         drop(follower);
         // Rules go with their namespaces; a proxy process has to end before its host does.
         drop(datapath);
-        errors.extend(lab.down().errors);
-        Down { ms: ms(start), errors }
+        let mut leaving = lab.release();
+        errors.append(&mut leaving.errors);
+        Down { ms: ms(start), errors, settle: Box::new(|| leaving.settle().errors) }
     }
 }
 

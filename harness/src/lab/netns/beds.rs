@@ -54,7 +54,8 @@ impl NetnsBeds {
     /// Network namespaces or a scratch folder cannot be had.
     pub fn new(profile: &Profile, program: &Path, pcap: bool) -> Result<Self, LabError> {
         let scratch = Scratch::create().map_err(NetError::os("create", "a scratch folder"))?;
-        let ground = Ground { profile: profile.clone(), program: program.to_owned(), pcap, scratch };
+        let ground =
+            Ground { profile: profile.clone(), program: program.to_owned(), pcap, scratch };
         Ok(Self {
             ground: std::rc::Rc::new(ground),
             question: Netns::create("question")?,

@@ -63,7 +63,15 @@ impl Datapath {
         let around = case.mode != Mode::None && road == Road::Direct;
         if around {
             let service_address = road::service_address(lab, road);
-            evidence.extend(self.prove_one(ground, lab, table, service, road, service_address, 0)?);
+            evidence.extend(self.prove_one(
+                ground,
+                lab,
+                table,
+                service,
+                road,
+                service_address,
+                0,
+            )?);
             let source = source(lab, road, 1);
             let greeting = greet(road::origin(lab, road), source, destination)?;
             evidence.push(format!("{destination} answered as {}", greeting.pod));
@@ -97,7 +105,8 @@ impl Datapath {
         };
         let backend = SocketAddrV4::new(pod.address, POD_PORT);
         let probe = Probe { client, destination, backend, service: (service, 0) };
-        let mut evidence = vec![format!("{client} asked {destination}; {} ({backend}) answered", pod.name)];
+        let mut evidence =
+            vec![format!("{client} asked {destination}; {} ({backend}) answered", pod.name)];
         evidence.extend(flow_evidence(lab, client, destination)?);
         let entry = view(ground, lab, 0);
         evidence.extend(self.installed[0].prove(&entry, table, &probe)?);
@@ -155,13 +164,15 @@ fn untranslated(
     to: SocketAddrV4,
 ) -> Result<String, LabError> {
     match flow(lab, client, to)? {
-        Some(flow) if flow.dnat().is_some() || flow.snat().is_some() => Err(ProxyError::NotProved {
-            mode,
-            host: "node1".to_owned(),
-            expected: format!("{client} -> {to} passes without translation"),
-            found: format!("{flow:?}"),
+        Some(flow) if flow.dnat().is_some() || flow.snat().is_some() => {
+            Err(ProxyError::NotProved {
+                mode,
+                host: "node1".to_owned(),
+                expected: format!("{client} -> {to} passes without translation"),
+                found: format!("{flow:?}"),
+            }
+            .into())
         }
-        .into()),
         Some(_) => Ok(format!("conntrack on node1: {client} -> {to} passes without translation")),
         None => Ok(format!("conntrack on node1 does not track {client} -> {to}")),
     }

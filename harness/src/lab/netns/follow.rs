@@ -7,9 +7,11 @@ use record::{Histogram, Probe};
 use workloads::protocol::{Mark, Sample};
 
 use super::{NetnsLab, road};
-use crate::capture::{Host, Joiner, Observations, Path, TapInfo, TapOptions, TapPoint, Taps, pcap};
+use crate::capture::{
+    Host, Interface, Joiner, Observations, Path, TapInfo, TapOptions, TapPoint, Taps, pcap,
+};
 use crate::lab::{LabError, StageTimes, Walks};
-use crate::plan::Case;
+use crate::plan::{Case, Road};
 use crate::proxy::Relay;
 
 /// Frames kept of one iteration for a capture file, bytes.
@@ -37,7 +39,7 @@ impl Follower {
     ) -> Result<Self, LabError> {
         let path = Path::of(case.mode, case.cni, road::walked(case));
         let points: Vec<_> =
-            lab.tap_points(case.route.road).into_iter().filter(|point| passes(&path, point)).collect();
+            points(lab, case.route.road).into_iter().filter(|point| passes(&path, point)).collect();
         let mut options = TapOptions::default();
         if let Some(bytes) = pcap_snap_bytes {
             options.snap_bytes = bytes.max(options.snap_bytes);
@@ -73,7 +75,8 @@ impl Follower {
             engine: "tap".to_owned(),
             events: capture.events,
             dropped: capture.dropped,
-            ns_per_event: (capture.events > 0).then(|| capture.cpu_ns as f64 / capture.events as f64),
+            ns_per_event: (capture.events > 0)
+                .then(|| capture.cpu_ns as f64 / capture.events as f64),
             sample_every,
         };
         let packets = std::mem::take(&mut capture.packets);
@@ -101,6 +104,22 @@ impl Follower {
 fn stage(stage: &crate::capture::join::StageTimes) -> StageTimes {
     let times: Histogram = stage.times.histogram();
     StageTimes { name: stage.name.clone(), leg: stage.leg, times }
+}
+
+/// Every interface of the lab, from the road's point of view: the one that requests start from is
+/// the client's.
+fn points(lab: &NetnsLab, road: Road) -> Vec<TapPoint<'_>> {
+    let origin = road::origin(lab, road).name();
+    lab.tap_points()
+        .into_iter()
+        .filter_map(|point| match point.kind {
+            Interface::ClientEth if point.netns.name() != origin => None,
+            Interface::PodEth if point.netns.name() == origin => {
+                Some(TapPoint { kind: Interface::ClientEth, ..point })
+            }
+            _ => Some(point),
+        })
+        .collect()
 }
 
 /// Whether a path has a hop at a tap's interface.

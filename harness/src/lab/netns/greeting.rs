@@ -53,7 +53,10 @@ pub(super) fn greet(
     }
 }
 
-fn exchange(source: SocketAddrV4, destination: SocketAddrV4) -> std::io::Result<(String, TcpStream)> {
+fn exchange(
+    source: SocketAddrV4,
+    destination: SocketAddrV4,
+) -> std::io::Result<(String, TcpStream)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&source.into())?;
     socket.connect_timeout(&destination.into(), PATIENCE)?;

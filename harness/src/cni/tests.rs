@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Each CNI's wiring of two nodes with two pods, as the commands that would make it.
+
+use std::net::Ipv4Addr;
+
+use super::*;
+use crate::net::Cidr;
+
+fn cluster(bridge_netfilter: bool) -> Cluster {
+    let node = |i: u8| ClusterNode {
+        name: format!("node{}", i + 1),
+        address: Ipv4Addr::new(10, 9, 0, 11 + i),
+        nic: "eth0".to_owned(),
+        pod_cidr: Cidr { address: Ipv4Addr::new(10, 244, i, 0), prefix: 24 },
+        pods: (0..2).map(|j| pod(i, j)).collect(),
+    };
+    Cluster { mtu: 1500, bridge_netfilter, nodes: vec![node(0), node(1)] }
+}
+
+fn pod(i: u8, j: u8) -> ClusterPod {
+    let name = format!("pod{}-{}", i + 1, j + 1);
+    ClusterPod {
+        netns: NetnsRef::unbound(&*name),
+        name,
+        address: Ipv4Addr::new(10, 244, i, 2 + j),
+        extra_addresses: vec![Ipv4Addr::new(10, 244, i, 32 + j)],
+    }
+}
+
+#[test]
+fn ptp_routes_every_pod_by_itself() {
+    insta::assert_snapshot!(Ptp.wire(&cluster(true)));
+}
+
+#[test]
+fn bridge_makes_pods_of_a_node_neighbours() {
+    insta::assert_snapshot!(Bridge.wire(&cluster(true)));
+}
+
+#[test]
+fn bridge_without_br_netfilter_routes_neighbours_through_the_gateway_and_says_so() {
+    let wiring = Bridge.wire(&cluster(false));
+    assert!(wiring.notes[0].contains("modprobe br_netfilter"), "{:?}", wiring.notes);
+    insta::assert_snapshot!(wiring);
+}
+
+#[test]
+fn vxlan_writes_route_neighbour_and_forwarding_entry_per_other_node() {
+    insta::assert_snapshot!(Vxlan.wire(&cluster(true)));
+}
+
+#[test]
+fn interface_names_fit_the_kernel() {
+    for (i, j) in [(0, 0), (99, 29)] {
+        assert!(pod(i, j).veth().len() <= 15);
+    }
+}

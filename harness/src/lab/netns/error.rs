@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Failures of a lab.
+
+use crate::net::{NetError, ToolError};
+use crate::plan::CniKind;
+
+use super::TopologyError;
+
+/// A lab could not be made, proved or used.
+#[derive(Debug, thiserror::Error)]
+pub enum NetnsError {
+    /// It was asked to be what it cannot be.
+    #[error("failed to lay out the lab: {0}")]
+    Topology(#[from] TopologyError),
+    /// A host's network refused.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The kernel lacks a setting the lab cannot be without.
+    #[error("failed to set up {host}: this kernel has no sysctl {key}")]
+    NoSysctl {
+        /// Host.
+        host: String,
+        /// Key under `/proc/sys`.
+        key: String,
+    },
+    /// The kernel does not hold what the CNI planned.
+    #[error("failed to prove {cni} on {host}: expected `{expected}`; found {found}")]
+    NotProved {
+        /// CNI.
+        cni: CniKind,
+        /// Node or pod.
+        host: String,
+        /// What was planned, as a command.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A server in a pod could not be started.
+    #[error("failed to start the server in {pod}: {source}")]
+    Target {
+        /// Pod.
+        pod: String,
+        /// What happened to the program.
+        source: ToolError,
+    },
+    /// A server in a pod says it cannot serve.
+    #[error("failed to start the server in {pod}: it says {reason}")]
+    TargetRefused {
+        /// Pod.
+        pod: String,
+        /// Its own words.
+        reason: String,
+    },
+}

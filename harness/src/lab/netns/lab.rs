@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The lab of network namespaces: a client, nodes and pods on this machine.
+//!
+//! ```text
+//!   client eth0 --+        +-- eth0 node1 veth.. -- eth0 pod1-1, pod1-2
+//!                 +- br0 --+
+//!                 (fabric) +-- eth0 node2 veth.. -- eth0 pod2-1, pod2-2
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::settings::{BRIDGE_NETFILTER, REFLECT_TOS, Role, dispensable, settings};
+use super::{Client, NetnsError, Node, Pod, Topology, hosts, wire};
+use crate::capture::{Interface, TapPoint};
+use crate::cni::{self, Cluster, ClusterNode, ClusterPod, Wiring};
+use crate::net::{Change, LinkSettings, NetError, Netns};
+use crate::plan::CniKind;
+
+/// A lab that is up. Ends with [`NetnsLab::down`]; dropped, it ends too, and says nothing.
+#[derive(Debug)]
+pub struct NetnsLab {
+    pub(super) cni: CniKind,
+    pub(super) pods: Vec<Pod>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) client: Client,
+    pub(super) fabric: Netns,
+    pub(super) wiring: Wiring,
+    notes: Vec<String>,
+    up: Duration,
+}
+
+impl NetnsLab {
+    /// Makes the hosts, the wire between them and the pods' wiring.
+    ///
+    /// # Errors
+    /// The topology is out of bounds, or the kernel refuses; what was made is gone again.
+    pub fn up(topology: &Topology, cni: CniKind) -> Result<Self, NetnsError> {
+        let started = Instant::now();
+        topology.check()?;
+        let (fabric, client, nodes, pods) = hosts::create(topology)?;
+        let mut notes = Vec::new();
+        let all = std::iter::once((&fabric, Role::Fabric))
+            .chain([(&client.netns, Role::Client)])
+            .chain(nodes.iter().map(|node| (&node.netns, Role::Node)))
+            .chain(pods.iter().map(|pod| (&pod.netns, Role::Pod)));
+        let absent = set_up(all)?;
+        if absent.iter().any(|key| key == REFLECT_TOS) {
+            notes.push(
+                "the kernel has no net.ipv4.tcp_reflect_tos (Linux 5.10): responses of sampled \
+                 connections carry no mark"
+                    .to_owned(),
+            );
+        }
+        let cluster = Cluster {
+            mtu: topology.mtu,
+            bridge_netfilter: !absent.iter().any(|key| key == BRIDGE_NETFILTER),
+            nodes: cluster_nodes(&nodes, &pods),
+        };
+        let wiring = cni::of(cni).wire(&cluster);
+        notes.extend(wiring.notes.iter().cloned());
+        let mut lab =
+            Self { cni, pods, nodes, client, fabric, wiring, notes, up: started.elapsed() };
+        lab.wire(topology)?;
+        lab.up = started.elapsed();
+        Ok(lab)
+    }
+
+    fn wire(&mut self, topology: &Topology) -> Result<(), NetnsError> {
+        let ends = self.nodes.iter().map(|node| (node.netns.reference(), node.address));
+        let ends: Vec<_> =
+            std::iter::once((self.client.netns.reference(), self.client.addresses[0]))
+                .chain(ends)
+                .collect();
+        self.fabric.apply(wire::switch(topology.mtu, &ends))?;
+        let mut outer = vec![(&self.client.netns, wire::client(topology))];
+        let mut inner = Vec::new();
+        for ((index, node), wiring) in (0..).zip(&mut self.nodes).zip(&self.wiring.nodes) {
+            (node.bridge, node.vxlan) = (wiring.bridge, wiring.vxlan);
+            let mut changes = wire::node(index);
+            changes.extend(wiring.changes.iter().cloned());
+            outer.push((&node.netns, changes));
+            let pods = self.pods.iter().filter(|pod| pod.node == index as usize);
+            inner.extend(pods.map(|pod| &pod.netns).zip(wiring.pods.iter().cloned()));
+        }
+        // Pods after nodes: it is the node's changes that put the pod's eth0 into the pod.
+        apply_all(outer)?;
+        apply_all(inner)?;
+        Ok(())
+    }
+
+    /// Which CNI wires the pods.
+    pub fn cni(&self) -> CniKind {
+        self.cni
+    }
+
+    /// The client outside.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Nodes; the first is the entry node.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Pods, node by node.
+    pub fn pods(&self) -> &[Pod] {
+        &self.pods
+    }
+
+    /// Pods, for talking to their servers.
+    pub fn pods_mut(&mut self) -> &mut [Pod] {
+        &mut self.pods
+    }
+
+    /// Every host of the cluster and the client; not the wire.
+    pub fn hosts(&self) -> impl Iterator<Item = &Netns> {
+        std::iter::once(&self.client.netns)
+            .chain(self.nodes.iter().map(|node| &node.netns))
+            .chain(self.pods.iter().map(|pod| &pod.netns))
+    }
+
+    /// The wire between the hosts: a namespace with a switch, one port per host, named after it.
+    pub fn fabric(&self) -> &Netns {
+        &self.fabric
+    }
+
+    /// What a reader of the figures has to know of this lab.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// How long it took to come up, servers not included.
+    pub fn up_duration(&self) -> Duration {
+        self.up
+    }
+
+    /// Every interface that a request or its answer may pass.
+    pub fn tap_points(&self) -> Vec<TapPoint<'_>> {
+        let client = &self.client;
+        let mut points = vec![TapPoint {
+            netns: &client.netns,
+            node: None,
+            device: &client.nic,
+            kind: Interface::ClientEth,
+        }];
+        for (index, node) in self.nodes.iter().enumerate() {
+            let at =
+                |device, kind| TapPoint { netns: &node.netns, node: Some(index), device, kind };
+            points.push(at(&node.nic, Interface::Nic));
+            points.extend(node.bridge.map(|device| at(device, Interface::Bridge)));
+            points.extend(node.vxlan.map(|device| at(device, Interface::Vxlan)));
+            for pod in self.pods.iter().filter(|pod| pod.node == index) {
+                points.push(at(&pod.veth, Interface::PodVeth));
+                let (netns, kind) = (&pod.netns, Interface::PodEth);
+                points.push(TapPoint { netns, node: Some(index), device: cni::POD_ETH, kind });
+            }
+        }
+        points
+    }
+}
+
+/// Writes every host's settings and brings its loopback up, all at once. Returns the keys this
+/// kernel does not have.
+fn set_up<'a>(hosts: impl Iterator<Item = (&'a Netns, Role)>) -> Result<Vec<String>, NetnsError> {
+    let pending: Vec<_> = hosts
+        .map(|(host, role)| {
+            let written = host.begin_write_sysctls(settings(role));
+            (host, written, host.begin_apply(vec![Change::SetLink(LinkSettings::up("lo"))]))
+        })
+        .collect();
+    let mut absent = Vec::new();
+    for (host, written, up) in pending {
+        let keys = written.wait()?;
+        if let Some(key) = keys.iter().find(|key| !dispensable(key)) {
+            return Err(NetnsError::NoSysctl { host: host.name().to_owned(), key: key.clone() });
+        }
+        absent.extend(keys);
+        up.wait()?;
+    }
+    Ok(absent)
+}
+
+fn cluster_nodes(nodes: &[Node], pods: &[Pod]) -> Vec<ClusterNode> {
+    let pod = |pod: &Pod| ClusterPod {
+        name: pod.name.clone(),
+        address: pod.address,
+        extra_addresses: pod.extra_addresses.clone(),
+        netns: pod.netns.reference(),
+    };
+    (0..)
+        .zip(nodes)
+        .map(|(index, node)| ClusterNode {
+            name: node.name.clone(),
+            address: node.address,
+            nic: node.nic.clone(),
+            pod_cidr: Topology::pod_cidr(index),
+            pods: pods.iter().filter(|p| p.node == index as usize).map(pod).collect(),
+        })
+        .collect()
+}
+
+/// Changes several hosts at once.
+fn apply_all(changes: Vec<(&Netns, Vec<Change>)>) -> Result<(), NetError> {
+    let pending: Vec<_> =
+        changes.into_iter().map(|(host, changes)| host.begin_apply(changes)).collect();
+    pending.into_iter().try_for_each(|pending| pending.wait())
+}

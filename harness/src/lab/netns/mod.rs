@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The lab of network namespaces on this machine.
+
+mod bed;
+mod beds;
+mod datapath;
+mod down;
+mod error;
+mod follow;
+mod greeting;
+mod hosts;
+mod lab;
+mod prove;
+mod road;
+mod settings;
+mod targets;
+mod topology;
+mod wire;
+
+pub use beds::NetnsBeds;
+pub use down::{DownReport, Leaving};
+pub use error::NetnsError;
+pub use hosts::{Client, Node, Pod};
+pub use lab::NetnsLab;
+pub use topology::{Topology, TopologyError};

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the kernel says of a lab that is up.
+
+use super::{NetnsError, NetnsLab};
+use crate::capture::TapPoint;
+use crate::net::{Change, Netns};
+
+impl NetnsLab {
+    /// Shows from the kernel's own state, read back, that the pods are wired as the CNI wires
+    /// them. Returns evidence: interfaces, routes between hosts, neighbours and forwarding entries
+    /// by name, routes of single addresses by number.
+    ///
+    /// # Errors
+    /// [`NetnsError::NotProved`] says what is not as planned.
+    pub fn prove(&self) -> Result<Vec<String>, NetnsError> {
+        let mut evidence = Vec::new();
+        for ((index, node), wiring) in self.nodes.iter().enumerate().zip(&self.wiring.nodes) {
+            evidence.extend(self.prove_host(&node.netns, &wiring.changes)?);
+            let pods = self.pods.iter().filter(|pod| pod.node == index);
+            for (pod, changes) in pods.zip(&wiring.pods) {
+                evidence.extend(self.prove_host(&pod.netns, changes)?);
+            }
+        }
+        Ok(evidence)
+    }
+
+    fn prove_host(&self, host: &Netns, changes: &[Change]) -> Result<Vec<String>, NetnsError> {
+        let state = host.state()?;
+        for change in changes {
+            state.holds(change).map_err(|found| NetnsError::NotProved {
+                cni: self.cni,
+                host: host.name().to_owned(),
+                expected: change.to_string(),
+                found: found.chars().take(2000).collect(),
+            })?;
+        }
+        let single = |change: &&Change| {
+            matches!(change, Change::Route(route) if route.to.prefix == 32)
+                || matches!(change, Change::Address(address) if address.cidr.prefix == 32)
+        };
+        let (singles, others): (Vec<_>, Vec<_>) = changes.iter().partition(single);
+        let name = host.name();
+        let count = format!("{name} has {} addresses and routes of /32", singles.len());
+        Ok(others.iter().map(|change| format!("{name} has `{change}`")).chain([count]).collect())
+    }
+
+    /// Offloads of every interface that a request or its answer may pass, one line for each.
+    ///
+    /// # Errors
+    /// An interface is gone.
+    pub fn offloads(&self) -> Result<Vec<String>, NetnsError> {
+        let line = |point: TapPoint<'_>| {
+            let offloads = point.netns.offloads(point.device)?;
+            Ok(format!("{} {}: {offloads}", point.netns.name(), point.device))
+        };
+        self.tap_points().into_iter().map(line).collect()
+    }
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The servers in the pods.
+
+use std::net::SocketAddrV4;
+use std::path::Path;
+use std::time::Duration;
+
+use workloads::protocol::{TargetReply, TargetSpec};
+
+use super::{NetnsError, NetnsLab};
+use crate::net::Agent;
+use crate::net::addresses::POD_PORT;
+
+/// How long a pod's server may take to listen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl NetnsLab {
+    /// Starts `program args` as the server in every pod and waits until all listen at [`POD_PORT`].
+    ///
+    /// # Errors
+    /// One cannot be started, does not listen in time, or says why it cannot.
+    pub fn start_targets(&mut self, program: &Path, args: &[&str]) -> Result<(), NetnsError> {
+        for pod in &mut self.pods {
+            let spec = TargetSpec {
+                listen: vec![SocketAddrV4::new(pod.address, POD_PORT)],
+                pod: pod.name.clone(),
+            };
+            let failed = |source| NetnsError::Target { pod: pod.name.clone(), source };
+            let mut agent = Agent::start(&pod.netns, program, args).map_err(failed)?;
+            agent.tell(&spec).map_err(failed)?;
+            pod.target = Some(agent);
+        }
+        for pod in &mut self.pods {
+            let Some(agent) = &mut pod.target else { continue };
+            let name = pod.name.clone();
+            match agent.hear(PATIENCE) {
+                Ok(TargetReply::Ready) => {}
+                Ok(TargetReply::Failed(reason)) => {
+                    return Err(NetnsError::TargetRefused { pod: name, reason });
+                }
+                Ok(TargetReply::Marks { .. }) => {
+                    let reason = "marks before it was ready".to_owned();
+                    return Err(NetnsError::TargetRefused { pod: name, reason });
+                }
+                Err(source) => return Err(NetnsError::Target { pod: name, source }),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What joins the client and the nodes: a switch, each host's `eth0` on it, addresses and routes.
+
+use std::net::Ipv4Addr;
+
+use super::Topology;
+use crate::net::addresses::{CLIENTS, LOAD_BALANCERS, NODES, PODS};
+use crate::net::{
+    Address, Change, Cidr, LinkKind, LinkSettings, Mac, NetnsRef, NewLink, Peer, Route,
+};
+
+/// Every host's interface.
+pub(super) const ETH: &str = "eth0";
+/// The switch's bridge.
+const SWITCH: &str = "br0";
+
+/// The switch with a port per host, named as the host; the hosts' ends appear in their namespaces.
+pub(super) fn switch(mtu: u32, hosts: &[(NetnsRef, Ipv4Addr)]) -> Vec<Change> {
+    let bridge =
+        NewLink { name: SWITCH.to_owned(), kind: LinkKind::Bridge, mac: None, mtu, bridge: None };
+    let port = |(netns, address): &(NetnsRef, Ipv4Addr)| {
+        let peer = Peer { name: ETH.to_owned(), netns: netns.clone(), mac: Mac::of(*address) };
+        NewLink {
+            name: netns.name().to_owned(),
+            kind: LinkKind::Veth(peer),
+            mac: None,
+            mtu,
+            bridge: Some(SWITCH.to_owned()),
+        }
+    };
+    std::iter::once(bridge).chain(hosts.iter().map(port)).map(Change::AddLink).collect()
+}
+
+/// The client: its addresses, the nodes on its link, everything else of the cluster through the
+/// entry node.
+pub(super) fn client(topology: &Topology) -> Vec<Change> {
+    let entry = Topology::node_address(0);
+    let addresses = topology.client_addresses().enumerate().map(|(n, address)| {
+        // The first with the network's prefix, so that it is the one the kernel chooses itself.
+        let prefix = if n == 0 { CLIENTS.prefix } else { 32 };
+        Change::Address(Address { cidr: Cidr { address, prefix }, device: ETH.to_owned() })
+    });
+    let routes = [
+        Route::on_link(NODES, ETH),
+        Route::via(PODS, entry, ETH),
+        Route::via(LOAD_BALANCERS, entry, ETH),
+    ];
+    up().chain(addresses).chain(routes.map(Change::Route)).collect()
+}
+
+/// A node before its CNI. The entry node reaches all client addresses through the first, as it
+/// would clients behind their own router: one neighbour to resolve, and not one per address.
+pub(super) fn node(index: u32) -> Vec<Change> {
+    let cidr = Cidr { address: Topology::node_address(index), prefix: NODES.prefix };
+    let to_clients = Route::via_on_link(CLIENTS, CLIENTS.nth(1), ETH);
+    up().chain([Change::Address(Address { cidr, device: ETH.to_owned() })])
+        .chain((index == 0).then_some(Change::Route(to_clients)))
+        .collect()
+}
+
+fn up() -> impl Iterator<Item = Change> {
+    std::iter::once(Change::SetLink(LinkSettings::up(ETH)))
+}
