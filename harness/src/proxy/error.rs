@@ -25,6 +25,14 @@ pub enum ProxyError {
         /// The kernel's word.
         source: NetError,
     },
+    /// The table asks for something the mode does not do.
+    #[error("failed to run {mode} with this table: {what}")]
+    Unsupported {
+        /// Mode.
+        mode: Mode,
+        /// What it cannot do, and what to change.
+        what: String,
+    },
     /// The kernel's state does not show this mode carrying the packets.
     #[error("failed to prove {mode} on {host}: expected {expected}; found {found}")]
     NotProved {
@@ -47,4 +55,11 @@ pub enum ProxyError {
         /// What is left.
         left: String,
     },
+}
+
+/// An error as one line, for the text of a skip.
+pub(crate) fn one_line(error: &dyn std::fmt::Display) -> String {
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join("; ")
 }

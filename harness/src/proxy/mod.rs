@@ -2,7 +2,18 @@
 //! Proxy modes: one Service table, rendered as each mode's own text, applied, proved, removed.
 
 mod error;
+mod fill;
+mod foreign;
+pub mod iptables;
+pub mod ipvs;
+pub mod nftables;
+mod none;
+mod port_name;
+mod reach;
+mod sample;
+mod sysctl;
 mod table;
+pub mod userspace;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
@@ -12,7 +23,13 @@ use crate::net::Netns;
 use crate::plan::Mode;
 
 pub use error::ProxyError;
+pub use fill::{Fill, FillError};
+pub use iptables::{Backend, Iptables};
+pub use ipvs::Ipvs;
+pub use nftables::Nftables;
+pub use none::NoProxy;
 pub use table::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort, ServiceTable};
+pub use userspace::Userspace;
 
 /// What a mode has to know of the node it is installed on.
 #[derive(Debug)]
@@ -55,6 +72,15 @@ pub struct Probe {
     pub backend: SocketAddrV4,
     /// Service and port under test: index into the table, index into its ports.
     pub service: (usize, usize),
+}
+
+impl Probe {
+    /// The Service and port under test.
+    pub(crate) fn subject<'a>(&self, table: &'a ServiceTable) -> (&'a Service, &'a ServicePort) {
+        let (service, port) = self.service;
+        let service = &table.services[service];
+        (service, &service.ports[port])
+    }
 }
 
 /// A mode installed on one node. Holds what has to live as long (a proxy process).
@@ -133,4 +159,23 @@ pub trait ProxyMode: Send + Sync {
         table: &ServiceTable,
         texts: &[RuleText],
     ) -> Result<Box<dyn Installed>, ProxyError>;
+}
+
+/// Choices that are not in the case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Which implementation of iptables the modes with iptables rules use.
+    pub backend: Backend,
+}
+
+/// The implementation of a mode.
+pub fn mode(mode: Mode, options: Options) -> Box<dyn ProxyMode> {
+    let Options { backend } = options;
+    match mode {
+        Mode::None => Box::new(NoProxy),
+        Mode::Userspace => Box::new(Userspace { backend }),
+        Mode::Iptables => Box::new(Iptables { backend }),
+        Mode::Ipvs => Box::new(Ipvs { backend }),
+        Mode::Nftables => Box::new(Nftables),
+    }
 }

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The dummy device that holds the addresses of all Services, so that the kernel delivers their
+//! traffic locally, where ip_vs waits for it.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::{Handle, LinkDummy};
+
+use super::super::error::one_line;
+use crate::Unavailable;
+use crate::net::{NetError, Netns};
+
+/// Name of the device, kube-proxy's.
+pub(super) const DEVICE: &str = "kube-ipvs0";
+
+/// Makes the device. It stays down, as kube-proxy leaves it: its addresses are local all the same
+/// (`fib_add_ifaddr` in the kernel's net/ipv4/fib_frontend.c), and it answers no ARP request.
+///
+/// # Errors
+/// The kernel has no dummy devices, or there is one of that name.
+pub(super) fn make_device(netns: &Netns) -> Result<(), NetError> {
+    with_handle(netns, |handle| async move {
+        let dummy = LinkDummy::new(DEVICE).build();
+        handle.link().add(dummy).execute().await.map_err(netlink("make", DEVICE))
+    })
+}
+
+/// Removes the device and with it its addresses.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn remove_device(netns: &Netns) -> Result<(), NetError> {
+    with_handle(netns, |handle| async move {
+        let index = index(&handle).await?;
+        handle.link().del(index).execute().await.map_err(netlink("remove", DEVICE))
+    })
+}
+
+/// Gives the device addresses.
+///
+/// # Errors
+/// The kernel refuses one.
+pub(super) fn add(netns: &Netns, addresses: Vec<Ipv4Addr>) -> Result<(), NetError> {
+    with_handle(netns, |handle| async move {
+        let index = index(&handle).await?;
+        for address in addresses {
+            let mut request = handle.address().add(index, IpAddr::V4(address), 32);
+            // The library adds a broadcast address, which a single address does not have.
+            let attributes = &mut request.message_mut().attributes;
+            attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Broadcast(_)));
+            request.execute().await.map_err(netlink("add", &address.to_string()))?;
+        }
+        Ok(())
+    })
+}
+
+/// Whether the kernel has dummy devices.
+pub(super) fn check(scratch: &Netns) -> Result<(), Unavailable> {
+    make_device(scratch).and_then(|()| remove_device(scratch)).map_err(|error| {
+        Unavailable::new(
+            "kernel option CONFIG_DUMMY",
+            one_line(&error),
+            "modprobe dummy, or run the lab on a kernel that has it (--kernel uml)",
+        )
+    })
+}
+
+async fn index(handle: &Handle) -> Result<u32, NetError> {
+    let mut links = handle.link().get().match_name(DEVICE.to_owned()).execute();
+    let link = links.try_next().await.map_err(netlink("find", DEVICE))?;
+    link.map(|link| link.header.index)
+        .ok_or_else(|| NetError::os("find", DEVICE)(std::io::ErrorKind::NotFound.into()))
+}
+
+fn netlink(op: &'static str, subject: &str) -> impl FnOnce(rtnetlink::Error) -> NetError {
+    let subject = subject.to_owned();
+    move |source| NetError::Netlink { op, subject, source }
+}
+
+/// Runs `work` with a connection to rtnetlink in the namespace.
+fn with_handle<F, T>(
+    netns: &Netns,
+    work: impl FnOnce(Handle) -> F + Send + 'static,
+) -> Result<T, NetError>
+where
+    F: Future<Output = Result<T, NetError>>,
+    T: Send + 'static,
+{
+    netns.block_on(move || async move {
+        let (connection, handle, _) =
+            rtnetlink::new_connection().map_err(NetError::os("open", "rtnetlink"))?;
+        let connection = tokio::spawn(connection);
+        let outcome = work(handle).await;
+        connection.abort();
+        outcome
+    })
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Mode ipvs on a node: sets, rules, virtual servers and addresses, and the proof of them.
+
+use std::io;
+
+use super::super::error::one_line;
+use super::super::iptables::{Backend, Counters, Look, Rules};
+use super::super::sysctl::Sysctls;
+use super::super::{Installed, NodeView, Probe, ProxyError, RuleText, ServiceTable, foreign};
+use super::servers::{Servers, server_name};
+use super::sets::{self, Sets};
+use super::{addresses, connections, rules};
+use crate::Unavailable;
+use crate::net::{NetError, Netns, Tool, ToolError};
+use crate::plan::Mode;
+
+/// What kube-proxy sets (`NewProxier`). With `conntrack`, packets that ip_vs has translated are
+/// tracked, which masquerading needs.
+const SYSCTLS: &[(&str, &str)] = &[
+    ("net/ipv4/vs/conntrack", "1"),
+    ("net/ipv4/vs/expire_nodest_conn", "1"),
+    ("net/ipv4/vs/expire_quiescent_template", "1"),
+    ("net/ipv4/ip_forward", "1"),
+];
+
+/// Mode ipvs on a node.
+#[derive(Debug)]
+pub(super) struct InstalledIpvs {
+    parts: Parts,
+    counters: Counters,
+}
+
+/// What is on the node, in the order it was put there.
+#[derive(Debug, Default)]
+struct Parts {
+    sysctls: Option<Sysctls>,
+    sets: bool,
+    rules: Option<Rules>,
+    servers: bool,
+    device: bool,
+}
+
+fn tool(op: &'static str) -> impl Fn(ToolError) -> ProxyError {
+    move |source| ProxyError::Tool { op, mode: Mode::Ipvs, source }
+}
+
+fn net(source: NetError) -> ProxyError {
+    ProxyError::Net { mode: Mode::Ipvs, source }
+}
+
+fn unreadable(node: &NodeView<'_>) -> impl FnOnce(io::Error) -> ProxyError {
+    let error = NetError::os("read the state of ip_vs on", node.name);
+    move |source| net(error(source))
+}
+
+impl Parts {
+    /// Puts everything on a node. What is there is noted as it goes, so that it can be removed.
+    fn install(
+        &mut self,
+        backend: Backend,
+        netns: &Netns,
+        table: &ServiceTable,
+        texts: &[RuleText],
+    ) -> Result<(), ProxyError> {
+        self.sysctls = Some(Sysctls::write(netns, SYSCTLS).map_err(net)?);
+        for text in texts {
+            match text.name {
+                "ipset.rules" => {
+                    self.sets = true;
+                    text.apply(netns).map_err(tool("install"))?;
+                }
+                "ipvs.rules" => {
+                    self.servers = true;
+                    text.apply(netns).map_err(tool("install"))?;
+                }
+                _ => self.rules = Some(Rules::install(Mode::Ipvs, backend, netns, texts)?),
+            }
+        }
+        addresses::make_device(netns).map_err(net)?;
+        self.device = true;
+        let all = table.services.iter().flat_map(sets::addresses).collect();
+        addresses::add(netns, all).map_err(net)
+    }
+
+    /// Takes everything off again, last things first, and goes on when one part fails.
+    fn remove(self, netns: &Netns) -> Result<(), ProxyError> {
+        let mut outcome = Ok(());
+        let mut note = |result: Result<(), ProxyError>| {
+            if outcome.is_ok() {
+                outcome = result;
+            }
+        };
+        if self.device {
+            note(addresses::remove_device(netns).map_err(net));
+        }
+        if self.servers {
+            note(Tool::new("ipvsadm").args(["-C"]).run_on(netns).map(drop).map_err(tool("remove")));
+        }
+        if let Some(rules) = self.rules {
+            note(rules.remove(netns));
+        }
+        // Last but one: a set that a rule looks into cannot be removed.
+        if self.sets {
+            note(sets::removal().apply(netns).map_err(tool("remove")));
+        }
+        if let Some(sysctls) = self.sysctls {
+            note(sysctls.put_back(netns).map_err(net));
+        }
+        outcome.and_then(|()| nothing_left(netns))
+    }
+}
+
+fn nothing_left(netns: &Netns) -> Result<(), ProxyError> {
+    let servers =
+        Tool::new("ipvsadm").args(["-S", "-n"]).run_on(netns).map_err(tool("read back"))?;
+    let sets = Tool::new("ipset").args(["list", "-n"]).run_on(netns).map_err(tool("read back"))?;
+    let set = sets.lines().find(|name| name.starts_with("KUBE-"));
+    match servers.lines().next().or(set) {
+        None => Ok(()),
+        Some(left) => {
+            let (host, left) = (netns.name().to_owned(), left.to_owned());
+            Err(ProxyError::Left { mode: Mode::Ipvs, host, left })
+        }
+    }
+}
+
+/// Asks a kernel whether it takes sets and rules, by giving it them and taking them away.
+pub(super) fn check(
+    backend: Backend,
+    scratch: &Netns,
+    texts: &[RuleText],
+) -> Result<(), Unavailable> {
+    let mut parts = Parts::default();
+    let table = ServiceTable::default();
+    let installed = parts.install(backend, scratch, &table, texts);
+    let removed = parts.remove(scratch);
+    installed.and(removed).map_err(|error| {
+        Unavailable::new(
+            "a kernel that takes kube-proxy's sets and rules",
+            one_line(&error),
+            "modprobe -a ip_set_hash_ip ip_set_hash_ipport ip_set_hash_ipportip \
+             ip_set_bitmap_port xt_set nf_tables nft_compat nft_chain_nat",
+        )
+    })
+}
+
+impl InstalledIpvs {
+    pub(super) fn install(
+        backend: Backend,
+        node: &NodeView<'_>,
+        table: &ServiceTable,
+        texts: &[RuleText],
+    ) -> Result<Self, ProxyError> {
+        let mut parts = Parts::default();
+        match parts.install(backend, node.netns, table, texts) {
+            Ok(()) => Ok(Self { parts, counters: Counters::default() }),
+            Err(error) => {
+                parts.remove(node.netns)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn rules(&mut self) -> &mut Rules {
+        self.parts.rules.as_mut().expect("installed rules stay until they are removed")
+    }
+
+    fn look<'a, 'n>(&'a mut self, node: &'a NodeView<'n>) -> Look<'a, 'n> {
+        let backend = self.rules().backend();
+        Look { mode: Mode::Ipvs, backend, counters: &mut self.counters, node }
+    }
+
+    /// ip_vs has as many virtual servers as the table asks for.
+    fn complete(
+        &mut self,
+        node: &NodeView<'_>,
+        table: &ServiceTable,
+    ) -> Result<String, ProxyError> {
+        let expected = Servers::of(table, node.name, node.address).count();
+        let found = connections::virtual_servers(node.netns).map_err(unreadable(node))?;
+        if found == expected {
+            return Ok(format!("ip_vs has {found} virtual servers"));
+        }
+        let expected = format!("{expected} virtual servers");
+        Err(self.look(node).missing(expected, found.to_string()))
+    }
+
+    /// The real server is behind the virtual one and has connections.
+    fn held(
+        &mut self,
+        node: &NodeView<'_>,
+        probe: &Probe,
+        server: &str,
+    ) -> Result<String, ProxyError> {
+        let args = ["-L", "-n"].into_iter().chain(server.split(' '));
+        let expected = format!("a connection held by {} behind {server}", probe.backend);
+        let listing = match Tool::new("ipvsadm").args(args).run_on(node.netns) {
+            Ok(listing) => listing,
+            Err(ToolError::Failed { stderr, .. }) => {
+                return Err(self.look(node).missing(expected, stderr.trim_end().to_owned()));
+            }
+            Err(error) => return Err(tool("read back")(error)),
+        };
+        let found = match connections::held(&listing, probe.backend) {
+            Some(0) => "none",
+            Some(held) => {
+                return Ok(format!("{} behind {server} holds connections: {held}", probe.backend));
+            }
+            None => "no such real server",
+        };
+        Err(self.look(node).missing(expected, found.to_owned()))
+    }
+
+    /// ip_vs has the very connection.
+    fn listed(&mut self, node: &NodeView<'_>, probe: &Probe) -> Result<String, ProxyError> {
+        let found = connections::find(node.netns, probe.client, probe.destination)
+            .map_err(unreadable(node))?;
+        let expected = format!("{} to {} at {}", probe.client, probe.destination, probe.backend);
+        match found {
+            Some(one) if one.real_server == probe.backend => {
+                Ok(format!("ip_vs has the connection {expected}, {}", one.state))
+            }
+            Some(one) => {
+                let found = format!("{}", one.real_server);
+                Err(self.look(node).missing(expected, found))
+            }
+            None => {
+                let found = "no such connection in ip_vs".to_owned();
+                Err(self.look(node).missing(expected, found))
+            }
+        }
+    }
+}
+
+impl Installed for InstalledIpvs {
+    fn prove(
+        &mut self,
+        node: &NodeView<'_>,
+        table: &ServiceTable,
+        probe: &Probe,
+    ) -> Result<Vec<String>, ProxyError> {
+        let backend = Some(self.rules().backend());
+        let mut evidence = vec![foreign::expect_only(node.netns, Mode::Ipvs, backend)?];
+        let entrance = self.look(node).counted("nat", "PREROUTING", &[], &["KUBE-SERVICES"])?;
+        evidence.push(entrance);
+        evidence.push(self.complete(node, table)?);
+        if probe.destination == probe.backend {
+            return Ok(evidence);
+        }
+        let (_, port) = probe.subject(table);
+        let server = server_name(port.protocol, probe.destination);
+        evidence.push(self.held(node, probe, &server)?);
+        evidence.push(self.listed(node, probe)?);
+        Ok(evidence)
+    }
+
+    fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError> {
+        let Some(service) = table.services.last() else { return Ok(()) };
+        let sets = Sets::of(table, node.name);
+        let servers = Servers::of(table, node.name, node.address);
+        sets.addition().apply(node.netns).map_err(tool("add to"))?;
+        self.rules().change(node.netns, rules::again(&sets))?;
+        servers.addition().apply(node.netns).map_err(tool("add to"))?;
+        addresses::add(node.netns, sets::addresses(service).collect()).map_err(net)
+    }
+
+    fn remove(self: Box<Self>, node: &NodeView<'_>) -> Result<(), ProxyError> {
+        self.parts.remove(node.netns)
+    }
+}

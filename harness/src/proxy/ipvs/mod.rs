@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//! kube-proxy's ipvs mode: every Service address is an address of the node, on a dummy device, so
+//! that its traffic meets ip_vs on the way in; a handful of iptables rules with sets decide what
+//! is masqueraded.
+//!
+//! Where this differs from kube-proxy 1.31, and why:
+//! - Sets that no Service of a table can fill (external addresses, source ranges, SCTP) are left
+//!   out with their rules, except those that `KUBE-IPVS-FILTER` names whatever is in them.
+//! - Virtual servers come in one input of `ipvsadm -R`. The kernel takes each line by itself: this
+//!   is one call, but not one transaction; ip_vs has none. The same goes for sets.
+//! - Ports of Service addresses that no Service has are dropped at the end of `KUBE-IPVS-FILTER`,
+//!   not rejected: the target REJECT is not in every kernel that has ip_vs (it is not in the lab's
+//!   User-Mode Linux), and no packet of a Service comes as far as that rule.
+//! - `KUBE-PROXY-FIREWALL` and `KUBE-IPVS-OUT-FILTER` are there and empty: they hold source ranges.
+
+mod addresses;
+mod connections;
+mod installed;
+mod rules;
+mod servers;
+mod sets;
+
+use std::net::Ipv4Addr;
+
+use self::installed::InstalledIpvs;
+use self::servers::Servers;
+use self::sets::Sets;
+use super::error::one_line;
+use super::iptables::Backend;
+use super::{Installed, NodeView, ProxyError, ProxyMode, RuleText, ServiceTable, sample};
+use crate::Unavailable;
+use crate::net::{Netns, Tool};
+use crate::plan::Mode;
+
+/// kube-proxy's ipvs mode.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ipvs {
+    /// Which implementation of iptables.
+    pub backend: Backend,
+}
+
+impl ProxyMode for Ipvs {
+    fn mode(&self) -> Mode {
+        Mode::Ipvs
+    }
+
+    fn check(&self, scratch: &Netns) -> Result<(), Unavailable> {
+        self.backend.check(scratch)?;
+        tool(scratch, "ipset")?;
+        servers::check(scratch)?;
+        addresses::check(scratch)?;
+        let texts = self.render(&sample::with_endpoints(), sample::NODE, Ipv4Addr::LOCALHOST);
+        installed::check(self.backend, scratch, &texts)
+    }
+
+    fn render(
+        &self,
+        table: &ServiceTable,
+        node_name: &str,
+        node_address: Ipv4Addr,
+    ) -> Vec<RuleText> {
+        let sets = Sets::of(table, node_name);
+        let servers = Servers::of(table, node_name, node_address);
+        vec![sets.whole(), self.backend.rule_text(rules::whole(&sets)), servers.whole()]
+    }
+
+    fn install(
+        &self,
+        node: &NodeView<'_>,
+        table: &ServiceTable,
+        texts: &[RuleText],
+    ) -> Result<Box<dyn Installed>, ProxyError> {
+        Ok(Box::new(InstalledIpvs::install(self.backend, node, table, texts)?))
+    }
+}
+
+/// Whether a tool is there. `ipvsadm` asks the kernel even for its version, so it is not asked here.
+fn tool(scratch: &Netns, name: &'static str) -> Result<(), Unavailable> {
+    match Tool::new(name).args(["--version"]).run_on(scratch) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            Err(Unavailable::new(name, one_line(&error), format!("apt-get install {name}")))
+        }
+    }
+}
+
+/// A short text of its own, with the tool that takes it.
+fn text(name: &'static str, tool: &[&str], text: String) -> RuleText {
+    let rules = text.lines().count() as u64;
+    RuleText { name, tool: tool.iter().map(|word| (*word).to_owned()).collect(), text, rules }
+}
+
+#[cfg(test)]
+mod tests;

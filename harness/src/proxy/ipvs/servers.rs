@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Virtual servers of ip_vs and the real servers behind them.
+
+use std::fmt::Write;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use super::super::error::one_line;
+use super::super::reach::Reach;
+use super::super::{
+    Affinity, Endpoint, Policy, Protocol, RuleText, Service, ServicePort, ServiceTable,
+};
+use super::text;
+use crate::Unavailable;
+use crate::net::{Netns, Tool, ToolError};
+
+/// Lines of `ipvsadm -R` for a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Servers {
+    lines: String,
+    /// Virtual servers among them.
+    count: usize,
+    /// Length of `lines` before the last Service's.
+    last: usize,
+}
+
+impl Servers {
+    /// Servers for a table on one node.
+    pub(super) fn of(table: &ServiceTable, node: &str, node_address: Ipv4Addr) -> Self {
+        let mut servers =
+            Self { lines: String::with_capacity(table.services.len() * 160), ..Self::default() };
+        for service in &table.services {
+            servers.last = servers.lines.len();
+            for port in &service.ports {
+                servers.port(service, port, node, node_address);
+            }
+        }
+        servers
+    }
+
+    fn port(&mut self, service: &Service, port: &ServicePort, node: &str, node_address: Ipv4Addr) {
+        let reach = Reach::of(service, port, node);
+        let internal = endpoints(&reach, reach.internal, port);
+        self.server(service, port, SocketAddrV4::new(service.cluster_ip, port.port), &internal);
+        let external = endpoints(&reach, reach.external, port);
+        for ip in &service.load_balancer_ips {
+            self.server(service, port, SocketAddrV4::new(*ip, port.port), &external);
+        }
+        if let Some(node_port) = port.node_port {
+            let address = SocketAddrV4::new(node_address, node_port);
+            self.server(service, port, address, &external);
+        }
+    }
+
+    fn server(
+        &mut self,
+        service: &Service,
+        port: &ServicePort,
+        address: SocketAddrV4,
+        endpoints: &[&Endpoint],
+    ) {
+        let name = server_name(port.protocol, address);
+        let persistent = match service.affinity {
+            Affinity::None => String::new(),
+            Affinity::ClientIp { timeout } => format!(" -p {}", timeout.as_secs()),
+        };
+        let mut write = |line: std::fmt::Arguments<'_>| {
+            self.lines.write_fmt(line).expect("a String takes any text");
+        };
+        write(format_args!("-A {name} -s rr{persistent}\n"));
+        for endpoint in endpoints {
+            write(format_args!("-a {name} -r {} -m -w 1\n", endpoint.address));
+        }
+        self.count += 1;
+    }
+
+    /// The input that makes them all.
+    pub(super) fn whole(&self) -> RuleText {
+        text("ipvs.rules", &["ipvsadm", "-R"], self.lines.clone())
+    }
+
+    /// The input that makes those of the table's last Service.
+    pub(super) fn addition(&self) -> RuleText {
+        text("ipvs.rules", &["ipvsadm", "-R"], self.lines[self.last..].to_owned())
+    }
+
+    /// How many virtual servers there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+}
+
+/// Endpoints of traffic under a policy. Where policy Local finds none, all are used, so that pods
+/// on the node still get through; the answers to anybody else go astray (Kubernetes #97081).
+fn endpoints<'a>(reach: &Reach<'a>, policy: Policy, port: &'a ServicePort) -> Vec<&'a Endpoint> {
+    match reach.under(policy) {
+        [] => port.endpoints.iter().collect(),
+        some => some.to_vec(),
+    }
+}
+
+/// `-t ADDRESS:PORT`, or `-u` for UDP.
+pub(super) fn server_name(protocol: Protocol, address: SocketAddrV4) -> String {
+    let flag = match protocol {
+        Protocol::Tcp => "-t",
+        Protocol::Udp => "-u",
+    };
+    format!("{flag} {address}")
+}
+
+/// Whether the kernel has ip_vs and its round robin, by making a virtual server: without ip_vs
+/// there is nothing to list, and a list of nothing is no error to every tool.
+pub(super) fn check(scratch: &Netns) -> Result<(), Unavailable> {
+    // An address of TEST-NET-2 (RFC 5737), the one kube-proxy asks with.
+    const SERVER: [&str; 2] = ["-t", "198.51.100.0:20000"];
+    let run = |args: &[&str]| Tool::new("ipvsadm").args(args.iter().copied()).run_on(scratch);
+    let made = run(&[&["-A"], SERVER.as_slice(), &["-s", "rr"]].concat())
+        .and_then(|_| run(&[&["-L", "-n"], SERVER.as_slice()].concat()))
+        .and_then(|_| run(&[&["-D"], SERVER.as_slice()].concat()));
+    match made {
+        Ok(_) => Ok(()),
+        Err(error @ ToolError::Start { .. }) => {
+            Err(Unavailable::new("ipvsadm", one_line(&error), "apt-get install ipvsadm"))
+        }
+        Err(error) => Err(Unavailable::new(
+            "kernel options CONFIG_IP_VS, CONFIG_IP_VS_RR, CONFIG_IP_VS_NFCT and \
+             CONFIG_IP_VS_PROTO_TCP",
+            one_line(&error),
+            "modprobe -a ip_vs ip_vs_rr, or run the lab on a kernel that has them (--kernel uml)",
+        )),
+    }
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Sets of addresses and ports that the constant iptables rules of mode ipvs look into
+//! (`pkg/proxy/ipvs/ipset.go`).
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+
+use super::super::{Policy, Protocol, RuleText, Service, ServicePort, ServiceTable};
+use super::text;
+
+/// Most members of a set, ipset's default; kube-proxy leaves it at that.
+const MEMBERS: usize = 65_536;
+
+/// A set and what a rule says about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Set {
+    LoopBack,
+    ClusterIp,
+    ExternalIp,
+    ExternalIpLocal,
+    LoadBalancer,
+    LoadBalancerLocal,
+    NodePortTcp,
+    NodePortLocalTcp,
+    NodePortUdp,
+    NodePortLocalUdp,
+    HealthCheckNodePort,
+    IpvsIps,
+}
+
+impl Set {
+    /// In kube-proxy's order (`ipsetInfo`).
+    pub(super) const ALL: [Self; 12] = [
+        Self::LoopBack,
+        Self::ClusterIp,
+        Self::ExternalIp,
+        Self::ExternalIpLocal,
+        Self::LoadBalancer,
+        Self::LoadBalancerLocal,
+        Self::NodePortTcp,
+        Self::NodePortLocalTcp,
+        Self::NodePortUdp,
+        Self::NodePortLocalUdp,
+        Self::HealthCheckNodePort,
+        Self::IpvsIps,
+    ];
+
+    /// Its name in the kernel.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::LoopBack => "KUBE-LOOP-BACK",
+            Self::ClusterIp => "KUBE-CLUSTER-IP",
+            Self::ExternalIp => "KUBE-EXTERNAL-IP",
+            Self::ExternalIpLocal => "KUBE-EXTERNAL-IP-LOCAL",
+            Self::LoadBalancer => "KUBE-LOAD-BALANCER",
+            Self::LoadBalancerLocal => "KUBE-LOAD-BALANCER-LOCAL",
+            Self::NodePortTcp => "KUBE-NODE-PORT-TCP",
+            Self::NodePortLocalTcp => "KUBE-NODE-PORT-LOCAL-TCP",
+            Self::NodePortUdp => "KUBE-NODE-PORT-UDP",
+            Self::NodePortLocalUdp => "KUBE-NODE-PORT-LOCAL-UDP",
+            Self::HealthCheckNodePort => "KUBE-HEALTH-CHECK-NODE-PORT",
+            Self::IpvsIps => "KUBE-IPVS-IPS",
+        }
+    }
+
+    fn create(self) -> String {
+        let hash = |kind: &str| format!("hash:{kind} family inet hashsize 1024 maxelem {MEMBERS}");
+        let kind = match self {
+            Self::LoopBack => hash("ip,port,ip"),
+            Self::IpvsIps => hash("ip"),
+            Self::ClusterIp
+            | Self::ExternalIp
+            | Self::ExternalIpLocal
+            | Self::LoadBalancer
+            | Self::LoadBalancerLocal => hash("ip,port"),
+            Self::NodePortTcp
+            | Self::NodePortLocalTcp
+            | Self::NodePortUdp
+            | Self::NodePortLocalUdp
+            | Self::HealthCheckNodePort => "bitmap:port range 0-65535".to_owned(),
+        };
+        format!("create {} {kind}\n", self.name())
+    }
+}
+
+/// Members of all sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sets {
+    /// Lines of `ipset restore`, in the table's order.
+    entries: String,
+    count: u64,
+    filled: BTreeSet<Set>,
+    /// Length of `entries` before the last Service's.
+    last: usize,
+}
+
+impl Sets {
+    /// Members for a table on node `node`.
+    pub(super) fn of(table: &ServiceTable, node: &str) -> Self {
+        let mut sets =
+            Self { entries: String::with_capacity(table.services.len() * 96), ..Self::default() };
+        for service in &table.services {
+            sets.last = sets.entries.len();
+            for port in &service.ports {
+                sets.port(service, port, node);
+            }
+            for ip in addresses(service) {
+                sets.add(Set::IpvsIps, format_args!("{ip}"));
+            }
+        }
+        sets
+    }
+
+    /// Whether anything is in a set.
+    pub(super) fn is_filled(&self, set: Set) -> bool {
+        self.filled.contains(&set)
+    }
+
+    fn port(&mut self, service: &Service, port: &ServicePort, node: &str) {
+        let (protocol, at) = (port.protocol.word(), port.port);
+        for endpoint in port.endpoints.iter().filter(|endpoint| endpoint.node == node) {
+            let (ip, to) = (endpoint.address.ip(), endpoint.address.port());
+            self.add(Set::LoopBack, format_args!("{ip},{protocol}:{to},{ip}"));
+        }
+        self.add(Set::ClusterIp, format_args!("{},{protocol}:{at}", service.cluster_ip));
+        let local = service.external_policy == Policy::Local;
+        for ip in &service.load_balancer_ips {
+            self.add(Set::LoadBalancer, format_args!("{ip},{protocol}:{at}"));
+            if local {
+                self.add(Set::LoadBalancerLocal, format_args!("{ip},{protocol}:{at}"));
+            }
+        }
+        if let Some(node_port) = port.node_port {
+            let (all, only_local) = match port.protocol {
+                Protocol::Tcp => (Set::NodePortTcp, Set::NodePortLocalTcp),
+                Protocol::Udp => (Set::NodePortUdp, Set::NodePortLocalUdp),
+            };
+            self.add(all, format_args!("{node_port}"));
+            if local {
+                self.add(only_local, format_args!("{node_port}"));
+            }
+        }
+    }
+
+    fn add(&mut self, set: Set, member: std::fmt::Arguments<'_>) {
+        // An endpoint may be behind several Services and is then added again.
+        writeln!(self.entries, "add {} {member} -exist", set.name())
+            .expect("a String takes any text");
+        self.filled.insert(set);
+        self.count += 1;
+    }
+
+    /// The input that makes and fills the sets.
+    pub(super) fn whole(&self) -> RuleText {
+        let mut whole: String = Set::ALL.into_iter().map(Set::create).collect();
+        whole.push_str(&self.entries);
+        RuleText { rules: self.count, ..text("ipset.rules", &["ipset", "restore"], whole) }
+    }
+
+    /// The input that adds the table's last Service.
+    pub(super) fn addition(&self) -> RuleText {
+        let entries = self.entries[self.last..].to_owned();
+        text("ipset.rules", &["ipset", "restore"], entries)
+    }
+}
+
+/// Addresses of a Service that the node has to have: all but its own.
+pub(super) fn addresses(service: &Service) -> impl Iterator<Item = Ipv4Addr> + '_ {
+    std::iter::once(service.cluster_ip).chain(service.load_balancer_ips.iter().copied())
+}
+
+/// The input that removes the sets.
+pub(super) fn removal() -> RuleText {
+    let lines = Set::ALL.into_iter().map(|set| format!("destroy {}\n", set.name())).collect();
+    text("ipset.rules", &["ipset", "restore"], lines)
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//! No proxy mode: requests go to the pod's address. What every other mode is measured against.
+
+use std::net::Ipv4Addr;
+
+use super::{Installed, NodeView, Probe, ProxyError, ProxyMode, RuleText, ServiceTable, foreign};
+use crate::Unavailable;
+use crate::net::{Netns, Tool};
+use crate::plan::Mode;
+
+/// Mode none.
+#[derive(Clone, Copy, Debug)]
+pub struct NoProxy;
+
+impl ProxyMode for NoProxy {
+    fn mode(&self) -> Mode {
+        Mode::None
+    }
+
+    fn check(&self, _: &Netns) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    fn render(&self, _: &ServiceTable, _: &str, _: Ipv4Addr) -> Vec<RuleText> {
+        Vec::new()
+    }
+
+    fn install(
+        &self,
+        _: &NodeView<'_>,
+        _: &ServiceTable,
+        _: &[RuleText],
+    ) -> Result<Box<dyn Installed>, ProxyError> {
+        Ok(Box::new(NothingInstalled))
+    }
+}
+
+#[derive(Debug)]
+struct NothingInstalled;
+
+impl Installed for NothingInstalled {
+    fn prove(
+        &mut self,
+        node: &NodeView<'_>,
+        _: &ServiceTable,
+        probe: &Probe,
+    ) -> Result<Vec<String>, ProxyError> {
+        let mut evidence = vec![foreign::expect_only(node.netns, Mode::None, None)?];
+        if probe.destination != probe.backend {
+            return Err(ProxyError::NotProved {
+                mode: Mode::None,
+                host: node.netns.name().to_owned(),
+                expected: format!("an answer from {}, which was asked", probe.destination),
+                found: format!("one from {}", probe.backend),
+            });
+        }
+        evidence.push(format!("{} answered at the address that was asked", probe.backend));
+        evidence.push(no_translation(node)?);
+        Ok(evidence)
+    }
+
+    fn add_last(&mut self, _: &NodeView<'_>, _: &ServiceTable) -> Result<(), ProxyError> {
+        Ok(())
+    }
+
+    fn remove(self: Box<Self>, _: &NodeView<'_>) -> Result<(), ProxyError> {
+        Ok(())
+    }
+}
+
+/// Looks for rules anywhere on the node that change a destination. Without Services there are few
+/// rules, so all of them can be read. (Legacy tables are looked at by [`foreign::expect_only`].)
+fn no_translation(node: &NodeView<'_>) -> Result<String, ProxyError> {
+    let rules = Tool::new("nft").args(["--terse", "list", "ruleset"]).run_on(node.netns);
+    let rules = match rules {
+        Ok(rules) => rules,
+        // nf_tables that cannot be asked for want of the tool may hold anything.
+        Err(source) => {
+            return Err(ProxyError::Tool { op: "look for", mode: Mode::None, source });
+        }
+    };
+    let translates = |line: &&str| {
+        let mut words = line.split_whitespace();
+        words.any(|word| matches!(word, "dnat" | "redirect" | "DNAT" | "REDIRECT"))
+    };
+    match rules.lines().find(translates) {
+        None => Ok("no nf_tables rule of the node changes a destination".to_owned()),
+        Some(rule) => Err(ProxyError::NotProved {
+            mode: Mode::None,
+            host: node.netns.name().to_owned(),
+            expected: "no rule that changes a destination".to_owned(),
+            found: rule.trim().to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is said to the proxy process, and what it answers: one JSON value per line.
+
+use std::net::SocketAddrV4;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::Relay;
+
+/// First line to the process. Answered with [`Reply::Listening`] once all ports are open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Spec {
+    /// Ports to open.
+    pub(super) services: Vec<Portal>,
+}
+
+/// A port of the process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Portal {
+    /// Port it listens at, on every address.
+    pub(super) listen_port: u16,
+    /// Where its connections go, in turn; if there are none, they are closed.
+    pub(super) endpoints: Vec<SocketAddrV4>,
+    /// How long a client stays with its endpoint after its last connection, seconds.
+    pub(super) affinity_seconds: Option<u64>,
+}
+
+/// Later lines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Command {
+    /// Open more ports; answered with [`Reply::Listening`].
+    Open(Spec),
+    /// Answer with [`Reply::Relays`] since the last time.
+    TakeRelays {},
+    /// Answer with [`Reply::Carried`] of one port.
+    Count {
+        /// The port.
+        listen_port: u16,
+    },
+}
+
+/// Answers of the process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Reply {
+    /// The ports are open, this many in all.
+    Listening(usize),
+    /// They are not; why.
+    Failed(String),
+    /// Connections that arrived with [`workloads::protocol::SAMPLE_TOS`].
+    Relays {
+        /// Pairs of connections, oldest first.
+        relays: Vec<Relay>,
+        /// Pairs there was no room for.
+        not_kept: u64,
+    },
+    /// Connections to each endpoint since the start.
+    Carried(Vec<(SocketAddrV4, u64)>),
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A proxy mode installed on the lab's node.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+
+use harness::net::Tool;
+use harness::plan::Mode;
+use harness::proxy::{
+    Installed, NodeView, Options, Probe, ProxyError, ProxyMode, ServiceTable, mode,
+};
+
+use crate::lab::{Answer, Lab, NIC, NODE};
+
+/// A mode on the lab's node.
+pub(crate) struct Bench {
+    pub(crate) lab: Lab,
+    pub(crate) table: ServiceTable,
+    agent: PathBuf,
+    mode: Box<dyn ProxyMode>,
+    installed: Option<Box<dyn Installed>>,
+}
+
+impl Bench {
+    /// `None`, with a word why, when this machine cannot.
+    pub(crate) fn up(which: Mode, options: Options, table: ServiceTable) -> Option<Self> {
+        let lab = Lab::up()?;
+        let mode = mode(which, options);
+        if let Err(missing) = mode.check(&lab.node) {
+            eprintln!("SKIP {which}: {missing}");
+            return None;
+        }
+        assert_clean(&lab, "check");
+        let agent = PathBuf::from(env!("CARGO_BIN_EXE_proxy-agent"));
+        let texts = mode.render(&table, NODE, NIC);
+        let installed = mode
+            .install(&node(&lab, &agent), &table, &texts)
+            .unwrap_or_else(|error| panic!("{which}: {error}"));
+        Some(Self { lab, table, agent, mode, installed: Some(installed) })
+    }
+
+    pub(crate) fn which(&self) -> Mode {
+        self.mode.mode()
+    }
+
+    pub(crate) fn prove(&mut self, probe: &Probe) -> Result<Vec<String>, ProxyError> {
+        let node = node(&self.lab, &self.agent);
+        self.installed.as_mut().expect("installed").prove(&node, &self.table, probe)
+    }
+
+    /// Programs the table's last Service.
+    pub(crate) fn add_last(&mut self) {
+        let node = node(&self.lab, &self.agent);
+        let installed = self.installed.as_mut().expect("installed");
+        installed.add_last(&node, &self.table).expect("a Service can be added");
+    }
+
+    pub(crate) fn installed(&mut self) -> &mut dyn Installed {
+        self.installed.as_mut().expect("installed").as_mut()
+    }
+
+    /// Removes the mode and looks for what it left.
+    pub(crate) fn down(mut self) -> Lab {
+        let installed = self.installed.take().expect("installed");
+        let node = node(&self.lab, &self.agent);
+        installed.remove(&node).expect("what was installed can be removed");
+        assert_clean(&self.lab, "removal");
+        self.lab
+    }
+
+    /// Whether a connection through the mode keeps its client's address.
+    pub(crate) fn may_keep_clients(&self) -> bool {
+        self.which() != Mode::Userspace
+    }
+}
+
+pub(crate) fn node<'a>(lab: &'a Lab, agent: &'a PathBuf) -> NodeView<'a> {
+    let (netns, scratch) = (&lab.node, Path::new("/tmp"));
+    NodeView { netns, name: NODE, address: NIC, nic: "eth0", agent, scratch }
+}
+
+/// Fails if a mode has left anything on the node.
+pub(crate) fn assert_clean(lab: &Lab, after: &str) {
+    let run = |program: &str, args: &[&str]| {
+        Tool::new(program).args(args.iter().copied()).run_on(&lab.node).expect("the tool runs")
+    };
+    assert_eq!(run("nft", &["list", "ruleset"]), "", "rules left after {after}");
+    assert!(!run("iptables-nft-save", &[]).contains("KUBE"), "chains left after {after}");
+    assert!(!run("ip", &["link"]).contains("kube-ipvs0"), "device left after {after}");
+    assert_eq!(run("ipset", &["list", "-n"]), "", "sets left after {after}");
+}
+
+/// What a proof is asked about a connection.
+pub(crate) fn probe(
+    answer: Answer,
+    destination: SocketAddrV4,
+    service: usize,
+    port: usize,
+) -> Probe {
+    Probe { client: answer.client, destination, backend: answer.backend, service: (service, port) }
+}
+
+pub(crate) fn at(ip: Ipv4Addr, port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(ip, port)
+}
+
+pub(crate) fn answered(result: std::io::Result<Answer>, what: &str) -> Answer {
+    result.unwrap_or_else(|error| panic!("{what}: {error}"))
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The smallest lab a proxy mode can be tested in: a client, a node, and two pods on the node that
+//! answer each connection with their name and the peer they see.
+//!
+//! ```text
+//! client 10.8.0.10 eth0 --- eth0 10.9.0.11 node 10.244.0.1 veth1 --- eth0 10.244.0.2 pod1
+//!                                               10.244.0.1 veth2 --- eth0 10.244.0.3 pod2
+//! ```
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use harness::net::{Netns, Tool};
+use socket2::{Domain, SockRef, Socket, Type};
+
+/// Name of the node in endpoints.
+pub(crate) const NODE: &str = "node1";
+/// Address of the client.
+pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 10);
+/// Another address of the client.
+pub(crate) const CLIENT_2: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 11);
+/// Address of the node's NIC.
+pub(crate) const NIC: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 11);
+/// Address of the node on its pods' links.
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
+/// Addresses of the pods.
+pub(crate) const PODS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 244, 0, 2), Ipv4Addr::new(10, 244, 0, 3)];
+/// Ports a pod listens at.
+pub(crate) const PORTS: [u16; 2] = [8080, 8081];
+/// Longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The lab. Its namespaces go when it is dropped.
+pub(crate) struct Lab {
+    pub(crate) client: Netns,
+    pub(crate) node: Netns,
+    pub(crate) pods: [Netns; 2],
+    servers: Vec<Socket>,
+}
+
+/// What a pod answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Source of the connection as the client bound it.
+    pub(crate) client: SocketAddrV4,
+    /// Where the pod listens.
+    pub(crate) backend: SocketAddrV4,
+    /// Peer of the connection as the pod saw it.
+    pub(crate) peer: SocketAddrV4,
+}
+
+impl Lab {
+    /// Builds it, or says why not.
+    pub(crate) fn up() -> Option<Self> {
+        let client = match Netns::create("client") {
+            Ok(client) => client,
+            Err(error) => {
+                eprintln!("SKIP {error}");
+                return None;
+            }
+        };
+        let create = |name: &str| Netns::create(name).expect("the first one could be made");
+        let (node, pods) = (create("node1"), [create("pod1"), create("pod2")]);
+        run(&client, "link set lo up");
+        run(&node, "link set lo up");
+        wire(&node, "eth0", &client);
+        run(&node, &format!("address add {NIC}/24 dev eth0"));
+        run(&client, &format!("address add {CLIENT}/32 dev eth0"));
+        run(&client, &format!("address add {CLIENT_2}/32 dev eth0"));
+        run(&client, &format!("route add {NIC}/32 dev eth0 src {CLIENT}"));
+        for range in ["10.96.0.0/12", "10.112.0.0/12", "10.244.0.0/16"] {
+            run(&client, &format!("route add {range} via {NIC} src {CLIENT}"));
+        }
+        run(&node, "route add 10.8.0.0/16 dev eth0");
+        // A node has a default route; without one a packet to an address that is not translated
+        // would be answered before it meets the rules that refuse it. It leads elsewhere than back
+        // to the client, or the kernel would send a redirect and, by its rate limit of one such
+        // message for a destination, not the refusal (`inet_peer_xrlim_allow`).
+        run(&node, "link add uplink0 type veth peer name uplink1");
+        run(&node, "link set uplink0 up");
+        run(&node, "link set uplink1 up");
+        run(&node, "route add default dev uplink0");
+        let mut lab = Self { client, node, pods, servers: Vec::new() };
+        for (index, pod) in lab.pods.iter().enumerate() {
+            let veth = format!("veth{}", index + 1);
+            run(pod, "link set lo up");
+            wire(&lab.node, &veth, pod);
+            run(&lab.node, &format!("address add {GATEWAY}/32 dev {veth}"));
+            run(&lab.node, &format!("route add {}/32 dev {veth}", PODS[index]));
+            run(pod, &format!("address add {}/32 dev eth0", PODS[index]));
+            run(pod, &format!("route add {GATEWAY}/32 dev eth0"));
+            run(pod, &format!("route add default via {GATEWAY}"));
+            for port in PORTS {
+                let address = SocketAddrV4::new(PODS[index], port);
+                lab.servers.push(pod.run(move || serve(address)));
+            }
+        }
+        lab.node.run(|| {
+            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("root of the namespace");
+            std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "0").expect("the same");
+        });
+        Some(lab)
+    }
+
+    /// Asks `destination` from the client's address `source`.
+    pub(crate) fn ask_from(
+        &self,
+        source: Ipv4Addr,
+        destination: SocketAddrV4,
+    ) -> std::io::Result<Answer> {
+        self.client.run(move || ask(Some(source), destination))
+    }
+
+    /// Asks `destination` from the client.
+    pub(crate) fn ask(&self, destination: SocketAddrV4) -> std::io::Result<Answer> {
+        self.ask_from(CLIENT, destination)
+    }
+
+    /// Asks `destination` from a pod.
+    pub(crate) fn ask_from_pod(
+        &self,
+        pod: usize,
+        destination: SocketAddrV4,
+    ) -> std::io::Result<Answer> {
+        self.pods[pod].run(move || ask(None, destination))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for server in &self.servers {
+            // Wakes the thread that accepts (`inet_shutdown` of a listening socket).
+            let _ = server.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Runs `ip` on a host; the test's own topology is no place for partial success.
+pub(crate) fn run(host: &Netns, command: &str) {
+    let args: Vec<&str> = command.split(' ').collect();
+    if let Err(error) = Tool::new("ip").args(args).run_on(host) {
+        panic!("{error}");
+    }
+}
+
+/// A veth pair from `device` on the node to `eth0` on a host.
+fn wire(node: &Netns, device: &str, host: &Netns) {
+    use std::os::fd::AsFd;
+    // Any path that leads to the namespace does: the descriptor is inherited by nobody, so the
+    // path goes through this process.
+    let path = format!("/proc/{}/fd/{}", std::process::id(), host.as_fd().as_raw_fd());
+    run(node, &format!("link add {device} type veth peer name eth0 netns {path}"));
+    run(node, &format!("link set {device} up"));
+    run(host, "link set eth0 up");
+}
+
+fn serve(address: SocketAddrV4) -> Socket {
+    let listener = TcpListener::bind(address).expect("the pod has the address");
+    let handle = SockRef::from(&listener).try_clone().expect("a descriptor");
+    std::thread::spawn(move || {
+        while let Ok((mut stream, peer)) = listener.accept() {
+            // A client that is gone has its answer already or wants none.
+            let _ = writeln!(stream, "{address} {peer}");
+        }
+    });
+    handle
+}
+
+fn ask(source: Option<Ipv4Addr>, destination: SocketAddrV4) -> std::io::Result<Answer> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    if let Some(source) = source {
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect_timeout(&SocketAddr::V4(destination).into(), PATIENCE)?;
+    let mut stream = TcpStream::from(socket);
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [backend, peer] = words[..] else { return Err(ErrorKind::UnexpectedEof.into()) };
+    let SocketAddr::V4(client) = stream.local_addr()? else { unreachable!("an IPv4 socket") };
+    let parse = |text: &str| text.parse().expect("pods answer with addresses");
+    Ok(Answer { client, backend: parse(backend), peer: parse(peer) })
+}
