@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//! kube-proxy's nftables mode: one table, one map look-up for all Services, one chain for each.
+//!
+//! The ruleset is the one that `pkg/proxy/nftables/proxier.go` of Kubernetes writes at commit
+//! b0f823e6ccd8 (the 1.33 cycle), given to `nft -f -` as one transaction. Later versions name and
+//! place some of the filter chains differently; what a Service's packets pass is the same.
+
+mod base;
+mod check;
+pub mod kernel;
+mod names;
+mod proof;
+mod service;
+mod transaction;
+
+use std::net::Ipv4Addr;
+
+use super::{Installed, NodeView, Probe, ProxyError, ProxyMode, RuleText, Service, ServiceTable};
+use crate::Unavailable;
+use crate::net::{Netns, Tool, ToolError};
+use crate::plan::Mode;
+use transaction::{TABLE, Transaction};
+
+/// The proxy mode `nftables`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nftables;
+
+impl ProxyMode for Nftables {
+    fn mode(&self) -> Mode {
+        Mode::Nftables
+    }
+
+    fn check(&self, scratch: &Netns) -> Result<(), Unavailable> {
+        check::check(scratch)
+    }
+
+    fn render(
+        &self,
+        table: &ServiceTable,
+        node_name: &str,
+        node_address: Ipv4Addr,
+    ) -> Vec<RuleText> {
+        // A Service with two endpoints is about 1,700 bytes.
+        let mut transaction = Transaction::with_capacity(8_192 + 2_048 * table.services.len());
+        base::write(&mut transaction, node_address);
+        for service in &table.services {
+            service::write(&mut transaction, service, node_name);
+        }
+        vec![rule_text(transaction)]
+    }
+
+    fn install(
+        &self,
+        node: &NodeView<'_>,
+        _table: &ServiceTable,
+        texts: &[RuleText],
+    ) -> Result<Box<dyn Installed>, ProxyError> {
+        for (applied, text) in texts.iter().enumerate() {
+            if let Err(source) = apply(node.netns, &text.tool, &text.text) {
+                if applied > 0 {
+                    delete_table(node.netns)?;
+                }
+                return Err(tool("install")(source));
+            }
+        }
+        Ok(Box::new(InstalledNftables))
+    }
+}
+
+/// All its state is the kernel's.
+#[derive(Debug)]
+struct InstalledNftables;
+
+impl Installed for InstalledNftables {
+    fn prove(
+        &mut self,
+        node: &NodeView<'_>,
+        table: &ServiceTable,
+        probe: &Probe,
+    ) -> Result<Vec<String>, ProxyError> {
+        proof::prove(node, table, probe)
+    }
+
+    fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError> {
+        let Some(service) = table.services.last() else { return Ok(()) };
+        let RuleText { tool: program, text, .. } = render_addition(service, node.name);
+        apply(node.netns, &program, &text).map_err(tool("add to"))
+    }
+
+    fn remove(self: Box<Self>, node: &NodeView<'_>) -> Result<(), ProxyError> {
+        delete_table(node.netns)?;
+        let left = proof::ask(node.netns, kernel::tables)?;
+        if left.iter().any(|table| table == TABLE) {
+            return Err(ProxyError::Left {
+                mode: Mode::Nftables,
+                host: node.name.to_owned(),
+                left: format!("table ip {TABLE}"),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What one Service more adds: kube-proxy's partial sync of one changed Service.
+pub fn render_addition(service: &Service, node: &str) -> RuleText {
+    let mut transaction = Transaction::default();
+    service::write(&mut transaction, service, node);
+    rule_text(transaction)
+}
+
+fn rule_text(transaction: Transaction) -> RuleText {
+    let (text, rules) = transaction.finish();
+    let tool = ["nft", "-f", "-"].map(str::to_owned).into();
+    RuleText { name: "nftables.nft", tool, text, rules }
+}
+
+fn apply(host: &Netns, tool: &[String], text: &str) -> Result<(), ToolError> {
+    let (program, args) = tool.split_first().expect("a rendered text names its tool");
+    Tool::new(program).args(args).stdin(text).run_on(host).map(drop)
+}
+
+/// `nft destroy` is younger than the oldest `nft` we take; adding before deleting does as well.
+fn delete_table(host: &Netns) -> Result<(), ProxyError> {
+    let text = format!("add table ip {TABLE}\ndelete table ip {TABLE}\n");
+    let outcome = Tool::new("nft").args(["-f", "-"]).stdin(text).run_on(host);
+    outcome.map(drop).map_err(tool("remove"))
+}
+
+fn tool(op: &'static str) -> impl FnOnce(ToolError) -> ProxyError {
+    move |source| ProxyError::Tool { op, mode: Mode::Nftables, source }
+}
+
+#[cfg(test)]
+mod tests;
