@@ -133,11 +133,10 @@ impl Path {
             vxlan: cni == CniKind::Vxlan,
             from_pod: route.road == Road::Clusterip,
             local: route.place == Place::Local,
-            // A pod answers the address the request came from. On every road but `direct` that is
-            // inside the pod network: the client pod's, or that of the VXLAN device, by which
-            // MASQUERADE (and the proxy process's socket) leave. A client outside is reached over
-            // plain routes.
-            reply_wrapped: cni == CniKind::Vxlan && route.road != Road::Direct,
+            // A pod answers the address the request came from: the client pod's, that of the VXLAN
+            // device (by which MASQUERADE and the proxy process's socket leave), or a client's
+            // outside, which other nodes reach through the VXLAN device of the entry node too.
+            reply_wrapped: cni == CniKind::Vxlan,
         };
         Self { hops: walk.all(), relayed }
     }

@@ -62,6 +62,8 @@ pub(super) struct Connections {
     all: Vec<Connection>,
     /// By initial sequence number and timestamp.
     by_syn: HashMap<(u32, Option<u32>), u32>,
+    /// By initial sequence number alone: the newest connection that has it.
+    by_client_isn: HashMap<u32, u32>,
     /// By tap and addresses there, bare or inside VXLAN: a request may pass an interface wrapped and
     /// its response bare.
     by_place: HashMap<Place, (u32, Leg)>,
@@ -80,6 +82,8 @@ impl Connections {
         let segment = &packet.segment;
         if segment.has(flags::SYN) && !segment.has(flags::ACK) {
             self.learn(packet, hops)?;
+        } else if segment.has(flags::SYN) {
+            self.learn_back(packet);
         }
         let place = (packet.tap, segment.src, segment.dst);
         let &(connection, leg) = self.by_place.get(&place)?;
@@ -108,6 +112,7 @@ impl Connections {
             (None, None) => *self.by_syn.get(&syn)?,
         };
         self.by_syn.insert(syn, index);
+        self.by_client_isn.insert(segment.seq, index);
         self.by_place.insert(place, (index, Leg::Request));
         let back = (packet.tap, segment.dst, segment.src);
         self.by_place.insert(back, (index, Leg::Response));
@@ -115,6 +120,19 @@ impl Connections {
             self.all[index as usize].at_pod = Some((segment.src, segment.dst));
         }
         Some(())
+    }
+
+    /// Takes a connection's addresses on the way back from its SYN-ACK, where they are not the way
+    /// there turned round: br_netfilter translates a request's destination before the bridge's own
+    /// tap sees it, and the response's source before it is sent out by the bridge.
+    fn learn_back(&mut self, packet: &Packet) {
+        let segment = &packet.segment;
+        let place = (packet.tap, segment.src, segment.dst);
+        if !self.by_place.contains_key(&place)
+            && let Some(&index) = self.by_client_isn.get(&segment.ack.wrapping_sub(1))
+        {
+            self.by_place.insert(place, (index, Leg::Response));
+        }
     }
 
     fn open(&mut self, packet: &Packet, beyond_relay: bool) -> Option<u32> {
@@ -185,6 +203,7 @@ impl Connections {
             connection.partner = connection.partner.and_then(moved_to);
         }
         self.by_syn.retain(|_, index| moved_to(*index).map(|new| *index = new).is_some());
+        self.by_client_isn.retain(|_, index| moved_to(*index).map(|new| *index = new).is_some());
         self.by_place.retain(|_, (index, _)| moved_to(*index).map(|new| *index = new).is_some());
         self.by_origin.retain(|_, all| {
             *all = all.iter().copied().filter_map(moved_to).collect();

@@ -15,6 +15,8 @@ use super::timeline::Point;
 
 /// Single requests kept with all their times.
 pub const WALKS_KEPT: usize = 16;
+/// Longest time told apart, nanoseconds; longer ones count as this.
+const MAX_NS: u64 = 3_600_000_000_000;
 /// Significant digits of the distributions.
 const DIGITS: u8 = 3;
 
@@ -51,7 +53,8 @@ pub struct Times {
 
 impl Default for Times {
     fn default() -> Self {
-        let histogram = Histogram::new(DIGITS).expect("three digits are within 0 to 5");
+        let histogram =
+            Histogram::new_with_bounds(1, MAX_NS, DIGITS).expect("constant bounds are valid");
         Self { histogram, sum_ns: 0 }
     }
 }
@@ -64,7 +67,7 @@ impl Times {
 
     /// Adds another distribution's values.
     pub fn merge(&mut self, other: &Self) {
-        self.histogram.add(&other.histogram).expect("a histogram that grows takes any other");
+        self.histogram.add(&other.histogram).expect("all have the same bounds");
         self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
     }
 
@@ -300,5 +303,36 @@ impl Sums {
         self.joined.stages.retain(|stage| stage.times.count() > 0);
         self.joined.stages.sort_by_key(|stage| stage.place);
         self.joined
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_distribution_keeps_count_and_sum_exactly_and_values_to_a_thousandth(
+            values in prop::collection::vec(0u64..100_000_000_000, 1..50),
+        ) {
+            let (mut times, mut other) = (Times::default(), Times::default());
+            for (index, &ns) in values.iter().enumerate() {
+                if index % 2 == 0 { times.record(ns) } else { other.record(ns) }
+            }
+            times.merge(&other);
+            prop_assert_eq!(times.sum_ns(), values.iter().sum::<u64>());
+            let quantiles = times.histogram().quantiles().unwrap();
+            prop_assert_eq!(quantiles.count as usize, values.len());
+            let max = *values.iter().max().unwrap();
+            prop_assert!(quantiles.max >= max && quantiles.max <= max + max / 1000 + 1);
+        }
+    }
+
+    #[test]
+    fn the_residuals_percentiles_are_signed() {
+        let joined = Joined { residual_ns: vec![5, -30, 0, 7], ..Joined::default() };
+        assert_eq!(joined.residual(), Some(Residual { p50: 0, p99: 7 }));
+        assert_eq!(Joined::default().residual(), None);
     }
 }

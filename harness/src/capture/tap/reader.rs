@@ -62,6 +62,16 @@ impl Reader {
         Self { taps: taps.collect(), window, commands, wakened, cpu_ns: 0 }
     }
 
+    /// Closes all rings at once: each close waits until no processor delivers to the ring any more
+    /// (`synchronize_net` in the kernel's packet_release), and such waits overlap.
+    fn close(self) {
+        std::thread::scope(|scope| {
+            for tap in self.taps {
+                scope.spawn(move || drop(tap));
+            }
+        });
+    }
+
     /// Reads until the commands are closed.
     pub(super) fn run(mut self) {
         loop {
@@ -76,7 +86,7 @@ impl Reader {
                     // Woken by a filled block or by a byte from whoever has a command for us.
                     self.wait(PollTimeout::NONE);
                 }
-                Err(mpsc::TryRecvError::Disconnected) => return,
+                Err(mpsc::TryRecvError::Disconnected) => return self.close(),
             }
         }
     }
