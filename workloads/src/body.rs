@@ -2,6 +2,7 @@
 //! Bodies of a given length, made of one shared chunk and so of no memory of their own.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -61,10 +62,10 @@ impl Body for Fill {
 /// Reads a body and returns its length, or `None` once it is longer than `limit` bytes.
 pub(crate) async fn length(mut body: Incoming, limit: u64) -> hyper::Result<Option<u64>> {
     let mut length = 0;
-    while let Some(frame) =
-        std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.transpose()?
-    {
-        length += frame.data_ref().map_or(0, |data| data.len() as u64);
+    // A body of known length ends with its last byte: the wait for word of the end is spared.
+    while !body.is_end_stream() {
+        let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await else { break };
+        length += frame?.data_ref().map_or(0, |data| data.len() as u64);
         if length > limit {
             return Ok(None);
         }

@@ -121,10 +121,14 @@ impl Link {
             Ok((status, body::length(response.into_body(), limit).await?))
         });
         poll_fn(|cx| {
-            if let Poll::Ready(done) = talk.as_mut().poll(cx) {
-                return Poll::Ready(done);
+            // Twice, because the second half of a response is handed over only once the first was
+            // taken; what is ready is then used up before the task yields.
+            for _ in 0..2 {
+                if let Poll::Ready(done) = talk.as_mut().poll(cx) {
+                    return Poll::Ready(done);
+                }
+                super::link::drive(driver, cx);
             }
-            super::link::drive(driver, cx);
             talk.as_mut().poll(cx)
         })
         .await

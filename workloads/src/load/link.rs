@@ -129,8 +129,9 @@ impl Link {
         let io = TokioIo::new(Observed::new(stream, wire.clone()));
         let shaken = shake_hands(protocol, io).await;
         // Only HTTP/2 writes here, its preface.
-        let (sender, driver) =
-            shaken.map_err(|_: hyper::Error| wire.borrow().end.unwrap_or(Failure::Other))?;
+        let Ok((sender, driver)) = shaken else {
+            return Err(wire.borrow().end.unwrap_or(Failure::Other));
+        };
         let driver = Some(driver);
         Ok(Self { sender, driver, wire, client, sampled, connect_ns, connected_ns })
     }

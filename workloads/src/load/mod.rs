@@ -9,6 +9,7 @@ mod arrivals;
 mod exchange;
 mod failure;
 mod link;
+mod memory;
 mod phase;
 mod recorder;
 mod slot;
@@ -81,13 +82,13 @@ impl Generator {
     /// Runs one phase. Arrivals of the n-th phase are drawn from the spec's seed plus n.
     ///
     /// # Errors
-    /// A value of the command is out of its range, or the system refuses a timer. What goes wrong
-    /// with requests is in the report.
+    /// A value of the command is out of its range, or the system refuses a timer or
+    /// `/proc/self/status`. What goes wrong with requests is in the report.
     pub fn run(&mut self, command: &LoadCommand) -> Result<PhaseReport, AgentError> {
         spec::check_command(command)?;
         let seed = self.spec.seed.wrapping_add(self.phases);
         self.phases += 1;
         let phase = Phase::new(&self.spec, &self.template, &self.tuples, command);
-        self.runtime.block_on(phase.run(seed)).map_err(AgentError::system("arm a timer"))
+        self.runtime.block_on(phase.run(seed)).map_err(AgentError::system("run a phase"))
     }
 }

@@ -7,13 +7,13 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nix::sys::resource::{UsageWho, getrusage};
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::arrivals::Arrivals;
 use super::exchange::{Answered, Template};
 use super::failure::Failure;
 use super::link::Link;
+use super::memory::peak_rss_bytes;
 use super::slot::{self, Slot};
 use super::spec;
 use super::tally::Tally;
@@ -83,29 +83,39 @@ impl Phase {
         let spent_before = self.tuples.borrow().spent();
         let links = self.open_ahead().await;
 
-        self.start_ns.set(now_ns());
-        self.end_ns.set(self.start_ns.get() + self.duration_ns);
+        self.start_clock();
         let workers: Vec<_> = links
             .into_iter()
             .enumerate()
             .map(|(index, link)| spawn_local(slot::work(self.clone(), index, link)))
             .collect();
+        if let Arrival::Open { .. } = self.spec.arrival {
+            // An arrival that finds its slot not yet in line would count as overload. Each slot
+            // is in line after its first poll, and none leaves before the first arrival.
+            while self.idle.borrow().len() < self.slots.len() {
+                tokio::task::yield_now().await;
+            }
+            self.start_clock();
+        }
         tokio::select! {
             paced = self.work_off(workers, &timer, seed) => paced?,
             () = self.sweep() => {}
         }
 
         let phase = Rc::into_inner(self).expect("every slot's loop has ended");
-        let usage = getrusage(UsageWho::RUSAGE_SELF)?;
         let tuples = phase.tuples.borrow();
         Ok(PhaseReport {
             tuples_spent: tuples.spent() - spent_before,
             tuples_left: tuples.left(),
             cpu_ns: cpu_ns() - cpu_before_ns,
-            // Kibibytes on Linux: getrusage(2).
-            peak_rss_bytes: usage.max_rss().unsigned_abs() * 1024,
+            peak_rss_bytes: peak_rss_bytes()?,
             ..phase.tally.into_inner().report()
         })
+    }
+
+    fn start_clock(&self) {
+        self.start_ns.set(now_ns());
+        self.end_ns.set(self.start_ns.get() + self.duration_ns);
     }
 
     /// Opens the connections of a keepalive phase, or none. One that cannot be opened is counted
@@ -153,7 +163,7 @@ impl Phase {
     pub(super) async fn open(&self) -> Result<Link, Failure> {
         let number = self.opened.get();
         self.opened.set(number + 1);
-        let sampled = self.sample_every > 0 && number % u64::from(self.sample_every) == 0;
+        let sampled = self.sample_every > 0 && number.is_multiple_of(u64::from(self.sample_every));
         Link::open(self.spec.target, self.spec.protocol, &self.tuples, sampled).await
     }
 

@@ -109,7 +109,9 @@ async fn next_start(
             phase.await_start(index);
             poll_fn(|cx| {
                 // An idle connection still has pings to answer and an end to take note of.
-                held.as_mut().map(|link| link.drive(cx));
+                if let Some(link) = held.as_mut() {
+                    link.drive(cx);
+                }
                 match phase.slots[index].due_ns.take() {
                     Some(due_ns) => Poll::Ready(Some(due_ns)),
                     None if phase.is_over() => Poll::Ready(None),

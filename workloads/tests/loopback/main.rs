@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The agents as the harness runs them, processes that talk JSON lines, over 127.0.0.0/8 only.
+#![expect(clippy::unwrap_used, reason = "a test's functions fail by panicking, as the test does")]
+
+mod agents;
+mod errors;
+mod latency;
+mod lines;
+mod loops;
+mod marks;
+mod rogue;
+mod samples;
+mod workload;

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The server's marks are the client's samples seen from the other end.
+//!
+//! Needs a network namespace of its own: the host's `net.ipv4.tcp_reflect_tos` is the host's.
+
+use std::collections::HashMap;
+use std::process::Command;
+
+use nix::sched::{CloneFlags, unshare};
+use workloads::protocol::{Arrival, Connection, LoadCommand, LoadSpec, Protocol};
+
+use crate::agents::{Load, Target};
+use crate::workload::{CONNECTIONS, PROTOCOLS, only_error, place, requests, spec};
+
+/// Runs `test` on a thread in a network namespace of its own, which the processes it starts are
+/// in too; says why not and returns false where that is not permitted.
+fn in_namespace(test: impl FnOnce() + Send + 'static) -> Result<(), nix::Error> {
+    let apart = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        // Resolved for the thread that opens it, and so the new namespace's.
+        std::fs::write("/proc/sys/net/ipv4/tcp_reflect_tos", "1").unwrap();
+        ip(&["link", "set", "lo", "up"]);
+        test();
+        Ok(())
+    });
+    apart.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn ip(arguments: &[&str]) {
+    assert!(Command::new("ip").args(arguments).status().unwrap().success(), "ip {arguments:?}");
+}
+
+fn assert_marks_match(protocol: Protocol, connection: Connection) {
+    let at = place();
+    let mut target = Target::listen(at);
+    let bodies = LoadSpec { request_bytes: 2000, response_bytes: 100_000, ..spec(at) };
+    let arrival = Arrival::Closed { connections: 4 };
+    let mut load = Load::new(&LoadSpec { protocol, connection, arrival, ..bodies });
+    let max_requests = Some(40);
+    let command =
+        LoadCommand::Run { duration_ms: 100_000, max_requests, sample_every: 2, max_samples: 100 };
+    for _ in 0..2 {
+        let report = load.run(&command);
+        assert_eq!((report.requests, report.samples_not_kept), (40, 0), "{:?}", report.errors);
+        let (marks, _) = target.drain();
+        assert_eq!(marks.len(), report.samples.len());
+        assert!((1..40).contains(&marks.len()), "every second connection is sampled");
+        let marks: HashMap<_, _> = marks
+            .into_iter()
+            .map(|mark| ((mark.peer, mark.request_offset, mark.response_offset), mark))
+            .collect();
+        for sample in &report.samples {
+            let mark = marks[&(sample.client, sample.request_offset, sample.response_offset)];
+            assert_eq!(mark.local, at);
+            let times_ns = [sample.sent_ns, mark.read_ns, mark.written_ns, sample.first_byte_ns];
+            assert!(times_ns.is_sorted(), "{sample:?} {mark:?}");
+        }
+        assert!(target.drain().0.is_empty(), "a drain takes the marks along");
+    }
+}
+
+#[test]
+fn marks_match_samples_by_peer_and_offsets_and_lie_between_their_times() {
+    let refused = in_namespace(|| {
+        for protocol in PROTOCOLS {
+            for connection in CONNECTIONS {
+                assert_marks_match(protocol, connection);
+            }
+        }
+    });
+    if let Err(error) = refused {
+        eprintln!("SKIP no network namespace can be made here: {error}");
+    }
+}
+
+#[test]
+fn a_route_that_says_unreachable_is_connect_unreachable() {
+    let refused = in_namespace(|| {
+        ip(&["address", "add", "198.51.100.1/32", "dev", "lo"]);
+        ip(&["route", "add", "unreachable", "203.0.113.0/24"]);
+        let mut spec = spec("203.0.113.1:80".parse().unwrap());
+        spec.sources.addresses = vec!["198.51.100.1".parse().unwrap()];
+        for connection in CONNECTIONS {
+            let report = Load::new(&LoadSpec { connection, ..spec.clone() }).run(&requests(3));
+            assert_eq!(only_error(&report), "connect_unreachable");
+        }
+    });
+    if let Err(error) = refused {
+        eprintln!("SKIP no network namespace can be made here: {error}");
+    }
+}
