@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a report costs: a run of 50 cases whose histograms hold a million samples.
-#![expect(missing_docs, reason = "criterion's macro makes a public function")]
 #![expect(clippy::print_stderr, reason = "a bench says what it found")]
 
 #[path = "../tests/report/support.rs"]
-#[expect(dead_code, reason = "the tests use the rest of it")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unfulfilled_lint_expectations,
+    reason = "shared with the tests"
+)]
 mod support;
 
 use std::path::Path;
@@ -34,6 +38,8 @@ fn fifty_cases() -> Vec<(CaseRecord, Option<Histogram>)> {
             support::Spec::new(mode, "lbip-remote", 1, "newconn").measured(20_000);
         cases.push((case, Some(latency)));
     }
+    cases.push((support::Spec::new("ipvs", "nodeport-remote", 1, "newconn").skipped(), None));
+    cases.push((support::Spec::new("iptables", "lbip-remote", 1, "newconn").failed(), None));
     cases
 }
 

@@ -12,7 +12,3 @@ pub mod table;
 
 pub use error::ReportError;
 pub use render::{Rendered, render};
-
-#[cfg(test)]
-#[path = "../tests/report/support.rs"]
-mod support;

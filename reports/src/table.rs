@@ -132,7 +132,8 @@ impl Table {
 }
 
 fn row(case: &CaseRecord) -> Vec<String> {
-    let ran = case.status != Status::Skipped;
+    // A case that never got to its load has no errors of requests to count.
+    let ran = case.status == Status::Measured || case.requests + case.errors > 0;
     vec![
         one_line(&case.mode),
         one_line(&case.cni),

@@ -24,22 +24,21 @@ pub const STAGES: &[(&str, &str)] = &[
     ("app", "read returned to response written: the server itself"),
     ("pod_tx", "server's write to the pod's eth0"),
     ("client_rx", "client's interface to the client's read returning"),
+    ("body", "first byte of the response read by the client to its last byte read"),
 ];
 
-/// What a stage is; stages an engine cannot tell apart are joined with `+` and explained part by
-/// part. None where a part is not in the list.
+/// What a stage is, in one line; none where the name, or a part of a joined one, is not in the
+/// list.
 pub fn explain(name: &str) -> Option<String> {
-    let parts: Option<Vec<&str>> = name.split('+').map(part).collect();
-    let parts = parts?;
-    if let [one] = parts.as_slice() {
-        return Some((*one).to_owned());
+    let parts: Vec<&str> = name.split('+').collect();
+    let meanings: Option<Vec<&str>> = parts.iter().map(|part| meaning(part)).collect();
+    match meanings?.as_slice() {
+        [one] => Some((*one).to_owned()),
+        some => Some(format!("{} stages that these probes could not tell apart", some.len())),
     }
-    let joined: Vec<String> =
-        name.split('+').zip(parts).map(|(n, p)| format!("{n}: {p}")).collect();
-    Some(format!("seen as one: {}", joined.join("; ")))
 }
 
-fn part(name: &str) -> Option<&'static str> {
+fn meaning(name: &str) -> Option<&'static str> {
     STAGES.iter().find(|(known, _)| *known == name).map(|(_, meaning)| *meaning)
 }
 
@@ -48,11 +47,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_joined_name_is_explained_part_by_part() {
-        let text = explain("route+filter").unwrap();
+    fn every_stage_is_listed_once_under_a_simple_name() {
+        for (place, (name, meaning)) in STAGES.iter().enumerate() {
+            assert!(!meaning.is_empty() && !name.contains('+'), "{name}");
+            assert!(STAGES[place + 1..].iter().all(|(other, _)| other != name), "{name} twice");
+        }
+    }
+
+    #[test]
+    fn a_joined_name_is_explained_only_when_all_its_parts_are_known() {
+        assert_eq!(explain("filter").unwrap(), "FORWARD chain");
         assert_eq!(
-            text,
-            "seen as one: route: routing decision, up to FORWARD; filter: FORWARD chain"
+            explain("route+filter").unwrap(),
+            "2 stages that these probes could not tell apart"
         );
         assert_eq!(explain("route+warp"), None);
     }

@@ -4,7 +4,7 @@
 use record::{CaseRecord, Quantiles, Run};
 
 use crate::analysis::group::{Group, groups};
-use crate::analysis::number::{count, digits, plural, prose_list, time};
+use crate::analysis::number::{count, plural, prose_list, slope, time};
 use crate::analysis::slope::{Family, Metric, families};
 use crate::analysis::summary::{Tally, tally};
 use crate::analysis::{fidelity, mode};
@@ -46,7 +46,7 @@ fn outcome(tally: &Tally) -> String {
 fn first_packets(groups: &[Group<'_>]) -> Option<String> {
     let of = |case: &CaseRecord| case.first_packet_ns;
     let (group, times) = telling(groups, of)?;
-    Some(format!("{}, a new connection's first packet took {times} (medians).", place(group)))
+    Some(format!("{}, a new connection's median first packet took {times}.", place(group)))
 }
 
 fn latencies(groups: &[Group<'_>]) -> Option<String> {
@@ -85,11 +85,15 @@ fn per_service(families: &[Family<'_>]) -> Option<String> {
         family.lines.iter().filter(|line| line.metric == Metric::FirstPacket).count()
     };
     let family = families.iter().rev().max_by_key(having)?;
-    let slopes: Vec<String> = family
+    let mut lines: Vec<_> = family
         .lines
         .iter()
         .filter(|line| line.metric == Metric::FirstPacket && line.mode != "none")
-        .map(|line| format!("{} ns {}", digits(line.fit.slope), mode::through(&line.mode)))
+        .collect();
+    lines.sort_by(|a, b| b.fit.slope.total_cmp(&a.fit.slope));
+    let slopes: Vec<String> = lines
+        .iter()
+        .map(|l| format!("{} {}", slope(l.fit.slope), mode::through(&l.mode)))
         .collect();
     if slopes.is_empty() {
         return None;

@@ -117,6 +117,16 @@ fn whole_f64(value: f64) -> String {
     format!("{sign}{}", count(value.abs().round() as u64))
 }
 
+/// A time per Service. Medians are whole nanoseconds in buckets of a thousandth, so that over
+/// thousands of Services two decimals are all there is.
+pub fn slope(ns: f64) -> String {
+    if !ns.is_finite() {
+        return NONE.to_owned();
+    }
+    let text = if ns.abs() < 9.995 { format!("{ns:.2}") } else { digits(ns) };
+    format!("{} ns", if text == "-0.00" { "0.00" } else { &text })
+}
+
 /// How many times the baseline: `×1.32`.
 pub fn ratio(value: f64) -> String {
     format!("×{}", digits(value))

@@ -16,6 +16,16 @@ pub struct StageRow<'a> {
     pub cells: Vec<Option<&'a StageRecord>>,
 }
 
+/// Stages that pass in the client's own host: its program, its kernel, its reads.
+const CLIENT: [&str; 6] = ["dns", "connect", "tls", "client_tx", "client_rx", "body"];
+
+/// Whether the client alone spends a stage's time, so that neither the node nor the pod shows in
+/// it. `connect` spans a round trip through the node, but the client's kernel and the wait for its
+/// processor are most of it; the node's share of it is `first_packet_ns`.
+pub fn of_client(name: &str) -> bool {
+    name.split('+').all(|part| CLIENT.contains(&part))
+}
+
 /// Stages of one leg of a case.
 pub fn of_leg(case: &CaseRecord, leg: Leg) -> impl Iterator<Item = &StageRecord> {
     case.stages.iter().filter(move |stage| stage.leg == leg)
@@ -53,4 +63,15 @@ pub fn rows<'a>(series: &[Series<'a>]) -> Vec<StageRow<'a>> {
         }
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_is_the_clients_only_if_all_its_parts_are() {
+        assert!(of_client("connect") && of_client("client_rx+body"));
+        assert!(!of_client("client_tx+wire") && !of_client("app") && !of_client(""));
+    }
 }

@@ -5,7 +5,7 @@ use record::{CaseRecord, Quantiles, Run, Status};
 
 use crate::analysis::baseline::ratio;
 use crate::analysis::group::Group;
-use crate::analysis::number::{count, one_line};
+use crate::analysis::number::{NONE, count, one_line};
 
 /// A case with its ratios to the group's baseline.
 #[derive(Clone, Debug)]
@@ -74,8 +74,12 @@ pub fn status_word(status: Status) -> &'static str {
     }
 }
 
-/// Unanswered requests with their kinds: `12 (timeout 10, overload 2)`.
+/// Unanswered requests with their kinds: `12 (timeout 10, overload 2)`. A case that ended before
+/// its first request has no count, not a count of zero.
 pub fn errors(case: &CaseRecord) -> String {
+    if case.status != Status::Measured && case.requests == 0 && case.errors == 0 {
+        return NONE.to_owned();
+    }
     if case.errors_by_kind.is_empty() {
         return count(case.errors);
     }

@@ -103,7 +103,7 @@ fn one(name: &str, planned: &Planned, png_dir: Option<&Path>) -> Figure {
 
 fn svg(chart: &Chart) -> Result<String, DrawError> {
     let mut text = String::new();
-    let pen = Pen::new(SVGBackend::with_string(&mut text, chart.size()).into_drawing_area())?;
+    let pen = Pen::new(SVGBackend::with_string(&mut text, chart.size()).into_drawing_area(), 0)?;
     chart.draw(&pen)?;
     pen.finish()?;
     // The page brings its own outermost element, with a role and a name.
@@ -112,7 +112,7 @@ fn svg(chart: &Chart) -> Result<String, DrawError> {
 }
 
 fn png(chart: &Chart, path: &Path) -> Result<(), DrawError> {
-    let pen = Pen::new(BitMapBackend::new(path, chart.size()).into_drawing_area())?;
+    let pen = Pen::new(BitMapBackend::new(path, chart.size()).into_drawing_area(), 4)?;
     chart.draw(&pen)?;
     pen.finish()
 }

@@ -12,6 +12,7 @@ use crate::analysis::host;
 use crate::analysis::slope::Family;
 use crate::analysis::summary::{Tally, tally};
 use crate::render::figure::Figure;
+use crate::render::plan::CHARTS_PER_GROUP;
 use crate::render::view::{
     CaseView, FailureView, FamilyView, GroupView, HostView, SkipView, SummaryGroup, failures, skips,
 };
@@ -63,11 +64,10 @@ pub(crate) fn page(
         let mut anchor = String::new();
         if group.measured().count() > 0 {
             anchor = format!("group-{}", place + 1);
-            // Three charts a group, in the order they were planned.
             sections.push(GroupView::new(
                 group,
                 anchor.clone(),
-                figures.by_ref().take(3).collect(),
+                figures.by_ref().take(CHARTS_PER_GROUP).collect(),
             ));
         }
         summary.extend(SummaryGroup::new(group, anchor));

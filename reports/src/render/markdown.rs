@@ -8,7 +8,7 @@ use record::{CaseRecord, Leg, Run};
 use crate::analysis::group::Group;
 use crate::analysis::headline::headline;
 use crate::analysis::number::{
-    NONE, digits, one_line, percent, plural, prose_list, ratio, time, time_or_none,
+    NONE, digits, one_line, percent, plural, prose_list, ratio, slope, time, time_or_none,
 };
 use crate::analysis::slope::Family;
 use crate::analysis::stage::{leg_mean_ns, of_leg};
@@ -98,7 +98,7 @@ fn summary(out: &mut String, groups: &[Group<'_>]) {
     baselines.sort_unstable();
     baselines.dedup();
     if !baselines.is_empty() {
-        push(out, &format!("×1 is {} of the same case.\n", prose_list(&baselines)));
+        push(out, &format!("×1 is {}, all else being equal.\n", prose_list(&baselines)));
     }
 }
 
@@ -134,13 +134,13 @@ fn slopes(out: &mut String, families: &[Family<'_>]) {
                 escape(&family.title),
                 line.metric.name().to_owned(),
                 escape(&line.mode),
-                format!("{} ns", digits(line.fit.slope)),
+                slope(line.fit.slope),
                 time(line.fit.intercept),
                 line.fit.r2.map_or_else(|| NONE.to_owned(), |r2| format!("{r2:.3}")),
             ]);
         }
     }
-    table(out, &["cases", "time", "mode", "per Service", "with none", "R²"], "lllrrr", &lines);
+    table(out, &["cases", "time", "mode", "per Service", "at 0 Services", "R²"], "lllrrr", &lines);
 }
 
 fn top_stages(out: &mut String, groups: &[Group<'_>]) {

@@ -51,6 +51,7 @@ const STAGES: &[(&str, RGBColor)] = &[
     ("connect", RGBColor(0xb3, 0xba, 0xc4)),
     ("tls", RGBColor(0x4a, 0x52, 0x5e)),
     ("dns", RGBColor(0xd5, 0xd9, 0xdf)),
+    ("body", RGBColor(0xd5, 0xd9, 0xdf)),
 ];
 
 /// Colour of a stage. A joined one has the colour of the part that stands first in the list

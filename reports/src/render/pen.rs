@@ -11,6 +11,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, IntoFont, RGBColor, ShapeStyle, TextStyle, WHITE, register_font};
 
 use crate::ReportError;
+use crate::analysis::number::shorten;
 use crate::render::palette::INK;
 
 /// The family charts are lettered in: DejaVu in a PNG, the reader's own sans-serif in an SVG.
@@ -60,13 +61,15 @@ pub(crate) fn load_fonts() -> Result<(), ReportError> {
 /// A pen on a canvas of either backend.
 pub(crate) struct Pen<DB: DrawingBackend> {
     area: DrawingArea<DB, Shift>,
+    text_drop_px: i32,
 }
 
 impl<DB: DrawingBackend> Pen<DB> {
-    /// Takes a canvas and whitens it.
-    pub(crate) fn new(area: DrawingArea<DB, Shift>) -> Result<Self, DrawError> {
+    /// Takes a canvas and whitens it. Text is set `text_drop_px` below where its backend puts the
+    /// middle of a line: bitmaps centre on a box that leaves no room above the letters.
+    pub(crate) fn new(area: DrawingArea<DB, Shift>, text_drop_px: i32) -> Result<Self, DrawError> {
         area.fill(&WHITE).map_err(DrawError::new)?;
-        Ok(Self { area })
+        Ok(Self { area, text_drop_px })
     }
 
     /// Finishes the canvas; a bitmap goes to its file.
@@ -124,6 +127,7 @@ impl<DB: DrawingBackend> Pen<DB> {
             Align::Centre => HPos::Center,
             Align::Right => HPos::Right,
         };
+        let at = (at.0, at.1 + self.text_drop_px);
         let style = style(size, bold).color(&colour).pos(Pos::new(horizontal, VPos::Center));
         self.area.draw(&Text::new(text.to_owned(), at, style)).map_err(DrawError::new)
     }
@@ -133,6 +137,17 @@ impl<DB: DrawingBackend> Pen<DB> {
         let (width, _) =
             self.area.estimate_text_size(text, &style(size, bold)).map_err(DrawError::new)?;
         Ok(i32::try_from(width).unwrap_or(i32::MAX))
+    }
+
+    /// The text, cut short with an ellipsis where it is wider than `room`.
+    pub(crate) fn fit(&self, text: &str, size: i32, room: i32) -> Result<String, DrawError> {
+        let mut kept = text.chars().count();
+        let mut fitting = text.to_owned();
+        while kept > 1 && self.width(&fitting, size, false)? > room {
+            kept -= 1;
+            fitting = shorten(text, kept);
+        }
+        Ok(fitting)
     }
 }
 

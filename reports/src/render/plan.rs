@@ -7,7 +7,7 @@ use crate::analysis::curve::curve;
 use crate::analysis::group::{Group, Series, groups};
 use crate::analysis::number::{prose_list, shorten};
 use crate::analysis::slope::{Family, Line, Metric, families};
-use crate::analysis::stage::{of_leg, rows};
+use crate::analysis::stage::{of_client, of_leg, rows};
 use crate::render::chart::{
     Bar, Chart, Curve, LatencyChart, Part, Row, SERIES_MAX, ServicesChart, StagesChart,
     ThroughputChart,
@@ -18,6 +18,9 @@ use crate::render::palette;
 const CURVE_COLUMNS: usize = 250;
 /// Longest name lettered in a chart; the tables have it whole.
 const NAME_MAX: usize = 28;
+
+/// Longest line under a chart's title; what is too wide for its canvas is cut there.
+const TITLE_MAX: usize = 120;
 
 /// A chart to draw, or why there is none.
 pub(crate) struct Planned {
@@ -35,12 +38,21 @@ pub(crate) fn plan(runs: &[Run]) -> (Vec<Group<'_>>, Vec<Family<'_>>) {
     (groups(runs), families(runs))
 }
 
-/// Charts of a family come first, then three for each group that has measured cases.
+/// Charts of a group with measured cases.
+pub(crate) const CHARTS_PER_GROUP: usize = 4;
+
+/// Charts of a family come first, then [`CHARTS_PER_GROUP`] for each group that has measured cases.
 pub(crate) fn figures(groups: &[Group<'_>], families: &[Family<'_>]) -> Vec<Planned> {
     let of_groups = groups.iter().filter(|g| g.measured().count() > 0).flat_map(|group| {
         let mut series = group.series();
         series.truncate(SERIES_MAX);
-        [latency(group, &series), throughput(group, &series), stages(group, &series)]
+        let charts: [Planned; CHARTS_PER_GROUP] = [
+            latency(group, &series),
+            throughput(group, &series),
+            stages(group, &series),
+            datapath(group, &series),
+        ];
+        charts
     });
     families.iter().map(services).chain(of_groups).collect()
 }
@@ -87,7 +99,7 @@ fn latency(group: &Group<'_>, series: &[Series<'_>]) -> Planned {
         chart: if curves.is_empty() {
             Err(format!("no case has a latency histogram ({})", without.join("; ")))
         } else {
-            Ok(Chart::Latency(LatencyChart { subtitle: shorten(&group.title, 72), curves }))
+            Ok(Chart::Latency(LatencyChart { subtitle: shorten(&group.title, TITLE_MAX), curves }))
         },
     }
 }
@@ -118,36 +130,22 @@ fn throughput(group: &Group<'_>, series: &[Series<'_>]) -> Planned {
         chart: if bars.is_empty() {
             Err("no case of this group has a throughput".to_owned())
         } else {
-            Ok(Chart::Throughput(ThroughputChart { subtitle: shorten(&group.title, 52), bars }))
+            Ok(Chart::Throughput(ThroughputChart {
+                subtitle: shorten(&group.title, TITLE_MAX),
+                bars,
+            }))
         },
     }
 }
 
 fn stages(group: &Group<'_>, series: &[Series<'_>]) -> Planned {
-    let staged: Vec<&Series<'_>> =
-        series.iter().filter(|one| !one.case.stages.is_empty()).collect();
-    let part = |stage: &StageRecord| Part {
-        name: shorten(&stage.name, 64),
-        mean_ns: if stage.mean_ns.is_finite() { stage.mean_ns.max(0.0) } else { 0.0 },
-    };
-    let row = |one: &&Series<'_>| Row {
-        label: shorten(&one.label, NAME_MAX),
-        request: of_leg(one.case, Leg::Request).map(part).collect(),
-        response: of_leg(one.case, Leg::Response).map(part).collect(),
-    };
-    let mut legend: Vec<String> = Vec::new();
-    for row in rows(series) {
-        let name = shorten(row.name, 64);
-        if !legend.contains(&name) {
-            legend.push(name);
-        }
-    }
     let without: Vec<String> =
         series.iter().filter(|s| s.case.stages.is_empty()).map(|s| s.label.clone()).collect();
     let missing = match without.as_slice() {
         [] => String::new(),
         some => format!(" No stages were recorded for {}.", prose_list(some)),
     };
+    let chart = stacked("Where the time goes", group, series, |_| true);
     Planned {
         name: name("stages", group),
         alt: format!(
@@ -158,14 +156,63 @@ fn stages(group: &Group<'_>, series: &[Series<'_>]) -> Planned {
             "Means, because means of stages add up to the mean of the leg and medians do not; a few slow \
              requests weigh on them. What the stages leave unexplained is the residual in the table below.{missing}"
         ),
-        chart: if staged.is_empty() {
-            Err("no case of this group has stages: its probes saw only the client's calls"
-                .to_owned())
-        } else {
-            let rows = staged.iter().map(row).collect();
-            Ok(Chart::Stages(StagesChart { subtitle: shorten(&group.title, 120), rows, legend }))
-        },
+        chart: chart.ok_or_else(|| {
+            "no case of this group has stages: its probes saw only the client's calls".to_owned()
+        }),
     }
+}
+
+/// The same without the client's own stages, which are long and alike in every mode and would
+/// press what the modes and CNIs differ in into a few pixels.
+fn datapath(group: &Group<'_>, series: &[Series<'_>]) -> Planned {
+    let title = "The node's and the pod's part";
+    Planned {
+        name: name("datapath", group),
+        alt: format!(
+            "Mean time in each stage outside the client, stacked, per proxy mode and leg, for {}",
+            group.title
+        ),
+        caption: "The chart above without the stages that pass in the client (connect, client_tx, \
+                  client_rx, body), on a scale of its own. What connecting costs the node is in the \
+                  first packet, not here."
+            .to_owned(),
+        chart: stacked(title, group, series, |stage| !of_client(stage))
+            .ok_or_else(|| "no case of this group has stages of the node or the pod".to_owned()),
+    }
+}
+
+/// Bars of the stages wanted; none where no case has any.
+fn stacked(
+    title: &'static str,
+    group: &Group<'_>,
+    series: &[Series<'_>],
+    wanted: fn(&str) -> bool,
+) -> Option<Chart> {
+    let part = |stage: &StageRecord| Part {
+        name: shorten(&stage.name, 64),
+        mean_ns: if stage.mean_ns.is_finite() { stage.mean_ns.max(0.0) } else { 0.0 },
+    };
+    let leg = |one: &Series<'_>, leg| -> Vec<Part> {
+        of_leg(one.case, leg).filter(|stage| wanted(&stage.name)).map(part).collect()
+    };
+    let bars: Vec<Row> = series
+        .iter()
+        .map(|one| Row {
+            label: shorten(&one.label, NAME_MAX),
+            request: leg(one, Leg::Request),
+            response: leg(one, Leg::Response),
+        })
+        .filter(|row| !row.request.is_empty() || !row.response.is_empty())
+        .collect();
+    let mut legend: Vec<String> = Vec::new();
+    for row in rows(series).iter().filter(|row| wanted(row.name)) {
+        let name = shorten(row.name, 64);
+        if !legend.contains(&name) {
+            legend.push(name);
+        }
+    }
+    let subtitle = shorten(&group.title, 120);
+    (!bars.is_empty()).then_some(Chart::Stages(StagesChart { title, subtitle, rows: bars, legend }))
 }
 
 fn services(family: &Family<'_>) -> Planned {
@@ -195,7 +242,7 @@ fn services(family: &Family<'_>) -> Planned {
             .to_owned(),
         chart: Ok(Chart::Services(ServicesChart {
             title: title.to_owned(),
-            subtitle: shorten(&family.title, 72),
+            subtitle: shorten(&family.title, TITLE_MAX),
             y_title,
             lines,
         })),

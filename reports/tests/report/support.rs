@@ -12,16 +12,16 @@ use record::{
 
 /// A case to be, by the axes that matter here.
 #[derive(Clone, Debug)]
-pub struct Spec {
-    pub mode: String,
-    pub cni: String,
-    pub route: String,
-    pub services: u32,
-    pub workload: String,
+pub(crate) struct Spec {
+    pub(crate) mode: String,
+    pub(crate) cni: String,
+    pub(crate) route: String,
+    pub(crate) services: u32,
+    pub(crate) workload: String,
 }
 
 impl Spec {
-    pub fn new(mode: &str, route: &str, services: u32, workload: &str) -> Self {
+    pub(crate) fn new(mode: &str, route: &str, services: u32, workload: &str) -> Self {
         let owned = str::to_owned;
         Self {
             mode: owned(mode),
@@ -38,7 +38,7 @@ impl Spec {
     }
 
     /// A case without figures.
-    pub fn bare(&self, status: Status) -> CaseRecord {
+    pub(crate) fn bare(&self, status: Status) -> CaseRecord {
         CaseRecord {
             id: self.id(),
             lab: "netns".to_owned(),
@@ -81,7 +81,7 @@ impl Spec {
     }
 
     /// A skipped case.
-    pub fn skipped(&self) -> CaseRecord {
+    pub(crate) fn skipped(&self) -> CaseRecord {
         let reason = Reason {
             need: "kernel option CONFIG_IP_VS".to_owned(),
             found: "Linux 6.18.0 without it".to_owned(),
@@ -91,7 +91,7 @@ impl Spec {
     }
 
     /// A failed case.
-    pub fn failed(&self) -> CaseRecord {
+    pub(crate) fn failed(&self) -> CaseRecord {
         let failure = Failure {
             message: "failed to install nftables on node-a: nft exited with status 1".to_owned(),
             stderr: Some(
@@ -102,7 +102,7 @@ impl Spec {
     }
 
     /// A measured case and its latency histogram of `samples` values.
-    pub fn measured(&self, samples: u64) -> (CaseRecord, Histogram) {
+    pub(crate) fn measured(&self, samples: u64) -> (CaseRecord, Histogram) {
         let newconn = self.workload.starts_with("newconn");
         let stages = stages(self, newconn);
         let sum: f64 = stages.iter().map(|stage| stage.mean_ns).sum();
@@ -224,7 +224,7 @@ fn stages(spec: &Spec, newconn: bool) -> Vec<StageRecord> {
 }
 
 /// A skewed distribution around a median, the same for the same seed.
-pub fn distribution(median_ns: f64, samples: u64, seed: u64) -> Histogram {
+pub(crate) fn distribution(median_ns: f64, samples: u64, seed: u64) -> Histogram {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut uniform = move || {
         // xorshift64*, Vigna, ACM TOMS 42 (2016).
@@ -261,7 +261,7 @@ fn scale(q: Quantiles, share: f64) -> Quantiles {
     }
 }
 
-pub fn manifest(run_id: &str) -> Manifest {
+pub(crate) fn manifest(run_id: &str) -> Manifest {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect();
     Manifest {
         schema_version: SCHEMA_VERSION,
@@ -302,7 +302,7 @@ fn host() -> Host {
 }
 
 /// Writes the cases as a run in `dir` and reads it back, as a reader of a real one does.
-pub fn run(dir: &Path, run_id: &str, cases: Vec<(CaseRecord, Option<Histogram>)>) -> Run {
+pub(crate) fn run(dir: &Path, run_id: &str, cases: Vec<(CaseRecord, Option<Histogram>)>) -> Run {
     let summary = Summary {
         schema_version: SCHEMA_VERSION,
         run_id: run_id.to_owned(),
@@ -322,7 +322,7 @@ pub fn run(dir: &Path, run_id: &str, cases: Vec<(CaseRecord, Option<Histogram>)>
 }
 
 /// Measured cases over modes and Service counts, with ipvs skipped and one nftables case failed.
-pub fn mixed(
+pub(crate) fn mixed(
     services: &[u32],
     workloads: &[&str],
     samples: u64,

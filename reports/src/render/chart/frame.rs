@@ -62,7 +62,8 @@ impl Frame {
             y: Axis::new(y_span, (bottom, top)),
         };
         pen.styled(&text.title, (36, 42), Align::Left, TEXT + 4, INK, true)?;
-        pen.styled(&text.subtitle, (36, 84), Align::Left, TEXT - 3, MUTED, false)?;
+        let subtitle = pen.fit(&text.subtitle, TEXT - 3, width - 72)?;
+        pen.styled(&subtitle, (36, 84), Align::Left, TEXT - 3, MUTED, false)?;
         pen.styled(&text.y_title, (36, 134), Align::Left, TEXT - 3, MUTED, false)?;
         pen.styled(&text.x_title, (right, height - 34), Align::Right, TEXT - 3, MUTED, false)?;
         frame.grid(pen, text)?;

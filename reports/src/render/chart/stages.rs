@@ -33,6 +33,7 @@ pub(crate) struct Row {
 
 /// The stages of a group's cases.
 pub(crate) struct StagesChart {
+    pub(crate) title: &'static str,
     pub(crate) subtitle: String,
     /// At least one; means finite and not negative.
     pub(crate) rows: Vec<Row>,
@@ -66,8 +67,9 @@ impl StagesChart {
         let left = 36 + widest + 30 + pen.width("response", TEXT - 4, false)? + 16;
         let axis = Axis::new((0.0, end), (left, WIDTH - 190));
         let bottom = TOP + self.rows.len() as i32 * ROW;
-        pen.styled("Where the time goes", (36, 42), Align::Left, TEXT + 4, INK, true)?;
-        pen.styled(&self.subtitle, (36, 84), Align::Left, TEXT - 3, MUTED, false)?;
+        pen.styled(self.title, (36, 42), Align::Left, TEXT + 4, INK, true)?;
+        let subtitle = pen.fit(&self.subtitle, TEXT - 3, WIDTH - 72)?;
+        pen.styled(&subtitle, (36, 84), Align::Left, TEXT - 3, MUTED, false)?;
         let title = format!("sum of stage means, {}", unit.symbol());
         pen.styled(&title, (left, 134), Align::Left, TEXT - 3, MUTED, false)?;
         for tick in ticks {

@@ -7,7 +7,7 @@ use plotters::style::RGBColor;
 use crate::analysis::number::digits;
 use crate::render::axis::linear_ticks;
 use crate::render::chart::frame::{Frame, Lettering, Tick};
-use crate::render::palette::{INK, MUTED};
+use crate::render::palette::INK;
 use crate::render::pen::{Align, DrawError, Pen, TEXT};
 
 /// Most iterations drawn as dots on one bar.
@@ -43,8 +43,8 @@ impl ThroughputChart {
         let y_ticks = ticks.iter().map(|at| Tick { at: *at, text: tick(*at, end) });
         let lettering = Lettering {
             title: "Throughput".to_owned(),
-            subtitle: "bar: all iterations; dot: one".to_owned(),
-            y_title: "requests answered per second".to_owned(),
+            subtitle: self.subtitle.clone(),
+            y_title: "requests per second (bar: all iterations, dot: one)".to_owned(),
             x_title: String::new(),
             x_ticks: Vec::new(),
             y_ticks: y_ticks.collect(),
@@ -55,7 +55,7 @@ impl ThroughputChart {
         for (place, bar) in self.bars.iter().enumerate() {
             self.bar(pen, &frame, place, bar)?;
         }
-        pen.styled(&self.subtitle, (36, size.1 as i32 - 34), Align::Left, TEXT - 6, MUTED, false)
+        Ok(())
     }
 
     fn bar<DB: DrawingBackend>(

@@ -18,10 +18,10 @@ pub(crate) struct GroupView {
     pub(crate) title: String,
     pub(crate) meta: String,
     pub(crate) figures: Vec<Figure>,
-    pub(crate) modes: Vec<String>,
+    pub(crate) modes: Vec<ModeView>,
     pub(crate) legs: Vec<LegView>,
     /// One cell for each mode; empty where no case has stages.
-    pub(crate) residuals: Vec<String>,
+    pub(crate) residuals: Vec<StageCell>,
 }
 
 /// A leg's rows of the stage table.
@@ -40,11 +40,19 @@ pub(crate) struct StageView {
     pub(crate) cells: Vec<StageCell>,
 }
 
+/// A column of the stage table.
+pub(crate) struct ModeView {
+    pub(crate) label: String,
+    /// Requests most of its stages were seen in.
+    pub(crate) count: String,
+}
+
 /// One stage of one mode.
 pub(crate) struct StageCell {
     pub(crate) mean: String,
-    pub(crate) p50: String,
-    pub(crate) p99: String,
+    /// Median and 99th percentile.
+    pub(crate) rest: String,
+    /// Requests it was seen in, empty where they are the column's.
     pub(crate) count: String,
 }
 
@@ -69,7 +77,7 @@ impl GroupView {
             title: group.title.clone(),
             meta,
             figures,
-            modes: series.iter().map(|one| one.label.clone()).collect(),
+            modes: series.iter().map(ModeView::new).collect(),
             legs: legs(&series),
             residuals: if staged { residuals.collect() } else { Vec::new() },
         }
@@ -88,7 +96,12 @@ fn legs(series: &[Series<'_>]) -> Vec<LegView> {
                 colour: palette::css(palette::stage(row.name)),
                 meaning: explain(row.name)
                     .unwrap_or_else(|| "not in this version's glossary".to_owned()),
-                cells: row.cells.iter().map(|cell| StageCell::new(*cell)).collect(),
+                cells: row
+                    .cells
+                    .iter()
+                    .zip(series)
+                    .map(|(cell, one)| StageCell::new(*cell, most(one.case)))
+                    .collect(),
             })
             .collect(),
         totals: series.iter().map(|one| total(one.case, leg)).collect(),
@@ -97,15 +110,37 @@ fn legs(series: &[Series<'_>]) -> Vec<LegView> {
     legs.into_iter().filter(|leg| !leg.stages.is_empty()).collect()
 }
 
-impl StageCell {
-    fn new(stage: Option<&StageRecord>) -> Self {
-        let text = |of: fn(&StageRecord) -> String| stage.map_or_else(|| NONE.to_owned(), of);
+impl ModeView {
+    fn new(series: &Series<'_>) -> Self {
+        let count = most(series.case);
         Self {
-            mean: text(|s| time(s.mean_ns)),
-            p50: text(|s| time(s.p50_ns as f64)),
-            p99: text(|s| time(s.p99_ns as f64)),
-            count: text(|s| count(s.count)),
+            label: series.label.clone(),
+            count: if count > 0 { requests_seen(count) } else { String::new() },
         }
+    }
+}
+
+/// Most requests a stage of the case was seen in.
+fn most(case: &CaseRecord) -> u64 {
+    case.stages.iter().map(|stage| stage.count).max().unwrap_or(0)
+}
+
+fn requests_seen(n: u64) -> String {
+    format!("n {}", count(n))
+}
+
+impl StageCell {
+    fn new(stage: Option<&StageRecord>, most: u64) -> Self {
+        let Some(stage) = stage else { return Self::none() };
+        Self {
+            mean: time(stage.mean_ns),
+            rest: format!("{} · {}", time(stage.p50_ns as f64), time(stage.p99_ns as f64)),
+            count: if stage.count == most { String::new() } else { requests_seen(stage.count) },
+        }
+    }
+
+    fn none() -> Self {
+        Self { mean: NONE.to_owned(), rest: String::new(), count: String::new() }
     }
 }
 
@@ -117,9 +152,10 @@ fn total(case: &CaseRecord, leg: Leg) -> String {
     }
 }
 
-fn residual(case: &CaseRecord) -> String {
-    case.residual_ns.map_or_else(
-        || NONE.to_owned(),
-        |r| format!("{} (p99 {})", time(r.p50 as f64), time(r.p99 as f64)),
-    )
+fn residual(case: &CaseRecord) -> StageCell {
+    case.residual_ns.map_or_else(StageCell::none, |residual| StageCell {
+        mean: time(residual.p50 as f64),
+        rest: time(residual.p99 as f64),
+        count: String::new(),
+    })
 }

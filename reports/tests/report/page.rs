@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The page and the charts beside it.
+
+use std::fs;
+use std::path::Path;
+
+use record::{Fidelity, Run};
+use reports::{Rendered, render};
+
+use crate::support::{Spec, mixed, run};
+use crate::tags;
+
+fn home() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+fn rendered(runs: &[Run], home: &Path) -> (Rendered, String) {
+    let rendered = render(runs, &home.join("out")).expect("a report");
+    let page = fs::read_to_string(&rendered.html).expect("the page");
+    (rendered, page)
+}
+
+#[test]
+fn a_page_is_well_formed_and_its_links_lead_somewhere() {
+    let home = home();
+    let one =
+        run(&home.path().join("run"), "r1", mixed(&[1, 1000], &["keepalive", "newconn"], 500));
+    let (rendered, page) = rendered(&[one], home.path());
+    let used = tags::read(&page).unwrap();
+    for link in &used.links {
+        match link.strip_prefix('#') {
+            Some(id) => assert!(used.ids.contains(id), "{link} leads nowhere"),
+            None => assert!(
+                home.path().join("out").join(link).is_file(),
+                "{link} is not beside the page"
+            ),
+        }
+    }
+    for element in ["h1", "h2", "h3", "th", "nav", "main", "figcaption", "title"] {
+        assert!(used.elements.contains(element), "no {element}");
+    }
+    assert_eq!(rendered.missing, Vec::<String>::new());
+    // One chart over Services, and four for each of the four groups with figures.
+    assert_eq!(rendered.pngs.len(), 17);
+}
+
+#[test]
+fn every_png_is_a_picture_of_the_size_its_svg_has() {
+    let home = home();
+    let one = run(&home.path().join("run"), "r1", mixed(&[1, 1000], &["newconn"], 500));
+    let (rendered, page) = rendered(&[one], home.path());
+    assert!(!rendered.pngs.is_empty());
+    for png in &rendered.pngs {
+        let bytes = fs::read(png).unwrap();
+        assert_eq!(&bytes[..8], b"\x89PNG\r\n\x1a\n", "{png:?}");
+        let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+        let canvas = format!("viewBox=\"0 0 {} {}\"", number(16), number(20));
+        assert!(page.contains(&canvas), "{png:?} is {canvas}");
+        // A canvas that stayed white packs to almost nothing.
+        assert!(bytes.len() > 4096, "{png:?} has {} bytes", bytes.len());
+    }
+}
+
+#[test]
+fn nothing_is_fetched_and_nothing_runs() {
+    let home = home();
+    let one = run(&home.path().join("run"), "r1", mixed(&[1], &["newconn"], 200));
+    let (_, page) = rendered(&[one], home.path());
+    let used = tags::read(&page).unwrap();
+    for element in ["script", "link", "img", "iframe", "object"] {
+        assert!(!used.elements.contains(element), "{element}");
+    }
+    let outside = page.replace("http://www.w3.org/2000/svg", "");
+    assert!(
+        !outside.contains("http://") && !outside.contains("https://") && !outside.contains("url(")
+    );
+}
+
+#[test]
+fn a_run_without_cases_still_makes_a_page() {
+    let home = home();
+    let one = run(&home.path().join("run"), "r1", Vec::new());
+    let (rendered, page) = rendered(&[one], home.path());
+    tags::read(&page).unwrap();
+    assert!(page.contains("The record holds no cases."));
+    assert!(rendered.pngs.is_empty());
+}
+
+#[test]
+fn no_run_at_all_still_makes_a_page() {
+    let home = home();
+    let (_, page) = rendered(&[], home.path());
+    tags::read(&page).unwrap();
+}
+
+#[test]
+fn a_run_of_skips_says_why_instead_of_showing_figures() {
+    let home = home();
+    let skip = |route| (Spec::new("ipvs", route, 1, "newconn").skipped(), None);
+    let one =
+        run(&home.path().join("run"), "r1", vec![skip("nodeport-remote"), skip("nodeport-local")]);
+    let (rendered, page) = rendered(&[one], home.path());
+    tags::read(&page).unwrap();
+    assert!(page.contains("Nothing was measured: 2 skipped with a reason."));
+    assert!(
+        page.contains("kernel option CONFIG_IP_VS")
+            && page.contains("cargo xtask bench --kernel uml")
+    );
+    assert!(!page.contains("Side by side") && rendered.pngs.is_empty());
+}
+
+#[test]
+fn a_chart_without_its_histogram_is_replaced_by_the_reason() {
+    let home = home();
+    let (case, _) = Spec::new("iptables", "nodeport-remote", 1, "newconn").measured(200);
+    let one = run(&home.path().join("run"), "r1", vec![(case, None)]);
+    let (rendered, page) = rendered(&[one], home.path());
+    tags::read(&page).unwrap();
+    assert_eq!(rendered.missing.len(), 1, "{:?}", rendered.missing);
+    assert!(page.contains("Chart not drawn: no case has a latency histogram"));
+    assert_eq!(rendered.pngs.len(), 3);
+}
+
+#[test]
+fn a_damaged_histogram_is_named_and_the_other_curves_are_drawn() {
+    let home = home();
+    let measured = |mode| {
+        let (case, latency) = Spec::new(mode, "nodeport-remote", 1, "newconn").measured(200);
+        (case, Some(latency))
+    };
+    let dir = home.path().join("run");
+    let one = run(&dir, "r1", vec![measured("none"), measured("iptables")]);
+    let file =
+        dir.join("cases/netns/none+bridge/nodeport-remote/svc-1/newconn/latency.histogram.json");
+    fs::write(&file, "{\"buckets\": [[1,").unwrap();
+    let (rendered, page) = rendered(&[one], home.path());
+    assert_eq!(rendered.pngs.len(), 4);
+    assert!(page.contains("Not drawn: none: failed to read"), "the caption names it");
+}
+
+#[test]
+fn a_png_that_cannot_be_written_is_reported_and_the_page_is_whole() {
+    let home = home();
+    let out = home.path().join("out");
+    // A directory where the file should go: refused even to root.
+    fs::create_dir_all(out.join("stages-bridge-nodeport-remote-svc-1-newconn.png")).unwrap();
+    let (case, latency) = Spec::new("none", "nodeport-remote", 1, "newconn").measured(200);
+    let one = run(&home.path().join("run"), "r1", vec![(case, Some(latency))]);
+    let (rendered, page) = rendered(&[one], home.path());
+    assert_eq!((rendered.pngs.len(), rendered.missing.len()), (3, 1), "{:?}", rendered.missing);
+    assert!(page.contains("aria-label=\"Mean time in each stage"), "the SVG is there all the same");
+}
+
+#[test]
+fn figures_that_no_chart_can_hold_do_not_stop_the_report() {
+    let home = home();
+    let (mut case, latency) = Spec::new("none", "nodeport-remote", 1, "newconn").measured(200);
+    // JSON has no infinities, so the record is changed after it was read.
+    let mut one = run(&home.path().join("run"), "r1", vec![(case.clone(), Some(latency))]);
+    case.throughput_rps = Some(f64::INFINITY);
+    case.iterations[0].throughput_rps = f64::NAN;
+    case.stages[0].mean_ns = -5.0;
+    case.stages[1].mean_ns = 1e300;
+    one.summary.cases = vec![case];
+    let (_, page) = rendered(&[one], home.path());
+    tags::read(&page).unwrap();
+}
+
+#[test]
+fn runs_of_different_hosts_come_with_a_warning() {
+    let home = home();
+    let case = |mode| {
+        let (case, latency) = Spec::new(mode, "nodeport-remote", 1, "newconn").measured(200);
+        vec![(case, Some(latency))]
+    };
+    let first = run(&home.path().join("a"), "first", case("none"));
+    let mut second = run(&home.path().join("b"), "second", case("iptables"));
+    let (_, page) = rendered(&[first.clone(), second.clone()], home.path());
+    assert!(page.contains("only cases interleaved in one run support a verdict"));
+    second.manifest.host.kernel_release = "6.1.0".to_owned();
+    let (_, page) = rendered(&[first, second], home.path());
+    tags::read(&page).unwrap();
+    assert!(page.contains("different hosts (kernel release differ)"));
+    // The floor of one run is no baseline for another.
+    assert!(page.contains("run second") && page.contains("×1 is iptables"));
+}
+
+#[test]
+fn a_functional_run_says_nothing_about_times_in_its_headline() {
+    let home = home();
+    let mut one = run(&home.path().join("run"), "r1", mixed(&[1, 1000], &["newconn"], 200));
+    one.summary.fidelity = Fidelity::Functional;
+    let (_, page) = rendered(&[one], home.path());
+    assert!(page.contains("its times mean nothing"));
+    assert!(!page.contains("median first packet took"));
+}
