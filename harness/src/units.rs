@@ -37,7 +37,7 @@ impl FromStr for Span {
                 "`{text}` is not a time; write a whole number and ns, us, ms, s or m, for example `500ms`"
             )
         };
-        let number: u64 = number.parse().map_err(|_: std::num::ParseIntError| wrong())?;
+        let Ok(number) = number.parse::<u64>() else { return Err(wrong()) };
         let (_, nanos) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
         number
             .checked_mul(*nanos)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ring 1: profile to record on the fake lab, exact.
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::path::Path;
 

@@ -30,7 +30,8 @@ impl From<Exit> for ExitCode {
 pub(crate) fn of(error: &anyhow::Error) -> Exit {
     let usage = error.is::<harness::plan::ProfileError>()
         || error.is::<harness::plan::PlanError>()
-        || error.is::<record::RecordError>() && !matches!(error.downcast_ref(), Some(record::RecordError::Io { op, .. }) if *op != "read");
+        || error.is::<record::RecordError>()
+            && !matches!(error.downcast_ref(), Some(record::RecordError::Io { op, .. }) if *op != "read");
     if usage {
         Exit::Usage
     } else if error.is::<harness::Unavailable>() {

@@ -19,7 +19,8 @@ const fn program(name: &'static str, package: &'static str, needed_for: &'static
     Program { name, package, needed_for }
 }
 
-const IPTABLES: Program = program("iptables-nft-restore", "iptables", "modes iptables, userspace, ipvs");
+const IPTABLES: Program =
+    program("iptables-nft-restore", "iptables", "modes iptables, userspace, ipvs");
 const NFT: Program = program("nft", "nftables", "mode nftables");
 const IPSET: Program = program("ipset", "ipset", "mode ipvs");
 const IPVSADM: Program = program("ipvsadm", "ipvsadm", "mode ipvs");
@@ -47,13 +48,20 @@ pub(crate) fn for_modes(modes: &[Mode]) -> Vec<Program> {
             Mode::None => {}
             Mode::Userspace | Mode::Iptables => programs.push(IPTABLES),
             Mode::Nftables => programs.push(NFT),
-            Mode::Ipvs if harness::proxy::ipvs::kernel_has_ip_vs() => {
+            Mode::Ipvs if kernel_may_have_ip_vs() => {
                 programs.extend([IPTABLES, IPSET, IPVSADM]);
             }
             Mode::Ipvs => {}
         }
     }
     programs
+}
+
+/// Whether the kernel has IPVS, or a module of it that could be loaded.
+fn kernel_may_have_ip_vs() -> bool {
+    let release = nix::sys::utsname::uname().map(|u| u.release().to_owned()).unwrap_or_default();
+    let modules = PathBuf::from("/lib/modules").join(release).join("kernel/net/netfilter/ipvs");
+    PathBuf::from("/proc/net/ip_vs").exists() || modules.is_dir()
 }
 
 /// Where a program is: PATH, and the administrator's folders that an ordinary user's PATH lacks.
@@ -97,6 +105,11 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
         .output()
         .context("failed to run apt-get")?;
     let words = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "apt-get {} failed: {}", arguments.join(" "), words.trim_end());
+    ensure!(
+        output.status.success(),
+        "apt-get {} failed: {}",
+        arguments.join(" "),
+        words.trim_end()
+    );
     Ok(())
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ring 2: `bench` on namespaces of this machine, end to end.
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -37,10 +39,27 @@ fn namespaces() -> BTreeSet<String> {
     tasks.collect()
 }
 
-fn started(out: &Path, arguments: &[&str]) -> Child {
-    let child = bench(out, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+/// A run under way, ended with the test whatever becomes of it.
+struct Run(Child);
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a run of many short groups and waits until the first is in the record.
+fn started(out: &Path, modes: &str) -> Run {
+    let services: Vec<_> = (1..=40).map(|n| n.to_string()).collect();
+    let services = services.join(",");
+    let arguments = ["--mode", modes, "--services", &services, "--workload", "newconn"];
+    let arguments =
+        [&arguments[..], &["--route", "nodeport-remote", "--duration", "200ms"]].concat();
+    let child = bench(out, &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let child = Run(child.unwrap());
     let events = out.join("events.jsonl");
-    await_that("a first iteration", || {
+    await_that("the end of a first case", || {
         fs::read_to_string(&events).is_ok_and(|text| text.contains("case_end"))
     });
     child
@@ -53,9 +72,21 @@ fn every_mode_this_kernel_has_is_measured_and_the_stages_add_up() {
     let output = bench(
         &out,
         &[
-            "--mode", "none,userspace,iptables,ipvs,nftables", "--cni", "bridge,vxlan", "--route",
-            "nodeport-remote,clusterip-local", "--services", "1,100", "--workload", "newconn,keepalive",
-            "--duration", "300ms", "--iterations", "2", "--json",
+            "--mode",
+            "none,userspace,iptables,ipvs,nftables",
+            "--cni",
+            "bridge,vxlan",
+            "--route",
+            "nodeport-remote,clusterip-local",
+            "--services",
+            "1,100",
+            "--workload",
+            "newconn,keepalive",
+            "--duration",
+            "300ms",
+            "--iterations",
+            "2",
+            "--json",
         ],
     )
     .output()
@@ -67,7 +98,7 @@ fn every_mode_this_kernel_has_is_measured_and_the_stages_add_up() {
     assert_eq!(cases.len(), 5 * 2 * 2 * 2 * 2);
     for case in cases {
         if case["mode"] == "ipvs" && case["status"] == "skipped" {
-            assert!(case["reason"]["need"].to_string().contains("ip_vs"), "{case:#}");
+            assert!(case["reason"]["need"].to_string().contains("CONFIG_IP_VS"), "{case:#}");
             continue;
         }
         assert_eq!(case["status"], "measured", "{case:#}");
@@ -105,14 +136,15 @@ fn ctrl_c_keeps_what_was_measured_and_takes_the_lab_down() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");
     let before = namespaces();
-    let mut child = started(&out, &["--mode", "none,nftables", "--iterations", "50"]);
-    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    let mut child = started(&out, "none,nftables");
+    let pid = nix::unistd::Pid::from_raw(child.0.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-    let status = child.wait().unwrap();
+    let status = child.0.wait().unwrap();
     assert_eq!(status.code(), Some(130));
     assert!(!summary(&out)["cases"].as_array().unwrap().is_empty());
     assert!(out.join("report.html").is_file());
-    let manifest: Value = serde_json::from_slice(&fs::read(out.join("manifest.json")).unwrap()).unwrap();
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(out.join("manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["interrupted"], "Ctrl-C");
     await_that("the end of every namespace", || namespaces().is_subset(&before));
 }
@@ -123,9 +155,9 @@ fn kill_9_leaves_no_namespace_and_no_process() {
     let out = dir.path().join("run");
     let before = namespaces();
     let links = fs::read_to_string("/proc/net/dev").unwrap().lines().count();
-    let mut child = started(&out, &["--mode", "userspace,iptables", "--iterations", "50"]);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let mut child = started(&out, "userspace,iptables");
+    child.0.kill().unwrap();
+    child.0.wait().unwrap();
     await_that("the end of every namespace", || namespaces().is_subset(&before));
     assert_eq!(fs::read_to_string("/proc/net/dev").unwrap().lines().count(), links);
     assert!(!summary(&out)["cases"].as_array().unwrap().is_empty());
@@ -141,7 +173,15 @@ fn an_ordinary_user_measures_too() {
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"])
         .arg(&program)
-        .args(["bench", "--mode", "none,userspace,iptables,nftables", "--services", "10", "--iterations", "1"])
+        .args([
+            "bench",
+            "--mode",
+            "none,userspace,iptables,nftables",
+            "--services",
+            "10",
+            "--iterations",
+            "1",
+        ])
         .args(["--route", "nodeport-remote", "--duration", "200ms", "--out"])
         .arg(&out)
         .current_dir("/")
@@ -149,7 +189,8 @@ fn an_ordinary_user_measures_too() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    let manifest: Value = serde_json::from_slice(&fs::read(out.join("manifest.json")).unwrap()).unwrap();
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(out.join("manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["host"]["privilege"], "user namespace");
     let summary = summary(&out);
     let cases = summary["cases"].as_array().unwrap();
@@ -162,8 +203,21 @@ fn pcap_gives_one_file_with_an_interface_for_every_tap() {
     let out = dir.path().join("run");
     let output = bench(
         &out,
-        &["--mode", "nftables", "--route", "nodeport-remote", "--services", "1", "--workload", "newconn",
-          "--iterations", "1", "--duration", "100ms", "--pcap"],
+        &[
+            "--mode",
+            "nftables",
+            "--route",
+            "nodeport-remote",
+            "--services",
+            "1",
+            "--workload",
+            "newconn",
+            "--iterations",
+            "1",
+            "--duration",
+            "100ms",
+            "--pcap",
+        ],
     )
     .output()
     .unwrap();
@@ -181,4 +235,28 @@ fn pcap_gives_one_file_with_an_interface_for_every_tap() {
     for name in ["client/eth0", "node1/eth0", "node2/eth0", "pod2-1/eth0"] {
         assert!(interfaces.contains(name), "{name} in {interfaces:?}");
     }
+}
+
+#[test]
+fn a_tool_that_fails_is_in_the_record_and_the_other_cases_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    // An nft that refuses the measured Service and is the real one otherwise.
+    let nft = dir.path().join("nft");
+    let script = "#!/bin/sh\ntext=$(cat)\ncase $text in *default/web*)\n  echo 'out of luck' >&2; exit 1\n\
+                  esac\nprintf '%s\\n' \"$text\" | /usr/sbin/nft \"$@\"\n";
+    fs::write(&nft, script).unwrap();
+    fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).unwrap();
+    let arguments = ["--mode", "nftables,iptables", "--services", "1", "--workload", "newconn"];
+    let output = bench(&out, &arguments)
+        .args(["--route", "nodeport-remote", "--duration", "100ms", "--iterations", "1"])
+        .env("PATH", format!("{}:/usr/sbin:/usr/bin:/bin", dir.path().display()))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary = summary(&out);
+    let cases = &summary["cases"];
+    assert_eq!(cases[0]["status"], "failed", "{cases:#}");
+    assert_eq!(cases[0]["failure"]["stderr"], "out of luck\n", "{cases:#}");
+    assert_eq!(cases[1]["status"], "measured", "{cases:#}");
 }

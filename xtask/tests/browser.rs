@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ring 4: the report opened from disk in headless Chromium.
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::path::Path;
 use std::process::Command;

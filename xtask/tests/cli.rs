@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ring 1: the command line on the fake lab, with every exit code that needs no host.
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::path::Path;
 use std::process::Output;
@@ -37,9 +38,10 @@ fn bench_leaves_a_whole_run_folder_and_prints_the_table() {
     for file in ["manifest.json", "summary.json", "events.jsonl", "report.html", "report.md"] {
         assert!(run.join(file).is_file(), "{file}");
     }
-    let pngs = run.read_dir().unwrap().filter(|e| {
-        e.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "png")
-    });
+    let pngs = run
+        .read_dir()
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|ending| ending == "png"));
     assert!(pngs.count() > 0);
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(table.contains("iptables") && table.contains("skipped"), "{table}");
@@ -57,10 +59,31 @@ fn json_is_the_summary_and_nothing_else_on_standard_output() {
     let cases = summary["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 2 * 2 * 2 * 2);
     for key in [
-        "id", "lab", "kernel", "mode", "cni", "route", "services", "workload", "status", "reason",
-        "proof", "requests", "errors", "throughput_rps", "latency_ns", "service_time_ns", "connect_ns",
-        "first_packet_ns", "stages", "residual_ns", "joined_ratio", "probe", "lab_up_ms",
-        "install_ms", "down_ms",
+        "id",
+        "lab",
+        "kernel",
+        "mode",
+        "cni",
+        "route",
+        "services",
+        "workload",
+        "status",
+        "reason",
+        "proof",
+        "requests",
+        "errors",
+        "throughput_rps",
+        "latency_ns",
+        "service_time_ns",
+        "connect_ns",
+        "first_packet_ns",
+        "stages",
+        "residual_ns",
+        "joined_ratio",
+        "probe",
+        "lab_up_ms",
+        "install_ms",
+        "down_ms",
     ] {
         assert!(cases[0].get(key).is_some(), "{key}");
     }
@@ -129,7 +152,10 @@ fn report_draws_an_old_run_again_and_refuses_what_is_none() {
     let summary = run.join("summary.json");
     let text = std::fs::read_to_string(&summary).unwrap();
     for (edited, words) in [
-        (text.replace("\"schema_version\": 1", "\"schema_version\": 99"), "reads up to 1; use a newer one"),
+        (
+            text.replace("\"schema_version\": 1", "\"schema_version\": 99"),
+            "reads up to 1; use a newer one",
+        ),
         (text[..text.len() / 2].to_owned(), "failed to read"),
         (text.replacen("\"requests\": 3000", "\"requests\": \"many\"", 1), "cases[0].requests"),
     ] {
@@ -145,8 +171,20 @@ fn report_draws_an_old_run_again_and_refuses_what_is_none() {
 fn help_names_every_flag_and_exit_code() {
     let help = String::from_utf8(xtask(&["bench", "--help"]).stdout).unwrap();
     for flag in [
-        "--profile", "--mode", "--cni", "--route", "--services", "--workload", "--duration",
-        "--iterations", "--engine", "--out", "--json", "--yes", "--pcap", "--seed",
+        "--profile",
+        "--mode",
+        "--cni",
+        "--route",
+        "--services",
+        "--workload",
+        "--duration",
+        "--iterations",
+        "--engine",
+        "--out",
+        "--json",
+        "--yes",
+        "--pcap",
+        "--seed",
     ] {
         assert!(help.contains(flag), "{flag}");
     }

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ring 3: `bench` inside User-Mode Linux, a kernel with ip_vs that runs as a process. The kernel is
 //! the file that NIC2POD_UML names.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test stops where it fails and says what it skips"
+)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +23,15 @@ fn boot(kernel: &Path, dir: &Path, script: &str) -> String {
     let status = Command::new("timeout")
         .args(["--kill-after=5", "240"])
         .arg(kernel)
-        .args(["seccomp=on", "ncpus=2", "mem=2G", "root=/dev/root", "rootfstype=hostfs", "hostfs=/", "rw"])
+        .args([
+            "seccomp=on",
+            "ncpus=2",
+            "mem=2G",
+            "root=/dev/root",
+            "rootfstype=hostfs",
+            "hostfs=/",
+            "rw",
+        ])
         .arg(format!("init={}", init.display()))
         .args(["con=null", "con0=fd:0,fd:1", "ssl=null", "quiet"])
         .env("TMPDIR", "/dev/shm")
@@ -54,8 +67,8 @@ ip link set lo up
 ulimit -n 65536
 cd /
 {xtask} bench --mode none,iptables,ipvs,nftables --cni bridge \
-  --route nodeport-remote,clusterip-local,lbip-local --services 1,100 \
-  --workload newconn,keepalive --duration 300ms --iterations 1 --json --out {out}/run \
+  --route nodeport-remote,clusterip-local --services 100 \
+  --workload newconn --duration 300ms --iterations 1 --json --out {out}/run \
   >{out}/stdout 2>{out}/stderr
 echo $? >{out}/status
 poweroff -f
@@ -68,7 +81,7 @@ poweroff -f
     assert_eq!(read("status").trim(), "0", "{stderr}\n{console}");
     let summary: Value = serde_json::from_str(&read("stdout")).unwrap();
     let cases = summary["cases"].as_array().unwrap();
-    assert_eq!(cases.len(), 4 * 3 * 2 * 2);
+    assert_eq!(cases.len(), 4 * 2);
     for case in cases {
         assert_eq!(case["status"], "measured", "{case:#}");
         assert_eq!(case["errors"], 0, "{case:#}");
@@ -77,6 +90,10 @@ poweroff -f
     }
     let evidence = |case: &Value| case["proof"]["evidence"].to_string();
     let ipvs: Vec<_> = cases.iter().filter(|case| case["mode"] == "ipvs").collect();
-    assert_eq!(ipvs.len(), 3 * 2 * 2);
-    assert!(ipvs.iter().all(|case| evidence(case).contains("ipvs")), "{}", evidence(ipvs[0]));
+    assert_eq!(ipvs.len(), 2);
+    assert!(
+        ipvs.iter().all(|case| evidence(case).contains("ip_vs has the connection")),
+        "{}",
+        evidence(ipvs[0])
+    );
 }

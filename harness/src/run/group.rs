@@ -61,8 +61,19 @@ pub(super) fn measure(
             sequence += 1;
         }
     }
-    seats.into_iter().filter_map(|seat| end(seat, lab, cancel, say)).collect()
+    let mut settling = Vec::new();
+    let ended: Vec<_> =
+        seats.into_iter().map(|seat| end(seat, lab, cancel, say, &mut settling)).collect();
+    for (case, settle) in settling {
+        for message in settle() {
+            say(Event::Warning { case: Some(case.clone()), message });
+        }
+    }
+    ended.into_iter().flatten().collect()
 }
+
+/// What is still to be waited for, and the case it is of.
+type Settling = (String, Box<dyn FnOnce() -> Vec<String>>);
 
 fn step(say: &mut dyn FnMut(Event), id: &str, step: Step) {
     say(Event::Step { case: id.to_owned(), step });
@@ -92,17 +103,20 @@ fn end(
     lab: &dyn Lab,
     cancel: &Cancel,
     say: &mut dyn FnMut(Event),
+    settling: &mut Vec<Settling>,
 ) -> Option<(CaseRecord, CaseFiles)> {
     let Seat { id, case, bed, tally, error } = seat;
-    let (ready, down) = match bed {
-        Some(bed) => {
-            step(say, &id, Step::Down);
-            (Some(bed.ready().clone()), Some(bed.down()))
+    let mut ready = None;
+    let mut down_ms = None;
+    if let Some(bed) = bed {
+        step(say, &id, Step::Down);
+        ready = Some(bed.ready().clone());
+        let down = bed.down();
+        down_ms = Some(down.ms);
+        settling.push((id.clone(), down.settle));
+        for message in down.errors {
+            say(Event::Warning { case: Some(id.clone()), message });
         }
-        None => (None, None),
-    };
-    for message in down.iter().flat_map(|down| &down.errors) {
-        say(Event::Warning { case: Some(id.clone()), message: message.clone() });
     }
     // An iteration that a stop cut short fails; what was measured before it stands.
     let stopped =
@@ -111,5 +125,5 @@ fn end(
         return None;
     }
     let error = error.filter(|error| !(cancel.requested() && matches!(error, LabError::Cancelled)));
-    Some(tally.into_record(id, lab.name(), case, ready, down, error))
+    Some(tally.into_record(id, lab.name(), case, ready, down_ms, error))
 }

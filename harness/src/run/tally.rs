@@ -8,7 +8,7 @@ use record::{
     StageRecord, Status, Tuples,
 };
 
-use crate::lab::{Down, Iteration, LabError, Ready, StageTimes, Walks};
+use crate::lab::{Iteration, LabError, Ready, StageTimes, Walks};
 use crate::plan::Case;
 
 /// Figures of the iterations so far. Histograms merge exactly; memory does not grow with requests.
@@ -110,7 +110,7 @@ impl Tally {
         lab: &str,
         case: &Case,
         ready: Option<Ready>,
-        down: Option<Down>,
+        down_ms: Option<f64>,
         error: Option<LabError>,
     ) -> (CaseRecord, CaseFiles) {
         let (status, reason, failure) = outcome(error);
@@ -159,7 +159,7 @@ impl Tally {
             lab_up_ms: ready.as_ref().map(|ready| ready.lab_up_ms),
             install_ms: ready.as_ref().map(|ready| ready.install_ms),
             prove_ms: ready.as_ref().map(|ready| ready.prove_ms),
-            down_ms: down.map(|down| down.ms),
+            down_ms,
             errors_by_kind: self.errors,
             iterations: self.iterations,
         };

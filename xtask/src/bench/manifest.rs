@@ -19,7 +19,8 @@ impl Made {
     pub(super) fn new(profile: &Profile, privilege: &str) -> Self {
         let now = jiff::Zoned::now();
         // Two runs may start in the same second: the process id tells them apart.
-        let run_id = format!("{}-{:04x}", now.strftime("%Y%m%d-%H%M%S"), std::process::id() & 0xffff);
+        let run_id =
+            format!("{}-{:04x}", now.strftime("%Y%m%d-%H%M%S"), std::process::id() & 0xffff);
         let host = harness::host::host(privilege);
         let manifest = Manifest {
             schema_version: record::SCHEMA_VERSION,

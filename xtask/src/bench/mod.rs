@@ -29,15 +29,15 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit> {
     let plan = Plan::new(&profile)?;
     // Before the process leaves the host's network: installing needs it.
     let privilege = match args.lab {
-        LabKind::Fake => "none",
+        LabKind::Fake => "none".to_owned(),
         LabKind::Netns => {
             packages::supply(&packages::for_modes(&profile.matrix.mode), args.yes)?;
-            privilege::enter_private_namespaces()?.word()
+            privilege::enter_private_namespaces()?.to_string()
         }
     };
     let cancel = Cancel::default();
     stop_on_signal(cancel.clone())?;
-    let made = Made::new(&profile, privilege);
+    let made = Made::new(&profile, &privilege);
     let dir = out_dir(&args, &made.run_id);
     let lab = lab(&args, &profile)?;
     let summary = Summary {
@@ -75,10 +75,12 @@ fn finish(args: &BenchArgs, dir: &Path, interrupted: bool) -> Result<Exit> {
     let rendered = reports::render(std::slice::from_ref(&run), dir)?;
     if args.json {
         let path = dir.join("summary.json");
-        let mut file = File::open(&path).with_context(|| format!("failed to open {}", path.display()))?;
-        std::io::copy(&mut file, &mut std::io::stdout().lock()).context("failed to print the summary")?;
+        let mut file =
+            File::open(&path).with_context(|| format!("failed to open {}", path.display()))?;
+        std::io::copy(&mut file, &mut std::io::stdout().lock())
+            .context("failed to print the summary")?;
     } else {
-        println!("{}", terminal::table(&run.summary));
+        println!("{}", terminal::table(&run));
     }
     eprintln!("report: {}", rendered.html.display());
     if interrupted {

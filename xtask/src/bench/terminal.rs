@@ -4,10 +4,12 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use console::Term;
 use harness::event::{Event, Receiver, Step};
 use harness::plan::Profile;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use record::{Status, Summary};
+use record::{Run, Status};
+use reports::table::{Look, Table};
 
 /// Receives a run's events. Everything goes to standard error: standard output is the result's.
 #[derive(Debug)]
@@ -83,8 +85,10 @@ fn words(step: Step, iterations: u32) -> String {
 }
 
 fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed_precise} (about {eta} left) {wide_msg}")
-        .expect("a constant template")
+    ProgressStyle::with_template(
+        "{bar:24} {pos}/{len} {elapsed_precise} (about {eta} left) {wide_msg}",
+    )
+    .expect("a constant template")
 }
 
 /// `CI=true` is the convention of every CI service.
@@ -92,10 +96,11 @@ fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false")
 }
 
-/// The summary as a table, coloured on a terminal that wants colour.
-pub(super) fn table(summary: &Summary) -> String {
+/// The run as a table, as wide as the terminal and coloured where it wants colour.
+pub(super) fn table(run: &Run) -> String {
     let colour = std::io::stdout().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && !in_ci();
-    reports::table::table(summary, colour)
+    let width = Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+    Table::of(std::slice::from_ref(run)).text(Look { colour, width })
 }

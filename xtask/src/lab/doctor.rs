@@ -2,9 +2,10 @@
 //! `lab doctor`: every capability, what needs it, and what supplies it.
 
 use anyhow::Result;
+use harness::capture::Taps;
 use harness::net::{Netns, privilege};
 use harness::plan::{CniKind, IptablesBackend, Mode};
-use harness::{Unavailable, capture, cni, proxy};
+use harness::{Unavailable, cni, proxy};
 
 use crate::exit::Exit;
 use crate::packages;
@@ -17,7 +18,11 @@ struct Finding {
 }
 
 impl Finding {
-    fn new(name: impl Into<String>, needed_for: &'static str, answer: Result<String, Unavailable>) -> Self {
+    fn new(
+        name: impl Into<String>,
+        needed_for: &'static str,
+        answer: Result<String, Unavailable>,
+    ) -> Self {
         Self { name: name.into(), needed_for, answer }
     }
 }
@@ -26,34 +31,42 @@ impl Finding {
 pub(crate) fn doctor() -> Result<Exit> {
     let programs = packages::FOR_TESTS.map(program);
     let (lab, findings) = match privilege::enter_private_namespaces() {
-        Err(unavailable) => (false, vec![Finding::new("lab netns", "everything", Err(unavailable))]),
+        Err(unavailable) => {
+            (false, vec![Finding::new("lab netns", "everything", Err(unavailable))])
+        }
         Ok(privilege) => {
             let mut findings = vec![Finding::new(
                 "lab netns",
                 "everything",
-                Ok(format!("network namespaces as {}", privilege.word())),
+                Ok(format!("network namespaces as {privilege}")),
             )];
             let question = Netns::create("doctor")?;
             findings.extend(CniKind::ALL.iter().map(|&kind| {
-                let answer = cni::cni(kind).check(&question).map(|()| "the kernel has it".to_owned());
+                let answer =
+                    cni::of(kind).check(&question).map(|()| "the kernel has it".to_owned());
                 Finding::new(format!("cni {kind}"), "--cni", answer)
             }));
             for &mode in Mode::ALL {
-                let answer = proxy::mode(mode, IptablesBackend::Nft).check(&question);
+                let answer = proxy::mode(mode, options(IptablesBackend::Nft)).check(&question);
                 findings.push(Finding::new(
                     format!("mode {mode}"),
                     "--mode",
                     answer.map(|()| "kernel and programs have it".to_owned()),
                 ));
             }
-            let legacy = proxy::mode(Mode::Iptables, IptablesBackend::Legacy).check(&question);
+            let legacy =
+                proxy::mode(Mode::Iptables, options(IptablesBackend::Legacy)).check(&question);
             findings.push(Finding::new(
                 "iptables legacy",
                 "service.iptables_backend",
                 legacy.map(|()| "kernel and programs have it".to_owned()),
             ));
-            let taps = capture::check(&question);
-            findings.push(Finding::new("engine tap", "stages", taps.map(|()| "packet sockets".to_owned())));
+            let taps = Taps::check(&question);
+            findings.push(Finding::new(
+                "engine tap",
+                "stages",
+                taps.map(|()| "packet sockets".to_owned()),
+            ));
             (true, findings)
         }
     };
@@ -63,11 +76,18 @@ pub(crate) fn doctor() -> Result<Exit> {
     Ok(if lab { Exit::Ok } else { Exit::Unavailable })
 }
 
+fn options(backend: IptablesBackend) -> proxy::Options {
+    proxy::Options { backend: backend.into() }
+}
+
 fn program(program: packages::Program) -> Finding {
-    let answer = packages::find(program.name)
-        .map(|path| path.display().to_string())
-        .ok_or_else(|| {
-            Unavailable::new(program.name, "not in PATH", format!("apt-get install {}", program.package))
+    let answer =
+        packages::find(program.name).map(|path| path.display().to_string()).ok_or_else(|| {
+            Unavailable::new(
+                program.name,
+                "not in PATH",
+                format!("apt-get install {}", program.package),
+            )
         });
     Finding::new(format!("program {}", program.name), program.needed_for, answer)
 }

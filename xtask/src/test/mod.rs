@@ -14,14 +14,16 @@ use crate::packages;
 /// Runs the command.
 pub(crate) fn run(args: &TestArgs) -> Result<Exit> {
     let all = rings::all();
-    if let Some(unknown) = args.ring.iter().find(|name| all.iter().all(|ring| ring.name != **name)) {
+    if let Some(unknown) = args.ring.iter().find(|name| all.iter().all(|ring| ring.name != **name))
+    {
         let names: Vec<_> = all.iter().map(|ring| ring.name).collect();
         bail!("--ring: `{unknown}` is not one of {}", names.join(", "));
     }
     packages::supply(&packages::FOR_TESTS, args.yes)?;
     let mut lines = Vec::new();
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for ring in all.iter().filter(|r| args.ring.is_empty() || args.ring.iter().any(|n| n == r.name)) {
+    for ring in all.iter().filter(|r| args.ring.is_empty() || args.ring.iter().any(|n| n == r.name))
+    {
         let outcome = ring.run();
         lines.push(format!("ring {:5} {outcome}   {}", ring.name, ring.about));
         match outcome {

@@ -85,7 +85,11 @@ impl Ring {
             }
         }
         let time = start.elapsed();
-        if good { Outcome::Passed { tests: passed, time } } else { Outcome::Failed { passed, failed, time } }
+        if good {
+            Outcome::Passed { tests: passed, time }
+        } else {
+            Outcome::Failed { passed, failed, time }
+        }
     }
 }
 
@@ -140,7 +144,8 @@ mod tests {
 
     #[test]
     fn a_closing_line_is_counted_and_others_are_not() {
-        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; finished in 0.1s";
+        let line =
+            "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; finished in 0.1s";
         assert_eq!(counts(line), Some((12, 3)));
         assert_eq!(counts("test a ... ok"), None);
     }

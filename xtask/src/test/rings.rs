@@ -41,11 +41,13 @@ pub(super) fn all() -> Vec<Ring> {
             name: "2",
             about: "network namespaces: CNIs, proxy modes, taps, bench end to end",
             missing: namespaces(),
-            commands: vec![Step::new(
-                "cargo test -p harness --test lab --test proxy_modes --test nftables \
-                 --test conntrack --test capture --test conformance -- --test-threads=2",
-            ),
-            Step::new("cargo test -p xtask --test bench -- --test-threads=1")],
+            commands: vec![
+                Step::new(
+                    "cargo test -p harness --test lab --test proxy_modes --test nftables \
+                 --test conntrack --test capture --test first_packet -- --test-threads=2",
+                ),
+                Step::new("cargo test -p xtask --test bench -- --test-threads=1"),
+            ],
         },
         Ring {
             name: "3",
