@@ -4,6 +4,7 @@
 //! [`Taps`] listen on every interface of the path and hand out [`Packet`]s; a [`Path`] says which
 //! interfaces a request has to pass and what lies between them; a [`Joiner`] puts the two together
 //! with the client's and the server's own timestamps.
+#![deny(unsafe_code)]
 
 mod error;
 pub mod join;

@@ -17,6 +17,7 @@ pub mod userspace;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::Unavailable;
 use crate::net::Netns;
@@ -30,6 +31,10 @@ pub use nftables::Nftables;
 pub use none::NoProxy;
 pub use table::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort, ServiceTable};
 pub use userspace::Userspace;
+
+/// How long a kernel tool may take to apply a whole ruleset: nft needs more than a minute for 10,000
+/// Services, nearly all of it in the kernel.
+pub(crate) const APPLY_PATIENCE: Duration = Duration::from_secs(900);
 
 /// What a mode has to know of the node it is installed on.
 #[derive(Debug)]

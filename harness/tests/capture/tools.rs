@@ -23,7 +23,10 @@ const LIMIT: Duration = Duration::from_secs(10);
 fn tcpdump(host: &Netns, device: &'static str) -> (Child, mpsc::Receiver<Segment>) {
     let mut child = host.run(move || {
         Command::new("tcpdump")
-            .args(["-i", device, "-U", "--immediate-mode", "-w", "-", "tcp and ip[1] & 0xfc == 4"])
+            // In immediate mode a slot is as large as the snap length, and packets are lost for want
+            // of slots: whole frames of this test, and a large buffer.
+            .args(["-i", device, "-s", "4096", "-B", "16384", "-U", "--immediate-mode"])
+            .args(["-w", "-", "tcp and ip[1] & 0xfc == 4"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -36,12 +39,17 @@ fn tcpdump(host: &Netns, device: &'static str) -> (Child, mpsc::Receiver<Segment
         assert_ne!(words.read_line(&mut line).unwrap(), 0, "tcpdump did not start");
     }
     // Kept open, so that its last words do not end it early.
-    std::thread::spawn(move || words.read_to_string(&mut String::new()));
+    std::thread::spawn(move || {
+        let mut last = String::new();
+        words.read_to_string(&mut last).unwrap();
+        eprint!("{last}");
+    });
     let stdout = child.stdout.take().unwrap();
     let (sender, segments) = mpsc::channel();
     std::thread::spawn(move || {
         let mut reader = PcapReader::new(stdout).unwrap();
-        while let Some(Ok(frame)) = reader.next_packet() {
+        while let Some(frame) = reader.next_packet() {
+            let frame = frame.unwrap();
             sender.send(Segment::parse(&frame.data, frame.orig_len).unwrap()).unwrap();
         }
     });

@@ -2,6 +2,7 @@
 //! Names of any characters stay text, on the page, in the charts and in the terminal.
 
 use std::fs;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use record::{CaseRecord, Histogram, Run};
@@ -77,9 +78,50 @@ fn stays_text(text: &str) -> Result<(), TestCaseError> {
     for link in used.links {
         prop_assert!(link.starts_with('#') || !link.contains(['/', ':', '"', '<']), "{link}");
     }
+    let markdown = fs::read_to_string(&rendered.markdown).expect("the markdown");
+    prop_assert!(!markdown.contains('<'), "{markdown}");
+    prop_assert_eq!(shape(&markdown), plain_shape(), "{}", markdown);
     let terminal = Table::of(&runs).text(Look { colour: false, width: Some(80) });
     prop_assert!(!terminal.chars().any(|c| c.is_control() && c != '\n'));
     Ok(())
+}
+
+/// For each line of a markdown text the bars that divide cells: those no backslash makes plain.
+fn shape(markdown: &str) -> Vec<usize> {
+    let bars = |line: &str| {
+        let mut escaped = false;
+        let is_bar = |c: &char| {
+            let bar = *c == '|' && !escaped;
+            escaped = *c == '\\' && !escaped;
+            bar
+        };
+        line.chars().filter(is_bar).count()
+    };
+    markdown.lines().map(bars).collect()
+}
+
+/// The shape that the same record has with a harmless text.
+fn plain_shape() -> &'static [usize] {
+    static SHAPE: LazyLock<Vec<usize>> = LazyLock::new(|| {
+        let (run, home) = infected("word");
+        let rendered = render(&[run], &home.path().join("out")).expect("a report");
+        shape(&fs::read_to_string(rendered.markdown).expect("the markdown"))
+    });
+    &SHAPE
+}
+
+#[test]
+fn a_failed_tools_words_are_shown_as_it_wrote_them() {
+    let words = "</pre><b>\"it's\" & |\n\tErreur: numéro 3";
+    let (run, home) = infected(words);
+    let rendered = render(&[run], &home.path().join("out")).unwrap();
+    let page = fs::read_to_string(rendered.html).unwrap();
+    let failed = page.split_once("<section id=\"failed\">").unwrap().1;
+    let (shown, _) = failed.split_once("<pre>").unwrap().1.split_once("</pre>").unwrap();
+    let entities =
+        [("&#60;", "<"), ("&#62;", ">"), ("&#34;", "\""), ("&#39;", "'"), ("&#38;", "&")];
+    let read = entities.iter().fold(shown.to_owned(), |text, (from, to)| text.replace(from, to));
+    assert_eq!(read, words);
 }
 
 #[test]

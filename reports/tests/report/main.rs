@@ -2,7 +2,9 @@
 //! Reports of hand-made records, read back.
 
 mod escaping;
+mod fit;
 mod page;
+mod stages;
 mod support;
 mod tags;
 mod text;

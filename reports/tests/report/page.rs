@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The page and the charts beside it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -42,6 +43,41 @@ fn a_page_is_well_formed_and_its_links_lead_somewhere() {
     assert_eq!(rendered.missing, Vec::<String>::new());
     // One chart over Services, and four for each of the four groups with figures.
     assert_eq!(rendered.pngs.len(), 17);
+}
+
+#[test]
+fn headers_have_a_scope_and_charts_a_name() {
+    let home = home();
+    let one = run(&home.path().join("run"), "r1", mixed(&[1, 1000], &["newconn"], 200));
+    let (rendered, page) = rendered(&[one], home.path());
+    let count = |text: &str| page.matches(text).count();
+    assert_eq!(count("<h1>"), 1);
+    let scoped = ["col", "row", "rowgroup"].map(|scope| count(&format!("<th scope=\"{scope}\"")));
+    assert_eq!(count("<th ") + count("<th>"), scoped.iter().sum::<usize>());
+    let labels: Vec<&str> = page.split("<svg role=\"img\" aria-label=\"").skip(1).collect();
+    assert_eq!((labels.len(), rendered.pngs.len()), (count("<svg"), count("<svg")));
+    for label in labels {
+        let (label, rest) = label.split_once('"').unwrap();
+        assert!(!label.is_empty() && rest.contains(&format!("<title>{label}</title>")), "{label}");
+    }
+}
+
+#[test]
+fn rendering_twice_gives_the_same_bytes() {
+    let home = home();
+    let runs = [run(&home.path().join("run"), "r1", mixed(&[1, 1000], &["newconn"], 200))];
+    let files = |out: &str| -> BTreeMap<_, _> {
+        let out = home.path().join(out);
+        render(&runs, &out).unwrap();
+        let entries = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap());
+        entries.map(|e| (e.file_name(), fs::read(e.path()).unwrap())).collect()
+    };
+    let (first, second) = (files("a"), files("b/deeper"));
+    // Page, markdown, one chart over Services, four for each Service count.
+    assert_eq!((first.len(), second.len()), (11, 11));
+    for (name, bytes) in &first {
+        assert!(bytes == &second[name], "{} differs", name.display());
+    }
 }
 
 #[test]
@@ -192,5 +228,5 @@ fn a_functional_run_says_nothing_about_times_in_its_headline() {
     one.summary.fidelity = Fidelity::Functional;
     let (_, page) = rendered(&[one], home.path());
     assert!(page.contains("its times mean nothing"));
-    assert!(!page.contains("median first packet took"));
+    assert!(!page.contains("first packet took") && !page.contains("each further Service added"));
 }

@@ -5,10 +5,14 @@ use super::filter::{PORTS_MAX, Selection};
 use super::ring::Shape;
 use crate::capture::CaptureError;
 
-/// Bytes of a ring's block: a frame of the largest size fits, and four make the smallest ring.
-const BLOCK_BYTES: u32 = 256 * 1024;
+/// Bytes of a ring's block while only headers are kept: some 200 frames. A slow trickle takes up a
+/// block per block timeout whatever its size, so that the number of blocks is also how long the
+/// reader may be kept from reading: 128 blocks of 10 ms in the default ring.
+const BLOCK_BYTES: u32 = 64 * 1024;
+/// Bytes of a block that a frame of the largest size fits into.
+const LARGE_BLOCK_BYTES: u32 = 128 * 1024;
 /// Smallest ring, bytes.
-pub(super) const RING_BYTES_MIN: u32 = 4 * BLOCK_BYTES;
+pub(super) const RING_BYTES_MIN: u32 = 1024 * 1024;
 /// Largest ring, bytes.
 pub(super) const RING_BYTES_MAX: u32 = 256 * 1024 * 1024;
 /// Enough for the longest headers a lab's frames have: Ethernet, IPv4, UDP and VXLAN around
@@ -26,7 +30,7 @@ pub struct TapOptions {
     pub keep_acks: bool,
     /// Bytes kept of a frame, 144 to 65,535.
     pub snap_bytes: u32,
-    /// Bytes of each tap's ring, 1 MiB to 256 MiB, rounded down to whole blocks of 256 KiB.
+    /// Bytes of each tap's ring, 1 MiB to 256 MiB, rounded down to a multiple of 128 KiB.
     pub ring_bytes: u32,
     /// When a block that is not full is read, milliseconds, 1 to 1,000: how stale a tap may be.
     pub block_timeout_ms: u32,
@@ -64,9 +68,12 @@ impl TapOptions {
     }
 
     pub(super) fn shape(&self) -> Shape {
+        let block_bytes =
+            if self.snap_bytes < BLOCK_BYTES / 2 { BLOCK_BYTES } else { LARGE_BLOCK_BYTES };
         Shape {
-            block_bytes: BLOCK_BYTES as usize,
-            block_count: (self.ring_bytes / BLOCK_BYTES) as usize,
+            block_bytes: block_bytes as usize,
+            block_count: (self.ring_bytes / LARGE_BLOCK_BYTES * LARGE_BLOCK_BYTES / block_bytes)
+                as usize,
             block_timeout_ms: self.block_timeout_ms,
         }
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One AF_PACKET socket with a TPACKET_V3 receive ring: the only place here that touches memory it
 //! shares with the kernel (`Documentation/networking/packet_mmap.rst`).
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "the ring is memory shared with the kernel")]
 
 use std::io;
 use std::mem::{offset_of, size_of};

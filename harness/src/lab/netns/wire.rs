@@ -53,8 +53,16 @@ pub(super) fn client(topology: &Topology) -> Vec<Change> {
 pub(super) fn node(index: u32) -> Vec<Change> {
     let cidr = Cidr { address: Topology::node_address(index), prefix: NODES.prefix };
     let to_clients = Route::via_on_link(CLIENTS, CLIENTS.nth(1), ETH);
+    // Every node has a way out. Without one a packet for a Service that is not translated (no
+    // endpoints, none of them local) has no route, and never reaches the FORWARD hook where
+    // kube-proxy rejects or drops it.
+    let way_out = match index {
+        0 => Route::via_on_link(Cidr::ANY, CLIENTS.nth(1), ETH),
+        _ => Route::via(Cidr::ANY, Topology::node_address(0), ETH),
+    };
     up().chain([Change::Address(Address { cidr, device: ETH.to_owned() })])
         .chain((index == 0).then_some(Change::Route(to_clients)))
+        .chain([Change::Route(way_out)])
         .collect()
 }
 

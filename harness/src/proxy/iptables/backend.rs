@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::super::RuleText;
 use super::super::error::one_line;
+use super::super::{APPLY_PATIENCE, RuleText};
 use crate::Unavailable;
 use crate::net::{Netns, Tool, ToolError};
 
@@ -111,7 +111,12 @@ impl RuleText {
     /// Runs the tool on a host with the text as its input.
     pub(crate) fn apply(&self, netns: &Netns) -> Result<(), ToolError> {
         let (program, args) = self.tool.split_first().expect("a text names its tool");
-        Tool::new(program).args(args).stdin(self.text.as_str()).run_on(netns).map(drop)
+        Tool::new(program)
+            .args(args)
+            .stdin(self.text.as_str())
+            .within(APPLY_PATIENCE)
+            .run_on(netns)
+            .map(drop)
     }
 }
 

@@ -15,7 +15,10 @@ mod transaction;
 
 use std::net::Ipv4Addr;
 
-use super::{Installed, NodeView, Probe, ProxyError, ProxyMode, RuleText, Service, ServiceTable};
+use super::{
+    APPLY_PATIENCE, Installed, NodeView, Probe, ProxyError, ProxyMode, RuleText, Service,
+    ServiceTable,
+};
 use crate::Unavailable;
 use crate::net::{Netns, Tool, ToolError};
 use crate::plan::Mode;
@@ -116,13 +119,14 @@ fn rule_text(transaction: Transaction) -> RuleText {
 
 fn apply(host: &Netns, tool: &[String], text: &str) -> Result<(), ToolError> {
     let (program, args) = tool.split_first().expect("a rendered text names its tool");
-    Tool::new(program).args(args).stdin(text).run_on(host).map(drop)
+    Tool::new(program).args(args).stdin(text).within(APPLY_PATIENCE).run_on(host).map(drop)
 }
 
 /// `nft destroy` is younger than the oldest `nft` we take; adding before deleting does as well.
 fn delete_table(host: &Netns) -> Result<(), ProxyError> {
     let text = format!("add table ip {TABLE}\ndelete table ip {TABLE}\n");
-    let outcome = Tool::new("nft").args(["-f", "-"]).stdin(text).run_on(host);
+    let outcome =
+        Tool::new("nft").args(["-f", "-"]).stdin(text).within(APPLY_PATIENCE).run_on(host);
     outcome.map(drop).map_err(tool("remove"))
 }
 
