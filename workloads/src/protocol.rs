@@ -99,9 +99,9 @@ pub struct Sources {
 pub enum LoadCommand {
     /// Run one phase (a warm-up or an iteration) and answer with a [`PhaseReport`].
     Run {
-        /// Length, milliseconds.
+        /// Length, milliseconds, at most an hour. Requests under way at its end are waited for.
         duration_ms: u64,
-        /// Stop after this many requests, if that is sooner.
+        /// Start this many requests at most, failed ones included; the phase ends with the last.
         max_requests: Option<u64>,
         /// Every k-th connection carries [`SAMPLE_TOS`] and its requests are reported as
         /// [`Sample`]s; 0 for none.
@@ -121,17 +121,22 @@ pub const SAMPLE_TOS: u8 = 0x04;
 pub struct PhaseReport {
     /// Requests answered in full with status 200 and the right length.
     pub requests: u64,
-    /// Requests not answered, by kind: `connect_refused`, `connect_reset`, `connect_timeout`,
-    /// `connect_unreachable`, `reset`, `closed`, `timeout`, `status_503`, `length`, `overload`,
-    /// `tuples_exhausted`, `other`.
+    /// Requests not answered so, by kind: `connect_refused`, `connect_reset`, `connect_timeout`,
+    /// `connect_unreachable`, `reset`, `closed`, `timeout`, `status_<code>` (`status_503`),
+    /// `length`, `overload`, `tuples_exhausted`, `other`. A connection of a keepalive phase that
+    /// cannot be opened before the clock starts counts too; its slot tries again with its first
+    /// request.
     pub errors: BTreeMap<String, u64>,
-    /// From the first intended start to the last answer, nanoseconds.
+    /// From the first intended start to the last answer or failure, nanoseconds.
     pub elapsed_ns: u64,
-    /// Intended start to last byte.
+    /// Intended start to last byte. In a closed loop the intended start is the last byte of the
+    /// answer before it on its connection. This and the distributions below are of answered
+    /// requests.
     pub latency: Pairs,
     /// Start (connect, or write on an open connection) to last byte.
     pub service_time: Pairs,
-    /// `connect()` called to connected.
+    /// `connect()` called to connected. In a keepalive phase only of connections that had ended and
+    /// were opened again for a request.
     pub connect: Pairs,
     /// First write of the request to first byte read of the response.
     pub first_byte: Pairs,
@@ -153,7 +158,8 @@ pub struct PhaseReport {
     pub peak_rss_bytes: u64,
 }
 
-/// A histogram as ascending `(value, count)` pairs, nanoseconds.
+/// A histogram as ascending `(value, count)` pairs, nanoseconds: a value is the upper edge of its
+/// bucket, at most 0.1 % above the truth, and everything above two minutes is one bucket.
 pub type Pairs = Vec<(u64, u64)>;
 
 /// One request of a sampled connection. Times are CLOCK_MONOTONIC, nanoseconds.
@@ -161,9 +167,10 @@ pub type Pairs = Vec<(u64, u64)>;
 pub struct Sample {
     /// Source of the connection as the client sees it.
     pub client: SocketAddrV4,
-    /// Bytes the client had written on the connection before this request.
+    /// Bytes of the connection before this request: where its first byte lies in the stream, or with
+    /// HTTP/2 its HEADERS frame, which may share a segment with frames before it.
     pub request_offset: u64,
-    /// Bytes the client had read on the connection before this response.
+    /// The same for the response.
     pub response_offset: u64,
     /// When the request should have started.
     pub intended_ns: u64,
@@ -171,9 +178,11 @@ pub struct Sample {
     pub connect_ns: Option<u64>,
     /// When the connection was there; absent on an open connection.
     pub connected_ns: Option<u64>,
-    /// Just before the first write of the request.
+    /// Just before the first write of the request; with HTTP/2 the write that ends its HEADERS
+    /// frame's header.
     pub sent_ns: u64,
-    /// Just after the first read that returned bytes of the response.
+    /// Just after the first read that returned bytes of the response; with HTTP/2 of its HEADERS
+    /// frame.
     pub first_byte_ns: u64,
     /// When the response was complete.
     pub last_byte_ns: u64,
@@ -223,7 +232,7 @@ pub struct Mark {
     pub peer: SocketAddrV4,
     /// Local address the connection arrived at (after destination NAT).
     pub local: SocketAddrV4,
-    /// Bytes read on the connection before this request.
+    /// Bytes read on the connection before this request, as in [`Sample::request_offset`].
     pub request_offset: u64,
     /// Bytes written on the connection before this response.
     pub response_offset: u64,

@@ -48,20 +48,13 @@ pub(crate) fn for_modes(modes: &[Mode]) -> Vec<Program> {
             Mode::None => {}
             Mode::Userspace | Mode::Iptables => programs.push(IPTABLES),
             Mode::Nftables => programs.push(NFT),
-            Mode::Ipvs if kernel_may_have_ip_vs() => {
+            Mode::Ipvs if harness::proxy::ipvs::kernel_may_have_ip_vs() => {
                 programs.extend([IPTABLES, IPSET, IPVSADM]);
             }
             Mode::Ipvs => {}
         }
     }
     programs
-}
-
-/// Whether the kernel has IPVS, or a module of it that could be loaded.
-fn kernel_may_have_ip_vs() -> bool {
-    let release = nix::sys::utsname::uname().map(|u| u.release().to_owned()).unwrap_or_default();
-    let modules = PathBuf::from("/lib/modules").join(release).join("kernel/net/netfilter/ipvs");
-    PathBuf::from("/proc/net/ip_vs").exists() || modules.is_dir()
 }
 
 /// Where a program is: PATH, and the administrator's folders that an ordinary user's PATH lacks.

@@ -93,7 +93,7 @@ fn per_service(families: &[Family<'_>]) -> Option<String> {
     lines.sort_by(|a, b| b.fit.slope.total_cmp(&a.fit.slope));
     let slopes: Vec<String> = lines
         .iter()
-        .map(|l| format!("{} {}", slope(l.fit.slope), mode::through(&l.mode)))
+        .map(|l| format!("{} {}", added(l.fit.slope), mode::through(&l.mode)))
         .collect();
     if slopes.is_empty() {
         return None;
@@ -104,4 +104,9 @@ fn per_service(families: &[Family<'_>]) -> Option<String> {
         family.key.cni,
         prose_list(&slopes)
     ))
+}
+
+/// A slope in prose. Below a nanosecond, or falling, it is the noise of the points it goes through.
+fn added(slope_ns: f64) -> String {
+    if slope_ns < 1.0 { "less than 1 ns".to_owned() } else { slope(slope_ns) }
 }

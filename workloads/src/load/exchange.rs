@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One request and its response on a connection.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
@@ -112,24 +113,34 @@ impl Link {
     async fn converse(&mut self, template: &Template) -> hyper::Result<(StatusCode, Option<u64>)> {
         let limit = template.response_bytes.max(UNASKED_BYTES);
         let Self { sender, driver, .. } = self;
-        let mut talk = pin!(async move {
+        let headed = Cell::new(false);
+        let mut talk = pin!(async {
             let response: Response<Incoming> = match sender {
                 Sender::Http1(sender) => sender.send_request(template.request()).await?,
                 Sender::Http2(sender) => sender.send_request(template.request()).await?,
             };
+            headed.set(true);
             let status = response.status();
             Ok((status, body::length(response.into_body(), limit).await?))
         });
+        let mut queued = false;
         poll_fn(|cx| {
-            // Twice, because the second half of a response is handed over only once the first was
-            // taken; what is ready is then used up before the task yields.
-            for _ in 0..2 {
+            if !std::mem::replace(&mut queued, true)
+                && let Poll::Ready(done) = talk.as_mut().poll(cx)
+            {
+                return Poll::Ready(done);
+            }
+            loop {
+                super::link::drive(driver, cx);
+                let had_head = headed.get();
                 if let Poll::Ready(done) = talk.as_mut().poll(cx) {
                     return Poll::Ready(done);
                 }
-                super::link::drive(driver, cx);
+                // hyper hands the body over once the head was taken: once more, then.
+                if headed.get() == had_head {
+                    return Poll::Pending;
+                }
             }
-            talk.as_mut().poll(cx)
         })
         .await
     }

@@ -29,11 +29,19 @@ pub(crate) trait Observe: Unpin {
 pub(crate) struct Observed<O> {
     stream: TcpStream,
     observer: O,
+    failed: bool,
 }
 
 impl<O> Observed<O> {
     pub(crate) fn new(stream: TcpStream, observer: O) -> Self {
-        Self { stream, observer }
+        Self { stream, observer, failed: false }
+    }
+}
+
+impl<O: Observe> Observed<O> {
+    fn fail(&mut self, error: &io::Error) {
+        self.failed = true;
+        self.observer.failed(error);
     }
 }
 
@@ -48,7 +56,7 @@ impl<O: Observe> AsyncRead for Observed<O> {
         let result = ready!(Pin::new(&mut this.stream).poll_read(cx, buffer));
         match &result {
             Ok(()) => this.observer.read(&buffer.filled()[before..]),
-            Err(error) => this.observer.failed(error),
+            Err(error) => this.fail(error),
         }
         Poll::Ready(result)
     }
@@ -65,7 +73,7 @@ impl<O: Observe> AsyncWrite for Observed<O> {
         let result = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes));
         match &result {
             Ok(length) => this.observer.written(&bytes[..*length]),
-            Err(error) => this.observer.failed(error),
+            Err(error) => this.fail(error),
         }
         Poll::Ready(result)
     }
@@ -87,7 +95,7 @@ impl<O: Observe> AsyncWrite for Observed<O> {
                     left -= taken;
                 }
             }
-            Err(error) => this.observer.failed(error),
+            Err(error) => this.fail(error),
         }
         Poll::Ready(result)
     }
@@ -102,7 +110,8 @@ impl<O: Observe> AsyncWrite for Observed<O> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if O::SENDS_FIN {
+        // After a RST there is nobody to send a FIN to: a system call per connection is spared.
+        if O::SENDS_FIN && !self.failed {
             Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
         } else {
             Poll::Ready(Ok(()))

@@ -62,7 +62,7 @@ pub(super) fn check(scratch: &Netns) -> Result<(), Unavailable> {
         Unavailable::new(
             "kernel option CONFIG_DUMMY",
             one_line(&error),
-            "modprobe dummy, or run the lab on a kernel that has it (--kernel uml)",
+            "modprobe dummy, or boot a kernel that has it",
         )
     })
 }

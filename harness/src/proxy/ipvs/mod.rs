@@ -21,6 +21,7 @@ mod servers;
 mod sets;
 
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 
 use self::installed::InstalledIpvs;
 use self::servers::Servers;
@@ -45,6 +46,10 @@ impl ProxyMode for Ipvs {
     }
 
     fn check(&self, scratch: &Netns) -> Result<(), Unavailable> {
+        // The kernel before the tools: installing these helps nobody whose kernel has no IPVS.
+        if !kernel_may_have_ip_vs() {
+            return Err(servers::without_ip_vs("neither /proc/net/ip_vs nor a module of it"));
+        }
         self.backend.check(scratch)?;
         tool(scratch, "ipset")?;
         servers::check(scratch)?;
@@ -72,6 +77,13 @@ impl ProxyMode for Ipvs {
     ) -> Result<Box<dyn Installed>, ProxyError> {
         Ok(Box::new(InstalledIpvs::install(self.backend, node, table, texts)?))
     }
+}
+
+/// Whether the kernel has IPVS, or a module of it that could be loaded.
+pub fn kernel_may_have_ip_vs() -> bool {
+    let release = nix::sys::utsname::uname().map(|u| u.release().to_owned()).unwrap_or_default();
+    let modules = PathBuf::from("/lib/modules").join(release).join("kernel/net/netfilter/ipvs");
+    Path::new("/proc/net/ip_vs").exists() || modules.is_dir()
 }
 
 /// Whether a tool is there. `ipvsadm` asks the kernel even for its version, so it is not asked here.

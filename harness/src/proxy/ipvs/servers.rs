@@ -121,11 +121,16 @@ pub(super) fn check(scratch: &Netns) -> Result<(), Unavailable> {
         Err(error @ ToolError::Start { .. }) => {
             Err(Unavailable::new("ipvsadm", one_line(&error), "apt-get install ipvsadm"))
         }
-        Err(error) => Err(Unavailable::new(
-            "kernel options CONFIG_IP_VS, CONFIG_IP_VS_RR, CONFIG_IP_VS_NFCT and \
-             CONFIG_IP_VS_PROTO_TCP",
-            one_line(&error),
-            "modprobe -a ip_vs ip_vs_rr, or run the lab on a kernel that has them (--kernel uml)",
-        )),
+        Err(error) => Err(without_ip_vs(one_line(&error))),
     }
+}
+
+/// What a kernel without IPVS is told.
+pub(super) fn without_ip_vs(found: impl Into<String>) -> Unavailable {
+    Unavailable::new(
+        "kernel options CONFIG_IP_VS, CONFIG_IP_VS_RR, CONFIG_IP_VS_NFCT and \
+         CONFIG_IP_VS_PROTO_TCP",
+        found,
+        "modprobe -a ip_vs ip_vs_rr, or boot a kernel that has them",
+    )
 }
