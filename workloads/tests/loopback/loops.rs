@@ -122,3 +122,28 @@ fn memory_does_not_grow_with_the_number_of_requests() {
     assert!((1 << 20..ballast.len() as u64).contains(&first), "peak of {first} bytes");
     assert!(last - first < GROWTH_MAX, "from {first} to {last} bytes");
 }
+
+/// Sockets in TIME_WAIT (state 06 of /proc/net/tcp) with that address at either end.
+fn in_time_wait(at: std::net::SocketAddrV4) -> usize {
+    let shown = format!("{:08X}:{:04X} ", u32::from_ne_bytes(at.ip().octets()), at.port());
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    sockets.lines().filter(|line| line.contains(&shown) && line.contains(" 06 ")).count()
+}
+
+#[test]
+fn new_connections_leave_nothing_in_time_wait_on_either_side() {
+    let at = place();
+    let _target = Target::listen(at);
+    for protocol in PROTOCOLS {
+        let spec = LoadSpec { protocol, connection: Connection::Newconn, ..spec(at) };
+        assert_eq!(Load::new(&spec).run(&requests(100)).requests, 100);
+        assert_eq!(in_time_wait(at), 0, "{protocol:?}");
+    }
+    // A connection that is closed without a reset is seen: the count can be other than 0.
+    let closed = place();
+    let listener = std::net::TcpListener::bind(closed).unwrap();
+    let client = std::net::TcpStream::connect(closed).unwrap();
+    drop(client);
+    drop(listener.accept().unwrap());
+    assert_eq!(in_time_wait(closed), 1);
+}
