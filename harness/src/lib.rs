@@ -2,6 +2,8 @@
 //! The lab and what happens in it: a profile becomes a plan, a plan's cases are built, proved,
 //! loaded and measured, and every case's figures go to the record.
 
+#[cfg(feature = "bpf")]
+pub mod bpf;
 mod cancel;
 pub mod capture;
 pub mod cni;

@@ -11,6 +11,7 @@ mod histogram;
 mod manifest;
 mod reader;
 mod summary;
+mod walk;
 mod writer;
 
 pub use case::{
@@ -22,6 +23,7 @@ pub use histogram::Histogram;
 pub use manifest::{Host, Manifest, Tool};
 pub use reader::Run;
 pub use summary::{Fidelity, Summary};
+pub use walk::{MatchedRule, Place, Walk, WalkStep};
 pub use writer::{CaseFiles, RunWriter, path_component};
 
 /// Version of the run directory's format. A reader accepts its own version and older ones.

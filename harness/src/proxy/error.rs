@@ -7,6 +7,12 @@ use crate::plan::Mode;
 /// A mode could not be installed, proved or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
+    /// The mode cannot tell which rules match.
+    #[error("failed to watch rules match on {host}")]
+    Unwatched {
+        /// The node.
+        host: String,
+    },
     /// A kernel tool failed.
     #[error("failed to {op} {mode} rules: {source}")]
     Tool {

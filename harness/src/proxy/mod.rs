@@ -14,6 +14,7 @@ mod sample;
 mod sysctl;
 mod table;
 pub mod userspace;
+mod watch;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub use nftables::Nftables;
 pub use none::NoProxy;
 pub use table::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort, ServiceTable};
 pub use userspace::Userspace;
+pub use watch::{Matched, Watch};
 
 /// How long a kernel tool may take to apply a whole ruleset: nft needs more than a minute for 10,000
 /// Services, nearly all of it in the kernel.
@@ -101,6 +103,14 @@ pub trait Installed: std::fmt::Debug + Send {
         table: &ServiceTable,
         probe: &Probe,
     ) -> Result<Vec<String>, ProxyError>;
+
+    /// Begins to watch which rules the next connection meets.
+    ///
+    /// # Errors
+    /// The kernel or its tool refuses.
+    fn watch(&mut self, node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {
+        Err(ProxyError::Unwatched { host: node.name.to_owned() })
+    }
 
     /// Programs one Service more: `table` is the new table, whose last Service is the new one.
     ///

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An object file with its programs and maps, opened and loaded by libbpf.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use libbpf_rs::{MapCore, MapHandle, Object, ObjectBuilder, OpenObject};
+
+use crate::Unavailable;
+
+/// Why programs cannot be loaded, linked or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BpfError {
+    /// The machine lacks something.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The kernel or libbpf refused.
+    #[error("failed to {op} {subject}")]
+    Refused {
+        /// What was tried.
+        op: &'static str,
+        /// On what.
+        subject: String,
+        /// What came back.
+        source: io::Error,
+    },
+    /// The object has no program or map of that name: source and object disagree.
+    #[error("failed to find {0} in a BPF object")]
+    NoSuch(String),
+}
+
+impl BpfError {
+    pub(super) fn refused(
+        op: &'static str,
+        subject: impl Into<String>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let subject = subject.into();
+        move |source| Self::Refused { op, subject, source }
+    }
+
+    pub(super) fn libbpf(
+        op: &'static str,
+        subject: &str,
+    ) -> impl FnOnce(libbpf_rs::Error) -> Self + use<> {
+        let subject = subject.to_owned();
+        move |error| {
+            // The kind keeps what the kernel said (EPERM, EINVAL); the text has the whole chain.
+            let source = io::Error::new(error.kind().into_io(), format!("{error:#}"));
+            Self::Refused { op, subject, source }
+        }
+    }
+}
+
+/// libbpf's kinds are named after those of the standard library.
+trait IntoIo {
+    fn into_io(self) -> io::ErrorKind;
+}
+
+impl IntoIo for libbpf_rs::ErrorKind {
+    fn into_io(self) -> io::ErrorKind {
+        match self {
+            Self::PermissionDenied => io::ErrorKind::PermissionDenied,
+            Self::NotFound => io::ErrorKind::NotFound,
+            Self::OutOfMemory => io::ErrorKind::OutOfMemory,
+            Self::InvalidInput => io::ErrorKind::InvalidInput,
+            _ => io::ErrorKind::Other,
+        }
+    }
+}
+
+/// An object whose constants may still be set.
+#[derive(Debug)]
+pub struct Opened {
+    name: &'static str,
+    object: OpenObject,
+}
+
+impl Opened {
+    /// Reads an object file. `name` is for messages.
+    ///
+    /// # Errors
+    /// It is not one.
+    pub fn read(name: &'static str, file: &[u8]) -> Result<Self, BpfError> {
+        quiet();
+        let object =
+            ObjectBuilder::default().open_memory(file).map_err(BpfError::libbpf("read", name))?;
+        Ok(Self { name, object })
+    }
+
+    /// Sets the object's constants (`.rodata`), which have to be as many bytes as it has or fewer.
+    ///
+    /// # Errors
+    /// It has none, or fewer bytes of them.
+    pub fn set_constants(&mut self, bytes: &[u8]) -> Result<(), BpfError> {
+        let no_such = || BpfError::NoSuch(format!("{} bytes of constants", bytes.len()));
+        let mut maps = self.object.maps_mut();
+        let mut map = maps
+            .find(|map| map.name().to_string_lossy().ends_with(".rodata"))
+            .ok_or_else(no_such)?;
+        let value = map.initial_value_mut().ok_or_else(no_such)?;
+        value.get_mut(..bytes.len()).ok_or_else(no_such)?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Sets how many entries a map has room for.
+    ///
+    /// # Errors
+    /// There is no such map.
+    pub fn set_max_entries(&mut self, map: &str, entries: u32) -> Result<(), BpfError> {
+        let no_such = || BpfError::NoSuch(format!("map {map}"));
+        let mut found = self.object.maps_mut().find(|m| m.name() == map).ok_or_else(no_such)?;
+        found.set_max_entries(entries).map_err(BpfError::libbpf("resize map", map))
+    }
+
+    /// Leaves a program out, for a kernel that would refuse it.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub fn leave_out(&mut self, program: &str) -> Result<(), BpfError> {
+        let no_such = || BpfError::NoSuch(format!("program {program}"));
+        let mut found =
+            self.object.progs_mut().find(|p| p.name() == program).ok_or_else(no_such)?;
+        found.set_autoload(false);
+        Ok(())
+    }
+
+    /// Has the kernel check and take all programs.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn load(self) -> Result<Loaded, BpfError> {
+        let object = self.object.load().map_err(BpfError::libbpf("load", self.name))?;
+        Ok(Loaded { object })
+    }
+}
+
+/// An object whose programs and maps the kernel has.
+#[derive(Debug)]
+pub struct Loaded {
+    object: Object,
+}
+
+impl Loaded {
+    /// A program's descriptor, to link it with.
+    ///
+    /// # Errors
+    /// There is no such program, or no descriptor to be had.
+    pub fn program(&self, name: &str) -> Result<OwnedFd, BpfError> {
+        let program = self.object.progs_mut().find(|program| program.name() == name);
+        let program = program.ok_or_else(|| BpfError::NoSuch(format!("program {name}")))?;
+        program.as_fd().try_clone_to_owned().map_err(BpfError::refused("share program", name))
+    }
+
+    /// A map. Outlives the object.
+    ///
+    /// # Errors
+    /// There is no such map, or no descriptor to be had.
+    pub fn map(&self, name: &str) -> Result<MapHandle, BpfError> {
+        // Maps of constants and variables are called after the object too, cut to 15 characters.
+        let named = |found: &str| found == name || (name.starts_with('.') && found.ends_with(name));
+        let map = self.object.maps().find(|map| named(&map.name().to_string_lossy()));
+        let map = map.ok_or_else(|| BpfError::NoSuch(format!("map {name}")))?;
+        MapHandle::try_from(&map).map_err(BpfError::libbpf("share map", name))
+    }
+}
+
+/// libbpf says on standard error what it is about to return as an error too.
+fn quiet() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        libbpf_rs::set_print(None);
+    });
+}
