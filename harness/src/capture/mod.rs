@@ -21,9 +21,10 @@ pub use packet::{Direction, Packet, Segment};
 pub use path::{Hop, Host, Path};
 pub use tap::{Selection, TapCapture, TapInfo, TapOptions, Taps};
 
-/// Kind of interface a tap sits on; decides where its packets stand on the path.
+/// Where on a host a probe is; decides where what it sees stands on the path. Taps sit on devices
+/// only, BPF programs on all of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Interface {
+pub enum Site {
     /// `eth0` of the client or client pod.
     ClientEth,
     /// A node's NIC, `eth0`.
@@ -36,6 +37,50 @@ pub enum Interface {
     PodVeth,
     /// A pod's `eth0`.
     PodEth,
+    /// Hook PREROUTING of a node, before connection tracking.
+    PreConntrack,
+    /// PREROUTING, behind connection tracking.
+    Conntracked,
+    /// PREROUTING, behind destination NAT.
+    Translated,
+    /// Hook INPUT, at its beginning.
+    LocalIn,
+    /// Hook FORWARD, at its beginning.
+    Forward,
+    /// Hook OUTPUT, at its beginning.
+    LocalOut,
+    /// Hook POSTROUTING, at its beginning.
+    Postrouting,
+    /// POSTROUTING, behind source NAT.
+    Masqueraded,
+    /// A pod's socket, about to wake whoever reads from it.
+    Readable,
+}
+
+impl Site {
+    /// Its name on its host: a device's kind, or the hook and the place in it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ClientEth | Self::Nic | Self::PodEth => "eth0",
+            Self::Bridge => "bridge",
+            Self::Vxlan => "vxlan",
+            Self::PodVeth => "veth",
+            Self::PreConntrack => "PREROUTING before conntrack",
+            Self::Conntracked => "PREROUTING behind conntrack",
+            Self::Translated => "PREROUTING behind DNAT",
+            Self::LocalIn => "INPUT",
+            Self::Forward => "FORWARD",
+            Self::LocalOut => "OUTPUT",
+            Self::Postrouting => "POSTROUTING",
+            Self::Masqueraded => "POSTROUTING behind SNAT",
+            Self::Readable => "socket readable",
+        }
+    }
+
+    /// Whether it is a network device.
+    pub fn is_device(self) -> bool {
+        self <= Self::PodEth
+    }
 }
 
 /// An interface of the lab that a tap can listen on.
@@ -45,8 +90,8 @@ pub struct TapPoint<'a> {
     pub netns: &'a Netns,
     /// Node the host is on, index from 0; `None` for the client outside.
     pub node: Option<usize>,
-    /// Interface's name.
+    /// Site's name.
     pub device: &'a str,
     /// What kind it is.
-    pub kind: Interface,
+    pub kind: Site,
 }

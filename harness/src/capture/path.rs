@@ -2,40 +2,46 @@
 //! The walk a request and its response take through the lab's interfaces, and what lies between
 //! two of them.
 //!
-//! Stages are named with the words of `docs/method.md`, those a tap cannot tell apart joined by `+`:
+//! Stages are named with the words of `docs/method.md`. Those that no probe lies between are joined
+//! by `+`: taps see devices only, and find everything between two of them in one stage.
 //!
 //! | stage | from -> to |
 //! |---|---|
 //! | `connect` | `connect()` called -> connected, new connections only |
 //! | `client_tx` | client's write -> its interface, out |
 //! | `wire` | client's interface -> first interface of the entry node, and back |
-//! | [`NODE`] | that interface, in -> first device out behind POSTROUTING, and back |
+//! | `nic_rx` | that interface, in -> PREROUTING |
+//! | `conntrack` | before -> behind connection tracking |
+//! | `proxy` | -> behind destination NAT; where the node itself takes the packet up (a proxy process, ip_vs), from INPUT -> OUTPUT too |
+//! | `route` | -> FORWARD, or INPUT: the routing decision |
+//! | `filter` | -> POSTROUTING: the chains of FORWARD, or of OUTPUT with its connection tracking |
+//! | `masq` | -> behind source NAT |
+//! | `egress` | -> the device, out: a new connection's confirmation, the neighbour's address, the queue |
 //! | `cni` | local backend: that device, out -> pod `eth0`, in, and back |
 //! | `encap` | VXLAN device, out -> NIC, out, on whichever node wraps the packet |
 //! | `fabric` | NIC of one node, out -> NIC of the other, in |
 //! | `decap` | NIC, in -> VXLAN device, in, on whichever node unwraps it |
 //! | `deliver` | backend node's NIC or VXLAN device, in -> pod `eth0`, in, and back |
-//! | `pod_rx+wakeup` | pod `eth0`, in -> the server's read has returned |
+//! | `pod_rx` | pod `eth0`, in -> data readable on the socket |
+//! | `wakeup` | readable -> the server's read has returned |
 //! | `app` | read returned -> just before the response is written |
 //! | `pod_tx` | response written -> pod `eth0`, out |
 //! | `client_rx` | client's interface, in -> the client's read has returned |
 //! | `body` | first byte read -> last byte read |
 //!
-//! The response mirrors the request with the same names. Without the server's marks there is one
-//! stage `pod_rx+wakeup+app+pod_tx`.
+//! The response mirrors the request with the same names.
 
 use std::fmt;
 
 use record::Leg;
 
-use super::{Direction, Interface, TapInfo};
+use super::{Direction, Site, TapInfo};
 use crate::plan::{CniKind, Mode, Place, Road, Route};
 
-/// What the entry node does to a packet between receiving it and handing it to a device. The name
-/// is the same in all modes, so that they can be compared: in mode `none` there is little of
-/// `proxy` and `masq` in it; in mode `userspace` `proxy` is the redirection, the way up to the proxy
-/// process, its wake-up and its copy to the other connection.
-pub const NODE: &str = "nic_rx+conntrack+proxy+route+filter+masq";
+/// What the entry node does to a packet between receiving it and handing it to a device, to an
+/// engine that sees devices only. The name is the same in all modes that pass the hooks, so that
+/// they can be compared: in mode `none` there is little of `proxy` and `masq` in it.
+pub const NODE: &str = "nic_rx+conntrack+proxy+route+filter+masq+egress";
 
 /// Node that requests enter, index.
 const ENTRY_NODE: usize = 0;
@@ -56,9 +62,9 @@ pub enum Host {
 impl Host {
     /// Whose interface a tap is on.
     pub fn of(tap: &TapInfo) -> Self {
-        match (tap.interface, tap.node) {
-            (Interface::ClientEth, _) => Self::Client,
-            (Interface::PodEth, _) => Self::Pod,
+        match (tap.site, tap.node) {
+            (Site::ClientEth, _) => Self::Client,
+            (Site::PodEth | Site::Readable, _) => Self::Pod,
             (_, Some(ENTRY_NODE)) => Self::Entry,
             _ => Self::Backend,
         }
@@ -72,8 +78,8 @@ pub struct Hop {
     pub leg: Leg,
     /// Whose interface.
     pub host: Host,
-    /// Which interface.
-    pub interface: Interface,
+    /// Where on it.
+    pub site: Site,
     /// In or out, seen from the host.
     pub direction: Direction,
     /// Whether the packet is inside VXLAN there.
@@ -94,12 +100,6 @@ impl fmt::Display for Hop {
             Host::Backend => "backend node",
             Host::Pod => "pod",
         };
-        let device = match self.interface {
-            Interface::ClientEth | Interface::Nic | Interface::PodEth => "eth0",
-            Interface::Bridge => "bridge",
-            Interface::Vxlan => "vxlan",
-            Interface::PodVeth => "veth",
-        };
         let direction = match self.direction {
             Direction::In => "in",
             Direction::Out => "out",
@@ -109,7 +109,12 @@ impl fmt::Display for Hop {
             Leg::Request => "request",
             Leg::Response => "response",
         };
-        write!(f, "{leg} {host} {device} {direction}{wrapped}")
+        let site = self.site.word();
+        if self.site.is_device() {
+            write!(f, "{leg} {host} {site} {direction}{wrapped}")
+        } else {
+            write!(f, "{leg} {host} {site}")
+        }
     }
 }
 
@@ -131,6 +136,7 @@ impl Path {
             relayed,
             bridged: cni != CniKind::Ptp,
             vxlan: cni == CniKind::Vxlan,
+            taken_up: relayed || mode == Mode::Ipvs && route.road != Road::Direct,
             from_pod: route.road == Road::Clusterip,
             local: route.place == Place::Local,
             // A pod answers the address the request came from: the client pod's, that of the VXLAN
@@ -158,6 +164,8 @@ struct Walk {
     leg: Leg,
     beyond_relay: bool,
     relayed: bool,
+    /// Whether requests go up to the node itself: to a proxy process, or to ip_vs behind INPUT.
+    taken_up: bool,
     bridged: bool,
     vxlan: bool,
     from_pod: bool,
@@ -168,29 +176,39 @@ struct Walk {
 impl Walk {
     fn all(mut self) -> Vec<Hop> {
         self.client_to_entry();
-        self.beyond_relay = self.relayed;
+        if self.taken_up {
+            self.through_entry_itself();
+        } else {
+            self.through_entry();
+        }
         if self.local {
             self.entry_to_local_pod();
         } else {
             self.entry_to_remote_pod();
         }
+        self.hop("pod_rx", Host::Pod, Site::Readable, Direction::In);
         self.leg = Leg::Response;
+        self.hop("pod_tx", Host::Pod, Site::PodEth, Direction::Out);
         if self.local {
-            self.local_pod_to_entry();
+            self.hop("cni", Host::Entry, Site::PodVeth, Direction::In);
         } else {
             self.remote_pod_to_entry();
         }
-        self.beyond_relay = false;
+        if self.relayed {
+            self.through_entry_itself();
+        } else {
+            self.through_entry();
+        }
         self.entry_to_client();
         self.hops
     }
 
-    fn hop(&mut self, stage: &'static str, host: Host, interface: Interface, to: Direction) {
+    fn hop(&mut self, stage: &'static str, host: Host, site: Site, to: Direction) {
         let (leg, beyond_relay) = (self.leg, self.beyond_relay);
         self.hops.push(Hop {
             leg,
             host,
-            interface,
+            site,
             direction: to,
             encapsulated: false,
             beyond_relay,
@@ -200,83 +218,128 @@ impl Walk {
     }
 
     fn wrapped_hop(&mut self, stage: &'static str, host: Host, to: Direction) {
-        self.hop(stage, host, Interface::Nic, to);
+        self.hop(stage, host, Site::Nic, to);
         self.hops.last_mut().expect("just pushed").encapsulated = true;
     }
 
-    fn bridge_hop(&mut self, stage: &'static str, host: Host, to: Direction) {
+    /// Hooks have no direction; they count as passed inwards.
+    fn hook(&mut self, stage: &'static str, host: Host, site: Site) {
+        self.hop(stage, host, site, Direction::In);
+        // What is only bridged passes the hooks where br_netfilter calls them, and not elsewhere.
+        self.hops.last_mut().expect("just pushed").optional = self.may_be_bridged();
+    }
+
+    /// Between two pods on one bridge the packet need not come up to the bridge's own device: with
+    /// br_netfilter it is translated and bridged on (br_nf_pre_routing_finish()), and where nothing
+    /// is translated it is only ever bridged.
+    fn may_be_bridged(&self) -> bool {
+        self.bridged && self.from_pod && self.local && !self.relayed
+    }
+
+    /// The bridge's own device on the way out. On the way in it lies before PREROUTING or behind it,
+    /// as br_netfilter decides, and ends no stage.
+    fn bridge_hop(&mut self, stage: &'static str, host: Host) {
         if !self.bridged {
             return;
         }
-        self.hop(stage, host, Interface::Bridge, to);
-        // Between two pods on one bridge the packet need not come up to the bridge's own device:
-        // with br_netfilter it is translated and bridged on (br_nf_pre_routing_finish()), and where
-        // nothing is translated it is only ever bridged.
-        let may_be_bridged = self.from_pod && self.local && !self.relayed;
-        self.hops.last_mut().expect("just pushed").optional = may_be_bridged;
+        self.hop(stage, host, Site::Bridge, Direction::Out);
+        self.hops.last_mut().expect("just pushed").optional = self.may_be_bridged();
     }
 
     fn client_to_entry(&mut self) {
-        self.hop("client_tx", Host::Client, Interface::ClientEth, Direction::Out);
-        if self.from_pod {
-            self.hop("wire", Host::Entry, Interface::PodVeth, Direction::In);
-            self.bridge_hop(NODE, Host::Entry, Direction::In);
-        } else {
-            self.hop("wire", Host::Entry, Interface::Nic, Direction::In);
+        self.hop("client_tx", Host::Client, Site::ClientEth, Direction::Out);
+        let site = if self.from_pod { Site::PodVeth } else { Site::Nic };
+        self.hop("wire", Host::Entry, site, Direction::In);
+    }
+
+    fn in_prerouting(&mut self) {
+        self.hook("nic_rx", Host::Entry, Site::PreConntrack);
+        self.hook("conntrack", Host::Entry, Site::Conntracked);
+        self.hook("proxy", Host::Entry, Site::Translated);
+    }
+
+    fn in_postrouting(&mut self) {
+        self.hook("filter", Host::Entry, Site::Postrouting);
+        self.hook("masq", Host::Entry, Site::Masqueraded);
+    }
+
+    fn through_entry(&mut self) {
+        self.in_prerouting();
+        self.hook("route", Host::Entry, Site::Forward);
+        self.in_postrouting();
+    }
+
+    /// Up to a proxy process and down by its other connection; or up to ip_vs behind INPUT, which
+    /// sends the packet on as if the node had made it (ip_vs_nat_xmit()).
+    fn through_entry_itself(&mut self) {
+        self.in_prerouting();
+        self.hook("route", Host::Entry, Site::LocalIn);
+        if self.relayed {
+            self.beyond_relay = self.leg == Leg::Request;
         }
+        self.hook("proxy", Host::Entry, Site::LocalOut);
+        self.in_postrouting();
     }
 
     fn entry_to_local_pod(&mut self) {
-        self.bridge_hop(NODE, Host::Entry, Direction::Out);
-        let before_veth = if self.bridged { "cni" } else { NODE };
-        self.hop(before_veth, Host::Entry, Interface::PodVeth, Direction::Out);
-        self.hop("cni", Host::Pod, Interface::PodEth, Direction::In);
+        self.bridge_hop("egress", Host::Entry);
+        let before_veth = if self.bridged { "cni" } else { "egress" };
+        self.hop(before_veth, Host::Entry, Site::PodVeth, Direction::Out);
+        self.hop("cni", Host::Pod, Site::PodEth, Direction::In);
     }
 
     fn entry_to_remote_pod(&mut self) {
         if self.vxlan {
-            self.hop(NODE, Host::Entry, Interface::Vxlan, Direction::Out);
+            self.hop("egress", Host::Entry, Site::Vxlan, Direction::Out);
             self.wrapped_hop("encap", Host::Entry, Direction::Out);
             self.wrapped_hop("fabric", Host::Backend, Direction::In);
-            self.hop("decap", Host::Backend, Interface::Vxlan, Direction::In);
+            self.hop("decap", Host::Backend, Site::Vxlan, Direction::In);
         } else {
-            self.hop(NODE, Host::Entry, Interface::Nic, Direction::Out);
-            self.hop("fabric", Host::Backend, Interface::Nic, Direction::In);
+            self.hop("egress", Host::Entry, Site::Nic, Direction::Out);
+            self.hop("fabric", Host::Backend, Site::Nic, Direction::In);
         }
-        self.bridge_hop("deliver", Host::Backend, Direction::Out);
-        self.hop("deliver", Host::Backend, Interface::PodVeth, Direction::Out);
-        self.hop("deliver", Host::Pod, Interface::PodEth, Direction::In);
+        self.through_backend();
+        self.bridge_hop("deliver", Host::Backend);
+        self.hop("deliver", Host::Backend, Site::PodVeth, Direction::Out);
+        self.hop("deliver", Host::Pod, Site::PodEth, Direction::In);
     }
 
-    fn local_pod_to_entry(&mut self) {
-        self.hop("pod_tx", Host::Pod, Interface::PodEth, Direction::Out);
-        self.hop("cni", Host::Entry, Interface::PodVeth, Direction::In);
-        self.bridge_hop("cni", Host::Entry, Direction::In);
+    /// The backend's node only forwards, in every mode.
+    fn through_backend(&mut self) {
+        for site in [
+            Site::PreConntrack,
+            Site::Conntracked,
+            Site::Translated,
+            Site::Forward,
+            Site::Postrouting,
+            Site::Masqueraded,
+        ] {
+            self.hop("deliver", Host::Backend, site, Direction::In);
+        }
     }
 
     fn remote_pod_to_entry(&mut self) {
-        self.hop("pod_tx", Host::Pod, Interface::PodEth, Direction::Out);
-        self.hop("deliver", Host::Backend, Interface::PodVeth, Direction::In);
-        self.bridge_hop("deliver", Host::Backend, Direction::In);
+        self.hop("deliver", Host::Backend, Site::PodVeth, Direction::In);
+        self.through_backend();
         if self.reply_wrapped {
-            self.hop("deliver", Host::Backend, Interface::Vxlan, Direction::Out);
+            self.hop("deliver", Host::Backend, Site::Vxlan, Direction::Out);
             self.wrapped_hop("encap", Host::Backend, Direction::Out);
             self.wrapped_hop("fabric", Host::Entry, Direction::In);
-            self.hop("decap", Host::Entry, Interface::Vxlan, Direction::In);
+            self.hop("decap", Host::Entry, Site::Vxlan, Direction::In);
         } else {
-            self.hop("deliver", Host::Backend, Interface::Nic, Direction::Out);
-            self.hop("fabric", Host::Entry, Interface::Nic, Direction::In);
+            self.hop("deliver", Host::Backend, Site::Nic, Direction::Out);
+            self.hop("fabric", Host::Entry, Site::Nic, Direction::In);
         }
     }
 
     fn entry_to_client(&mut self) {
         if self.from_pod {
-            self.bridge_hop(NODE, Host::Entry, Direction::Out);
-            self.hop(NODE, Host::Entry, Interface::PodVeth, Direction::Out);
+            self.bridge_hop("egress", Host::Entry);
+            self.hop("egress", Host::Entry, Site::PodVeth, Direction::Out);
         } else {
-            self.hop(NODE, Host::Entry, Interface::Nic, Direction::Out);
+            self.hop("egress", Host::Entry, Site::Nic, Direction::Out);
         }
-        self.hop("wire", Host::Client, Interface::ClientEth, Direction::In);
+        self.hop("wire", Host::Client, Site::ClientEth, Direction::In);
     }
 }
 
@@ -311,7 +374,7 @@ mod tests {
         for (mode, cni, route) in every_case() {
             let path = Path::of(mode, cni, route);
             for (index, hop) in path.hops().iter().enumerate() {
-                let place = |h: &Hop| (h.leg, h.host, h.interface, h.direction, h.encapsulated);
+                let place = |h: &Hop| (h.leg, h.host, h.site, h.direction, h.encapsulated);
                 let twin = path.hops()[index + 1..].iter().find(|h| place(h) == place(hop));
                 assert_eq!(twin, None, "{mode} {cni} {route}: {hop}");
             }

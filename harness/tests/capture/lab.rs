@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd};
 
-use harness::capture::{Interface, TapPoint};
+use harness::capture::{Site, TapPoint};
 use harness::net::{Netns, Tool};
 
 pub(crate) const NODE_PORT: u16 = 30_080;
@@ -14,7 +14,7 @@ pub(crate) const NODE1: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 11);
 /// Namespaces and the taps to open on them: host's index, node, device, kind.
 pub(crate) struct Lab {
     pub(crate) hosts: Vec<Netns>,
-    points: Vec<(usize, Option<usize>, &'static str, Interface)>,
+    points: Vec<(usize, Option<usize>, &'static str, Site)>,
 }
 
 pub(crate) const SWITCH: usize = 0;
@@ -39,10 +39,10 @@ impl Lab {
         lab.ip(POD, "route add default via 10.244.0.1 dev eth0");
         lab.nat("10.244.0.5");
         let points = vec![
-            (CLIENT, None, "eth0", Interface::ClientEth),
-            (NODE, Some(0), "eth0", Interface::Nic),
-            (NODE, Some(0), "veth1", Interface::PodVeth),
-            (POD, Some(0), "eth0", Interface::PodEth),
+            (CLIENT, None, "eth0", Site::ClientEth),
+            (NODE, Some(0), "eth0", Site::Nic),
+            (NODE, Some(0), "veth1", Site::PodVeth),
+            (POD, Some(0), "eth0", Site::PodEth),
         ];
         Some(Self { points, ..lab })
     }
@@ -90,14 +90,14 @@ impl Lab {
         lab.ip(POD, "route add default via 10.244.1.1 dev eth0");
         lab.nat("10.244.1.5");
         let points = vec![
-            (CLIENT, None, "eth0", Interface::ClientEth),
-            (NODE, Some(0), "eth0", Interface::Nic),
-            (NODE, Some(0), "flannel.1", Interface::Vxlan),
-            (NODE2, Some(1), "eth0", Interface::Nic),
-            (NODE2, Some(1), "flannel.1", Interface::Vxlan),
-            (NODE2, Some(1), "cni0", Interface::Bridge),
-            (NODE2, Some(1), "veth1", Interface::PodVeth),
-            (POD, Some(1), "eth0", Interface::PodEth),
+            (CLIENT, None, "eth0", Site::ClientEth),
+            (NODE, Some(0), "eth0", Site::Nic),
+            (NODE, Some(0), "flannel.1", Site::Vxlan),
+            (NODE2, Some(1), "eth0", Site::Nic),
+            (NODE2, Some(1), "flannel.1", Site::Vxlan),
+            (NODE2, Some(1), "cni0", Site::Bridge),
+            (NODE2, Some(1), "veth1", Site::PodVeth),
+            (POD, Some(1), "eth0", Site::PodEth),
         ];
         Some(Self { points, ..lab })
     }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use harness::capture::{Interface, Selection, TapOptions, Taps};
+use harness::capture::{Selection, Site, TapOptions, Taps};
 use harness::lab::netns::{NetnsLab, Node, Pod, Topology};
 use harness::net::Netns;
 use harness::net::addresses::POD_PORT;
@@ -74,7 +74,7 @@ impl Lab {
         };
         let selection = Selection::Ports(vec![NODE_PORT, POD_PORT]);
         let options = TapOptions { selection, ..TapOptions::default() };
-        Taps::start(&[at(entry, Interface::Nic), at(pod, Interface::PodEth)], options).unwrap()
+        Taps::start(&[at(entry, Site::Nic), at(pod, Site::PodEth)], options).unwrap()
     }
 
     /// Opens [`FLOWS`] connections to the NodePort, one after the other, and closes them all once

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::time::Duration;
 
-use harness::capture::Interface;
+use harness::capture::Site;
 use harness::lab::netns::{NetnsLab, Topology};
 use harness::net::{Counters, Netns};
 use harness::plan::CniKind;
@@ -108,7 +108,7 @@ fn goes_through_the_entry_node(lab: &NetnsLab) {
     let pod = lab.pods().iter().find(|pod| pod.node == 1).unwrap();
     exchange(&lab.client().netns, None, &pod.netns, pod.address, MEGABYTE);
     assert_eq!(fragments(lab), fragments_before, "{}: a packet was cut", lab.cni());
-    let passed = |host: &str, kind: Interface| -> Counters {
+    let passed = |host: &str, kind: Site| -> Counters {
         let mut sum = Counters::default();
         for ((name, at, device), now) in counters(lab) {
             if name == host && at == kind {
@@ -132,22 +132,22 @@ fn goes_through_the_entry_node(lab: &NetnsLab) {
             "{cni}: megabytes in and out of {kind:?} of {host}: {sum:?}"
         );
     };
-    expect("client", Interface::ClientEth, 1, 1);
+    expect("client", Site::ClientEth, 1, 1);
     // In from the client and out to node2, in from node2 and out to the client.
-    expect("node1", Interface::Nic, 2, 2);
-    expect("node2", Interface::Nic, 1, 1);
-    expect("node1", Interface::PodVeth, 0, 0);
-    expect("node2", Interface::PodVeth, 1, 1);
-    expect(&pod.name, Interface::PodEth, 1, 1);
+    expect("node1", Site::Nic, 2, 2);
+    expect("node2", Site::Nic, 1, 1);
+    expect("node1", Site::PodVeth, 0, 0);
+    expect("node2", Site::PodVeth, 1, 1);
+    expect(&pod.name, Site::PodEth, 1, 1);
     let tunnel = u64::from(cni == CniKind::Vxlan);
-    expect("node1", Interface::Vxlan, tunnel, tunnel);
-    expect("node2", Interface::Vxlan, tunnel, tunnel);
+    expect("node1", Site::Vxlan, tunnel, tunnel);
+    expect("node2", Site::Vxlan, tunnel, tunnel);
     let bridge = u64::from(cni != CniKind::Ptp);
-    expect("node1", Interface::Bridge, 0, 0);
-    expect("node2", Interface::Bridge, bridge, bridge);
+    expect("node1", Site::Bridge, 0, 0);
+    expect("node2", Site::Bridge, bridge, bridge);
 }
 
-type Place = (String, Interface, String);
+type Place = (String, Site, String);
 
 fn counters(lab: &NetnsLab) -> Vec<(Place, Counters)> {
     let counters = |point: harness::capture::TapPoint<'_>| {
@@ -162,7 +162,7 @@ fn has_mtu(lab: &NetnsLab, wire: u32) {
     let inner = if lab.cni() == CniKind::Vxlan { wire - 50 } else { wire };
     for point in lab.tap_points() {
         let expected = match point.kind {
-            Interface::ClientEth | Interface::Nic => wire,
+            Site::ClientEth | Site::Nic => wire,
             _ => inner,
         };
         let state = point.netns.state().unwrap();
@@ -174,12 +174,12 @@ fn has_mtu(lab: &NetnsLab, wire: u32) {
 fn has_every_tap_point(lab: &NetnsLab) {
     let mut found: Vec<_> = lab.tap_points().iter().map(|point| point.kind).collect();
     found.sort();
-    let mut expected = vec![Interface::ClientEth];
-    expected.extend([Interface::Nic; 2]);
-    expected.extend([Interface::Bridge; 2].iter().filter(|_| lab.cni() != CniKind::Ptp));
-    expected.extend([Interface::Vxlan; 2].iter().filter(|_| lab.cni() == CniKind::Vxlan));
-    expected.extend([Interface::PodVeth; 4]);
-    expected.extend([Interface::PodEth; 4]);
+    let mut expected = vec![Site::ClientEth];
+    expected.extend([Site::Nic; 2]);
+    expected.extend([Site::Bridge; 2].iter().filter(|_| lab.cni() != CniKind::Ptp));
+    expected.extend([Site::Vxlan; 2].iter().filter(|_| lab.cni() == CniKind::Vxlan));
+    expected.extend([Site::PodVeth; 4]);
+    expected.extend([Site::PodEth; 4]);
     assert_eq!(found, expected);
 }
 

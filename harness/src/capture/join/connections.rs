@@ -12,7 +12,7 @@ use std::net::SocketAddrV4;
 use record::Leg;
 
 use super::timeline::HopTable;
-use crate::capture::Interface;
+use crate::capture::Site;
 use crate::capture::packet::{Direction, Packet, Segment, flags};
 use crate::proxy::Relay;
 
@@ -85,7 +85,7 @@ impl Connections {
         } else if segment.has(flags::SYN) {
             self.learn_back(packet);
         }
-        let place = (packet.tap, segment.src, segment.dst);
+        let place = (hops.addresses(packet.tap), segment.src, segment.dst);
         let &(connection, leg) = self.by_place.get(&place)?;
         let entry = &mut self.all[connection as usize];
         entry.closed |= segment.flags & (flags::FIN | flags::RST) != 0;
@@ -116,20 +116,23 @@ impl Connections {
         self.by_place.insert(place, (index, Leg::Request));
         let back = (packet.tap, segment.dst, segment.src);
         self.by_place.insert(back, (index, Leg::Response));
-        if hops.interface(packet.tap) == Interface::PodEth && packet.direction == Direction::In {
+        if hops.site(packet.tap) == Site::PodEth && packet.direction == Direction::In {
             self.all[index as usize].at_pod = Some((segment.src, segment.dst));
         }
         Some(())
     }
 
     /// Takes a connection's addresses on the way back from its SYN-ACK, where they are not the way
-    /// there turned round: br_netfilter translates a request's destination before the bridge's own
-    /// tap sees it, and the response's source before it is sent out by the bridge.
+    /// there turned round: at a hook one leg is seen before its translation and the other behind it,
+    /// and br_netfilter translates before the bridge's own tap sees the packet.
     fn learn_back(&mut self, packet: &Packet) {
         let segment = &packet.segment;
         let place = (packet.tap, segment.src, segment.dst);
-        if !self.by_place.contains_key(&place)
-            && let Some(&index) = self.by_client_isn.get(&segment.ack.wrapping_sub(1))
+        let client_isn = segment.ack.wrapping_sub(1);
+        // A pair of addresses that an older connection had is this one's now.
+        let known = self.by_place.get(&place).map(|&(index, _)| self.at(index));
+        if !known.is_some_and(|known| known.client_isn == client_isn && !known.closed)
+            && let Some(&index) = self.by_client_isn.get(&client_isn)
         {
             self.by_place.insert(place, (index, Leg::Response));
         }

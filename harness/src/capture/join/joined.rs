@@ -241,9 +241,10 @@ impl Sums {
                 let StageTimes { leg, name, .. } = &self.joined.stages[stage];
                 negative(*leg, name, &points[from].label, from_ns, &points[to].label, to_ns)
             })?;
-            match stages.last_mut() {
-                Some((last, sum_ns)) if *last == stage => *sum_ns += ns,
-                _ => stages.push((stage, ns)),
+            // A stage may be passed in two parts with another between them.
+            match stages.iter_mut().find(|(passed, _)| *passed == stage) {
+                Some((_, sum_ns)) => *sum_ns += ns,
+                None => stages.push((stage, ns)),
             }
         }
         self.record(sample, &stages);
@@ -282,8 +283,12 @@ impl Sums {
         if let Some(stage) = self.between[at] {
             return stage;
         }
-        let mut names: Vec<&str> = points[from + 1..=to].iter().map(|p| p.stage).collect();
-        names.dedup();
+        let mut names: Vec<&str> = Vec::new();
+        for point in &points[from + 1..=to] {
+            if !names.contains(&point.stage) {
+                names.push(point.stage);
+            }
+        }
         let stage = self.stage(points[from + 1].leg, &names.join("+"), to);
         self.between[at] = Some(stage);
         stage

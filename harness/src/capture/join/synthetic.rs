@@ -43,7 +43,7 @@ struct Director<'a> {
     scene: Scene,
 }
 
-/// One tap on every interface of the path.
+/// One tap at every site of the path.
 pub(super) fn taps(path: &Path) -> (Vec<TapInfo>, Vec<u16>) {
     let mut taps: Vec<TapInfo> = Vec::new();
     let mut tap_of = Vec::new();
@@ -53,8 +53,8 @@ pub(super) fn taps(path: &Path) -> (Vec<TapInfo>, Vec<u16>) {
             Host::Entry => Some(0),
             Host::Backend | Host::Pod => Some(1),
         };
-        let name = format!("{:?}/{:?}", hop.host, hop.interface);
-        let tap = TapInfo { name, node, interface: hop.interface };
+        let name = format!("{:?}/{:?}", hop.host, hop.site);
+        let tap = TapInfo { name, node, site: hop.site };
         let index = taps.iter().position(|t| *t == tap).unwrap_or_else(|| {
             taps.push(tap);
             taps.len() - 1
@@ -74,6 +74,31 @@ pub(super) fn scene(path: &Path, connections: u32, requests: u32, seed: u64) -> 
         director.connection(number, requests);
     }
     director.scene
+}
+
+impl Scene {
+    /// What taps at some sites only would have seen.
+    pub(super) fn seen_at(mut self, wanted: impl Fn(&TapInfo) -> bool) -> Self {
+        let mut kept = 0;
+        let moved: Vec<Option<u16>> = self
+            .taps
+            .iter()
+            .map(|tap| {
+                let index = kept;
+                kept += u16::from(wanted(tap));
+                wanted(tap).then_some(index)
+            })
+            .collect();
+        self.taps.retain(|tap| wanted(tap));
+        self.packets.retain_mut(|packet| match moved[usize::from(packet.tap)] {
+            Some(index) => {
+                packet.tap = index;
+                true
+            }
+            None => false,
+        });
+        self
+    }
 }
 
 impl Director<'_> {
@@ -121,8 +146,7 @@ impl Director<'_> {
         let mut behind_nat = leg == Leg::Response;
         let mut times = Vec::new();
         for (index, hop) in self.path.hops().iter().enumerate().filter(|(_, h)| h.leg == leg) {
-            let turn = hop.stage.contains("conntrack") && hop.direction == Direction::Out;
-            behind_nat ^= turn && behind_nat == (leg == Leg::Response);
+            behind_nat ^= hop.host == Host::Entry && hop.site == Site::Translated;
             let half = if self.path.relayed() { hop.beyond_relay } else { behind_nat };
             let Half { src, dst, isn, tsval } = halves[usize::from(half)];
             let stream = usize::from(leg == Leg::Response);
@@ -131,7 +155,7 @@ impl Director<'_> {
                 src,
                 dst,
                 seq: isn[stream].wrapping_add(offset),
-                ack: isn[1 - stream],
+                ack: isn[1 - stream].wrapping_add(1),
                 tsval: Some(tsval.wrapping_add(stream as u32)),
                 payload_bytes: bytes,
                 flags,
@@ -139,7 +163,10 @@ impl Director<'_> {
             };
             *now += self.rng.random_range(1..20_000);
             let (tap, direction) = (self.tap_of[index], hop.direction);
-            self.scene.packets.push(Packet { time_ns: *now, segment, tap, direction });
+            // Only what carries data makes a socket readable.
+            if hop.site != Site::Readable || bytes > 0 {
+                self.scene.packets.push(Packet { time_ns: *now, segment, tap, direction });
+            }
             times.push(*now);
         }
         times

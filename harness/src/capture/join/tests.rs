@@ -6,11 +6,13 @@ use proptest::prelude::*;
 use super::super::path::NODE;
 use super::synthetic::{Scene, scene};
 use super::*;
+use crate::capture::Site;
 use crate::capture::packet::flags;
+use crate::capture::path::Host;
 use crate::plan::{CniKind, Mode, Place, Road, Route};
 
 fn every_path() -> impl Iterator<Item = (String, Path)> {
-    let modes = [Mode::None, Mode::Iptables, Mode::Userspace];
+    let modes = [Mode::None, Mode::Iptables, Mode::Ipvs, Mode::Userspace];
     modes.into_iter().flat_map(|mode| {
         CniKind::ALL.iter().flat_map(move |&cni| {
             Road::ALL.iter().flat_map(move |&road| {
@@ -92,27 +94,67 @@ fn first_packet_is_the_syn_from_the_entry_nodes_first_interface_to_the_pod() {
     for (name, path) in every_path() {
         let scene = scene(&path, 9, 1, 3);
         let joined = scene.join(&path).unwrap();
-        let expected: u64 = scene.syns.iter().map(|syn| syn.last().unwrap() - syn[1]).sum();
+        let pod = path.hops().iter().position(|hop| hop.host == Host::Pod).unwrap();
+        let expected: u64 = scene.syns.iter().map(|syn| syn[pod] - syn[1]).sum();
         assert_eq!(joined.first_packet.count(), 9, "{name}");
         assert_eq!(joined.first_packet.sum_ns(), expected, "{name}");
     }
 }
 
+fn names(joined: &Joined, leg: Leg) -> Vec<&str> {
+    joined.stages.iter().filter(|s| s.leg == leg).map(|s| s.name.as_str()).collect()
+}
+
 #[test]
 fn stages_have_the_names_of_the_method_in_path_order() {
     let joined = scene(&nodeport(), 2, 1, 1).join(&nodeport()).unwrap();
-    let names: Vec<(Leg, &str)> = joined.stages.iter().map(|s| (s.leg, s.name.as_str())).collect();
-    let request = ["connect", "client_tx", "wire", NODE, "encap", "fabric", "decap", "deliver"];
-    let server = ["pod_rx+wakeup", "app"];
-    let response = ["pod_tx", "deliver", "encap", "fabric", "decap", NODE, "wire"];
-    let client = ["client_rx", "body"];
-    let expected: Vec<(Leg, &str)> = [&request[..], &server]
-        .concat()
-        .into_iter()
-        .map(|name| (Leg::Request, name))
-        .chain([&response[..], &client].concat().into_iter().map(|name| (Leg::Response, name)))
-        .collect();
-    assert_eq!(names, expected);
+    let node = ["nic_rx", "conntrack", "proxy", "route", "filter", "masq", "egress"];
+    let request = ["connect", "client_tx", "wire"];
+    let tunnel = ["encap", "fabric", "decap", "deliver"];
+    let server = ["pod_rx", "wakeup", "app"];
+    let expected = [&request[..], &node, &tunnel, &server].concat();
+    assert_eq!(names(&joined, Leg::Request), expected);
+    let tunnel = ["pod_tx", "deliver", "encap", "fabric", "decap"];
+    let expected = [&tunnel[..], &node, &["wire", "client_rx", "body"]].concat();
+    assert_eq!(names(&joined, Leg::Response), expected);
+}
+
+#[test]
+fn where_the_node_takes_a_packet_up_the_proxy_has_two_parts_and_one_name() {
+    let route = Route { road: Road::Nodeport, place: Place::Local };
+    for mode in [Mode::Ipvs, Mode::Userspace] {
+        let path = Path::of(mode, CniKind::Ptp, route);
+        let scene = scene(&path, 6, 1, 1);
+        let joined = scene.join(&path).unwrap();
+        let proxy: Vec<_> = joined.stages.iter().filter(|s| s.name == "proxy").collect();
+        assert_eq!((proxy[0].leg, proxy[0].times.count()), (Leg::Request, 6), "{mode}");
+        let at = |site| path.hops().iter().position(|hop| hop.site == site).unwrap();
+        let sites = [Site::Conntracked, Site::Translated, Site::LocalIn, Site::LocalOut].map(at);
+        let part_ns = |truth: &Vec<u64>, to: usize| truth[to] - truth[to - 1];
+        let expected: u64 = scene
+            .truth
+            .iter()
+            .map(|truth| part_ns(truth, sites[1]) + part_ns(truth, sites[3]))
+            .sum();
+        assert_eq!(proxy[0].times.sum_ns(), expected, "{mode}");
+    }
+}
+
+#[test]
+fn to_taps_on_devices_everything_on_the_entry_node_is_one_stage() {
+    for mode in [Mode::None, Mode::Iptables, Mode::Ipvs, Mode::Userspace] {
+        let route = Route { road: Road::Nodeport, place: Place::Remote };
+        let path = Path::of(mode, CniKind::Vxlan, route);
+        let scene = scene(&path, 2, 1, 1).seen_at(|tap| tap.site.is_device());
+        let joined = scene.join(&path).unwrap();
+        assert_eq!(joined.joined, 2, "{mode}");
+        let request = ["connect", "client_tx", "wire", NODE, "encap", "fabric", "decap"];
+        let server = ["deliver", "pod_rx+wakeup", "app"];
+        assert_eq!(names(&joined, Leg::Request), [&request[..], &server].concat(), "{mode}");
+        let response = ["pod_tx", "deliver", "encap", "fabric", "decap", NODE, "wire"];
+        let client = ["client_rx", "body"];
+        assert_eq!(names(&joined, Leg::Response), [&response[..], &client].concat(), "{mode}");
+    }
 }
 
 #[test]
@@ -121,49 +163,30 @@ fn without_the_servers_marks_its_stages_are_one() {
     scene.marks.clear();
     let joined = scene.join(&nodeport()).unwrap();
     assert_eq!(joined.joined, 5);
-    let server = joined.stages.iter().find(|s| s.name == "pod_rx+wakeup+app+pod_tx").unwrap();
+    let server = joined.stages.iter().find(|s| s.name == "wakeup+app+pod_tx").unwrap();
     assert_eq!((server.leg, server.times.count()), (Leg::Request, 5));
 }
 
 #[test]
 fn without_a_tap_the_stages_beside_it_are_one() {
     let path = nodeport();
-    let mut scene = scene(&path, 5, 1, 1);
-    let vxlan = scene
-        .taps
-        .iter()
-        .position(|tap| tap.node == Some(0) && tap.interface == crate::capture::Interface::Vxlan);
-    let vxlan = vxlan.unwrap();
-    scene.packets.retain(|packet| usize::from(packet.tap) != vxlan);
-    // The tap is not there at all: the last one takes its index.
-    let last = scene.taps.len() - 1;
-    scene.taps.swap_remove(vxlan);
-    for packet in &mut scene.packets {
-        if usize::from(packet.tap) == last {
-            packet.tap = vxlan as u16;
-        }
-    }
+    let scene = scene(&path, 5, 1, 1).seen_at(|tap| tap.node != Some(0) || tap.site != Site::Vxlan);
     let joined = scene.join(&path).unwrap();
     assert_eq!(joined.joined, 5);
-    let merged = format!("{NODE}+encap");
-    assert!(joined.stages.iter().any(|stage| stage.name == merged), "{:?}", joined.stages);
+    assert!(joined.stages.iter().any(|s| s.name == "egress+encap"), "{:?}", joined.stages);
 }
 
 #[test]
 fn an_optional_hop_that_is_passed_by_merges_its_stages() {
     let route = Route { road: Road::Clusterip, place: Place::Local };
     let path = Path::of(Mode::Iptables, CniKind::Bridge, route);
-    let mut scene = scene(&path, 5, 1, 1);
-    let bridge = scene
-        .taps
-        .iter()
-        .position(|tap| tap.interface == crate::capture::Interface::Bridge)
-        .unwrap();
+    let mut scene = scene(&path, 5, 1, 1).seen_at(|tap| tap.site.is_device());
+    let bridge = scene.taps.iter().position(|tap| tap.site == Site::Bridge).unwrap();
     scene.packets.retain(|packet| usize::from(packet.tap) != bridge);
     let joined = scene.join(&path).unwrap();
     assert_eq!((joined.joined, joined.residual_ns.len()), (5, 5));
     assert!(joined.stages.iter().any(|stage| stage.name == format!("{NODE}+cni")));
-    assert!(joined.stages.iter().any(|stage| stage.name == format!("cni+{NODE}")));
+    assert!(joined.stages.iter().any(|stage| stage.name == NODE));
 }
 
 #[test]

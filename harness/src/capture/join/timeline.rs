@@ -5,7 +5,7 @@ use record::Leg;
 
 use crate::capture::packet::{Direction, Packet};
 use crate::capture::path::{Hop, Host, Path};
-use crate::capture::{Interface, TapInfo};
+use crate::capture::{Site, TapInfo};
 
 /// Where a point's time comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub(super) fn points(path: &Path, hops: &HopTable) -> Vec<Point> {
     let (request, response) = (Leg::Request, Leg::Response);
     let mut points = vec![point(Source::Sent, "", request, false, "request sent by client")];
     points.extend(of_leg(request));
-    points.push(point(Source::Read, "pod_rx+wakeup", request, true, "request read by server"));
+    points.push(point(Source::Read, "wakeup", request, true, "request read by server"));
     points.push(point(Source::Written, "app", request, true, "response written by server"));
     points.extend(of_leg(response));
     points.push(point(
@@ -76,10 +76,13 @@ pub(super) fn points(path: &Path, hops: &HopTable) -> Vec<Point> {
 #[derive(Debug)]
 pub(super) struct HopTable {
     hops: Vec<Hop>,
-    interfaces: Vec<Interface>,
+    sites: Vec<Site>,
     /// By tap, then by [`slot`].
     table: Vec<[Option<u16>; 8]>,
     tapped: Vec<bool>,
+    /// By tap: the tap that knows a connection's addresses here. Its own, but of a socket that of
+    /// the device before it: no SYN is ever readable.
+    addresses: Vec<u16>,
     /// Where connections are first seen: the client's, and the proxy process's own.
     client_origin: u16,
     relay_origin: Option<u16>,
@@ -102,7 +105,7 @@ impl HopTable {
         let mut table = vec![[None; 8]; taps.len()];
         for (row, tap) in table.iter_mut().zip(taps) {
             for (index, hop) in hops.iter().enumerate() {
-                if hop.host == Host::of(tap) && hop.interface == tap.interface {
+                if hop.host == Host::of(tap) && hop.site == tap.site {
                     row[slot(hop.direction, hop.encapsulated, hop.leg)] = Some(index as u16);
                     tapped[index] = true;
                 }
@@ -121,17 +124,32 @@ impl HopTable {
         let first_packet =
             find(&|hop| hop.leg == Leg::Request && entry_in(hop) && hop.stage == "wire")
                 .zip(find(&|hop| hop.leg == Leg::Request && hop.host == Host::Pod));
-        let interfaces = taps.iter().map(|tap| tap.interface).collect();
+        let sites = taps.iter().map(|tap| tap.site).collect();
         let hops = hops.to_vec();
-        Some(Self { hops, interfaces, table, tapped, client_origin, relay_origin, first_packet })
+        let addresses = (0..taps.len()).map(|tap| address_tap(taps, tap) as u16).collect();
+        Some(Self {
+            hops,
+            sites,
+            table,
+            tapped,
+            addresses,
+            client_origin,
+            relay_origin,
+            first_packet,
+        })
     }
 
     fn tapped(&self, hop: usize) -> bool {
         self.tapped[hop]
     }
 
-    pub(super) fn interface(&self, tap: u16) -> Interface {
-        self.interfaces[usize::from(tap)]
+    pub(super) fn site(&self, tap: u16) -> Site {
+        self.sites[usize::from(tap)]
+    }
+
+    /// The tap whose SYNs say what addresses connections have at `tap`.
+    pub(super) fn addresses(&self, tap: u16) -> u16 {
+        self.addresses[usize::from(tap)]
     }
 
     pub(super) fn hop(&self, index: u16) -> &Hop {
@@ -154,4 +172,12 @@ impl HopTable {
         }
         (Some(hop) == self.relay_origin).then_some(true)
     }
+}
+
+fn address_tap(taps: &[TapInfo], tap: usize) -> usize {
+    if taps[tap].site != Site::Readable {
+        return tap;
+    }
+    let device = |other: &TapInfo| other.site == Site::PodEth && other.host() == taps[tap].host();
+    taps.iter().position(device).unwrap_or(tap)
 }

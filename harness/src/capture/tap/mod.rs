@@ -29,7 +29,7 @@ use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use socket2::SockFilter;
 
-use super::{CaptureError, Interface, Packet, TapPoint};
+use super::{CaptureError, Packet, Site, TapPoint};
 use crate::Unavailable;
 use crate::net::Netns;
 use reader::{Command, Reader};
@@ -56,17 +56,22 @@ pub struct TapInfo {
     pub name: String,
     /// Node, index from 0; `None` for the client outside.
     pub node: Option<usize>,
-    /// What kind of interface it is.
-    pub interface: Interface,
+    /// Where on the host it is.
+    pub site: Site,
 }
 
 impl TapInfo {
+    /// Host it is on.
+    pub fn host(&self) -> &str {
+        self.name.split_once('/').map_or(&*self.name, |(host, _)| host)
+    }
+
     /// What a tap on `point` is called.
     pub fn of(point: &TapPoint<'_>) -> Self {
         Self {
             name: format!("{}/{}", point.netns.name(), point.device),
             node: point.node,
-            interface: point.kind,
+            site: point.kind,
         }
     }
 }
@@ -113,11 +118,8 @@ impl Taps {
     /// # Errors
     /// What is missing.
     pub fn check(scratch: &Netns) -> Result<(), Unavailable> {
-        let info = TapInfo {
-            name: format!("{}/lo", scratch.name()),
-            node: None,
-            interface: Interface::ClientEth,
-        };
+        let info =
+            TapInfo { name: format!("{}/lo", scratch.name()), node: None, site: Site::ClientEth };
         let options = TapOptions { ring_bytes: options::RING_BYTES_MIN, ..TapOptions::default() };
         match open(scratch, "lo", &info, &options) {
             Ok(_) => Ok(()),

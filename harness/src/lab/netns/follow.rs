@@ -8,7 +8,7 @@ use workloads::protocol::{Mark, Sample};
 
 use super::{NetnsLab, road};
 use crate::capture::{
-    Host, Interface, Joiner, Observations, Path, TapInfo, TapOptions, TapPoint, Taps, pcap,
+    Host, Joiner, Observations, Path, Site, TapInfo, TapOptions, TapPoint, Taps, pcap,
 };
 use crate::lab::{LabError, StageTimes, Walks};
 use crate::plan::{Case, Road};
@@ -113,9 +113,9 @@ fn points(lab: &NetnsLab, road: Road) -> Vec<TapPoint<'_>> {
     lab.tap_points()
         .into_iter()
         .filter_map(|point| match point.kind {
-            Interface::ClientEth if point.netns.name() != origin => None,
-            Interface::PodEth if point.netns.name() == origin => {
-                Some(TapPoint { kind: Interface::ClientEth, ..point })
+            Site::ClientEth if point.netns.name() != origin => None,
+            Site::PodEth if point.netns.name() == origin => {
+                Some(TapPoint { kind: Site::ClientEth, ..point })
             }
             _ => Some(point),
         })
@@ -126,5 +126,5 @@ fn points(lab: &NetnsLab, road: Road) -> Vec<TapPoint<'_>> {
 fn passes(path: &Path, point: &TapPoint<'_>) -> bool {
     let info = TapInfo::of(point);
     let host = Host::of(&info);
-    path.hops().iter().any(|hop| hop.host == host && hop.interface == point.kind)
+    path.hops().iter().any(|hop| hop.host == host && hop.site == point.kind)
 }

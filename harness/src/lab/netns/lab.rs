@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::settings::{BRIDGE_NETFILTER, REFLECT_TOS, Role, dispensable, settings};
 use super::{Client, NetnsError, Node, Pod, Topology, hosts, wire};
-use crate::capture::{Interface, TapPoint};
+use crate::capture::{Site, TapPoint};
 use crate::cni::{self, Cluster, ClusterNode, ClusterPod, Wiring};
 use crate::net::{Change, LinkSettings, NetError, Netns};
 use crate::plan::CniKind;
@@ -142,17 +142,17 @@ impl NetnsLab {
             netns: &client.netns,
             node: None,
             device: &client.nic,
-            kind: Interface::ClientEth,
+            kind: Site::ClientEth,
         }];
         for (index, node) in self.nodes.iter().enumerate() {
             let at =
                 |device, kind| TapPoint { netns: &node.netns, node: Some(index), device, kind };
-            points.push(at(&node.nic, Interface::Nic));
-            points.extend(node.bridge.map(|device| at(device, Interface::Bridge)));
-            points.extend(node.vxlan.map(|device| at(device, Interface::Vxlan)));
+            points.push(at(&node.nic, Site::Nic));
+            points.extend(node.bridge.map(|device| at(device, Site::Bridge)));
+            points.extend(node.vxlan.map(|device| at(device, Site::Vxlan)));
             for pod in self.pods.iter().filter(|pod| pod.node == index) {
-                points.push(at(&pod.veth, Interface::PodVeth));
-                let (netns, kind) = (&pod.netns, Interface::PodEth);
+                points.push(at(&pod.veth, Site::PodVeth));
+                let (netns, kind) = (&pod.netns, Site::PodEth);
                 points.push(TapPoint { netns, node: Some(index), device: cni::POD_ETH, kind });
             }
         }
