@@ -15,7 +15,7 @@ mod world {
     pub(super) use workloads::protocol::{Mark, Sample};
 
     pub(super) use harness::capture::Site;
-    pub(super) use harness::capture::packet::{Direction, Packet, Segment, flags};
+    pub(super) use harness::capture::packet::{Packet, Segment, flags};
     pub(super) use harness::capture::path::{Host, Path};
     pub(super) use harness::capture::tap::TapInfo;
     pub(super) use harness::proxy::Relay;

@@ -51,6 +51,13 @@ impl BpfError {
     }
 }
 
+impl BpfError {
+    /// A map did not do what it was asked to.
+    pub(crate) fn map(name: &str) -> impl FnOnce(libbpf_rs::Error) -> Self + use<> {
+        Self::libbpf("use map", name)
+    }
+}
+
 /// libbpf's kinds are named after those of the standard library.
 trait IntoIo {
     fn into_io(self) -> io::ErrorKind;

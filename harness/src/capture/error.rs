@@ -54,13 +54,21 @@ pub enum CaptureError {
     /// The thread that reads the rings ended before it was told to.
     #[error("failed to read the rings: the reader ended{0}")]
     ReaderEnded(String),
+    /// BPF programs could not be loaded, linked or asked.
+    #[cfg(feature = "bpf")]
+    #[error(transparent)]
+    Bpf(#[from] crate::bpf::BpfError),
     /// The capture file could not be written.
     #[error("failed to write packets as pcapng: {0}")]
     Pcap(#[from] pcap_file::PcapError),
 }
 
 impl CaptureError {
-    pub(super) fn os(op: &'static str, subject: &str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Os { op, subject: subject.to_owned(), source }
+    pub(super) fn os(
+        op: &'static str,
+        subject: impl Into<String>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let subject = subject.into();
+        move |source| Self::Os { op, subject, source }
     }
 }

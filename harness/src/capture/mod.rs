@@ -6,6 +6,8 @@
 //! with the client's and the server's own timestamps.
 #![deny(unsafe_code)]
 
+#[cfg(feature = "bpf")]
+pub mod bpf;
 mod error;
 pub mod join;
 pub mod packet;

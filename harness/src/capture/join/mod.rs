@@ -25,7 +25,7 @@ mod world {
     pub(super) use workloads::protocol::{Mark, Sample};
 
     pub(super) use crate::capture::Site;
-    pub(super) use crate::capture::packet::{Direction, Packet, Segment, flags};
+    pub(super) use crate::capture::packet::{Packet, Segment, flags};
     pub(super) use crate::capture::path::{Host, Path};
     pub(super) use crate::capture::tap::TapInfo;
     pub(super) use crate::proxy::Relay;

@@ -76,31 +76,6 @@ pub(super) fn scene(path: &Path, connections: u32, requests: u32, seed: u64) -> 
     director.scene
 }
 
-impl Scene {
-    /// What taps at some sites only would have seen.
-    pub(super) fn seen_at(mut self, wanted: impl Fn(&TapInfo) -> bool) -> Self {
-        let mut kept = 0;
-        let moved: Vec<Option<u16>> = self
-            .taps
-            .iter()
-            .map(|tap| {
-                let index = kept;
-                kept += u16::from(wanted(tap));
-                wanted(tap).then_some(index)
-            })
-            .collect();
-        self.taps.retain(|tap| wanted(tap));
-        self.packets.retain_mut(|packet| match moved[usize::from(packet.tap)] {
-            Some(index) => {
-                packet.tap = index;
-                true
-            }
-            None => false,
-        });
-        self
-    }
-}
-
 impl Director<'_> {
     fn step(&mut self, now: &mut u64) -> u64 {
         *now += self.rng.random_range(1..20_000);

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use super::super::path::NODE;
 use super::synthetic::{Scene, scene};
 use super::*;
-use crate::capture::Site;
 use crate::capture::packet::flags;
 use crate::capture::path::Host;
+use crate::capture::{Site, TapInfo};
 use crate::plan::{CniKind, Mode, Place, Road, Route};
 
 fn every_path() -> impl Iterator<Item = (String, Path)> {
@@ -31,6 +31,29 @@ fn nodeport() -> Path {
 }
 
 impl Scene {
+    /// What taps at some sites only would have seen.
+    fn seen_at(mut self, wanted: impl Fn(&TapInfo) -> bool) -> Self {
+        let mut kept = 0;
+        let moved: Vec<Option<u16>> = self
+            .taps
+            .iter()
+            .map(|tap| {
+                let index = kept;
+                kept += u16::from(wanted(tap));
+                wanted(tap).then_some(index)
+            })
+            .collect();
+        self.taps.retain(|tap| wanted(tap));
+        self.packets.retain_mut(|packet| match moved[usize::from(packet.tap)] {
+            Some(index) => {
+                packet.tap = index;
+                true
+            }
+            None => false,
+        });
+        self
+    }
+
     fn observations(&self) -> Observations<'_> {
         Observations {
             packets: self.packets.clone(),

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The engine `bpf`: programs at devices, netfilter hooks and sockets, one ring, one clock.
+//!
+//! The programs are in `harness/bpf/probes.bpf.c`. They are loaded once a run; linking them to a
+//! lab's hosts and unlinking them takes milliseconds, so that a run can measure with and without.
+
+mod event;
+mod missing;
+mod placement;
+mod probes;
+mod reader;
+
+pub use event::{EVENT_BYTES, Event, Place};
+pub use missing::{Facts, explain};
+pub use placement::{Placement, ProbePoint};
+pub use probes::{Cost, ProbeCapture, ProbeOptions, Probes};

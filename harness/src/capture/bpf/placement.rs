@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where the probes of one lab go, and whose events are whose.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+
+use nix::net::if_::if_nametoindex;
+use nix::sys::stat::fstat;
+
+use super::event::{Event, Place};
+use super::probes::Probes;
+use crate::bpf::Link;
+use crate::capture::packet::{Direction, Packet};
+use crate::capture::path::{Host, Path};
+use crate::capture::{CaptureError, Site, TapInfo};
+use crate::net::Netns;
+
+/// A site of the lab that can be probed.
+#[derive(Clone, Copy, Debug)]
+pub struct ProbePoint<'a> {
+    /// The host's namespace.
+    pub netns: &'a Netns,
+    /// Node the host is on, index from 0; `None` for the client outside.
+    pub node: Option<usize>,
+    /// Name of the device, where the site is one.
+    pub device: Option<&'a str>,
+    /// What kind of site it is.
+    pub site: Site,
+}
+
+/// One probe to link.
+#[derive(Debug)]
+struct Target<'a> {
+    netns: &'a Netns,
+    device: Option<&'a str>,
+    place: Place,
+}
+
+/// Sites with their probes, linked while [`Placement::link`]'s answer lives.
+#[derive(Debug)]
+pub struct Placement {
+    infos: Vec<TapInfo>,
+    /// Index of a site by namespace, place and device.
+    index: HashMap<(u32, Place, u32), u16>,
+    /// Namespaces whose sockets are probed.
+    sockets: Vec<u32>,
+}
+
+impl Placement {
+    /// For the sites of a path among `points`. With `every_site` all of them, else those that end a
+    /// stage: a probe inside a stage costs and tells nothing.
+    ///
+    /// # Errors
+    /// A device is not there.
+    pub fn new(
+        path: &Path,
+        points: &[ProbePoint<'_>],
+        every_site: bool,
+    ) -> Result<Self, CaptureError> {
+        let mut placement = Self { infos: Vec::new(), index: HashMap::new(), sockets: Vec::new() };
+        for point in points {
+            let info = info(point);
+            let places = places(path, &info, every_site);
+            if places.is_empty() {
+                continue;
+            }
+            let site = placement.infos.len() as u16;
+            placement.infos.push(info);
+            let netns = inode(point.netns)?;
+            let device = device_index(point)?;
+            for place in places {
+                placement.index.insert((netns, place, device), site);
+            }
+            if point.site == Site::Readable {
+                placement.sockets.push(netns);
+            }
+        }
+        Ok(placement)
+    }
+
+    /// The sites, as the joiner wants them.
+    pub fn infos(&self) -> &[TapInfo] {
+        &self.infos
+    }
+
+    /// Links every probe. Until the links are dropped, its packets are seen.
+    ///
+    /// # Errors
+    /// The kernel refuses one; those linked before are gone again.
+    pub fn link(
+        &self,
+        probes: &Probes,
+        points: &[ProbePoint<'_>],
+    ) -> Result<Vec<Link>, CaptureError> {
+        let mut links = Vec::new();
+        for Target { netns, device, place } in self.targets(points)? {
+            links.push(match device {
+                Some(device) => probes.link_device(netns, device, place)?,
+                None => probes.link_hook(netns, place)?,
+            });
+        }
+        if !self.sockets.is_empty() {
+            for &netns in &self.sockets {
+                probes.watch_sockets_of(netns, true)?;
+            }
+            links.extend(probes.link_sockets()?);
+        }
+        Ok(links)
+    }
+
+    fn targets<'a>(&self, points: &[ProbePoint<'a>]) -> Result<Vec<Target<'a>>, CaptureError> {
+        let mut targets = Vec::new();
+        for point in points.iter().filter(|point| point.site != Site::Readable) {
+            let key = (inode(point.netns)?, device_index(point)?);
+            for place in places_of(point.site) {
+                if self.index.contains_key(&(key.0, place, key.1)) {
+                    let ProbePoint { netns, device, .. } = *point;
+                    targets.push(Target { netns, device, place });
+                }
+            }
+        }
+        Ok(targets)
+    }
+
+    /// Events as packets; those of other labs are left out.
+    pub fn packets(&self, events: &[Event]) -> Vec<Packet> {
+        let packet = |event: &Event| {
+            let &tap = self.index.get(&(event.netns, event.place, event.device))?;
+            let (time_ns, segment) = (event.time_ns, event.segment);
+            Some(Packet { time_ns, segment, tap, direction: event.place.direction() })
+        };
+        events.iter().filter_map(packet).collect()
+    }
+}
+
+fn info(point: &ProbePoint<'_>) -> TapInfo {
+    let place = point.device.unwrap_or_else(|| point.site.word());
+    TapInfo { name: format!("{}/{place}", point.netns.name()), node: point.node, site: point.site }
+}
+
+/// Places that a site's probes write.
+fn places_of(site: Site) -> Vec<Place> {
+    match site {
+        Site::PreConntrack => vec![Place::PreConntrack],
+        Site::Conntracked => vec![Place::Conntracked],
+        Site::Translated => vec![Place::Translated],
+        Site::LocalIn => vec![Place::LocalIn],
+        Site::Forward => vec![Place::Forward],
+        Site::LocalOut => vec![Place::LocalOut],
+        Site::Postrouting => vec![Place::Postrouting],
+        Site::Masqueraded => vec![Place::Masqueraded],
+        Site::Readable => vec![Place::Readable],
+        device if device.is_device() => vec![Place::TcIngress, Place::TcEgress],
+        _ => unreachable!("every site is a device, a hook or a socket"),
+    }
+}
+
+/// Places of a site that the path has a hop at, and a stage that ends there.
+fn places(path: &Path, info: &TapInfo, every_site: bool) -> Vec<Place> {
+    let host = Host::of(info);
+    let hops = path.hops();
+    let wanted = |direction: Direction| {
+        hops.iter().enumerate().any(|(index, hop)| {
+            let here = hop.host == host && hop.site == info.site && hop.direction == direction;
+            let next = hops.get(index + 1).filter(|next| next.leg == hop.leg);
+            let ends_stage = next.is_none_or(|next| next.stage != hop.stage);
+            here && (every_site || ends_stage)
+        })
+    };
+    places_of(info.site).into_iter().filter(|place| wanted(place.direction())).collect()
+}
+
+/// Number of a namespace, as the kernel's own structures have it.
+fn inode(netns: &Netns) -> Result<u32, CaptureError> {
+    let status = fstat(netns.as_fd())
+        .map_err(|errno| CaptureError::os("ask for the number of", netns.name())(errno.into()))?;
+    Ok(status.st_ino as u32)
+}
+
+fn device_index(point: &ProbePoint<'_>) -> Result<u32, CaptureError> {
+    let Some(device) = point.device else { return Ok(0) };
+    let subject = format!("{}/{device}", point.netns.name());
+    let device = device.to_owned();
+    point
+        .netns
+        .run(move || if_nametoindex(device.as_str()))
+        .map_err(|errno| CaptureError::os("find", subject)(errno.into()))
+}
