@@ -61,6 +61,25 @@ fn a_plan_on_the_fake_lab_gives_exactly_this_record() {
 }
 
 #[test]
+fn the_slowest_requests_walks_are_kept_over_all_iterations_and_none_unless_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = run(PROFILE, &dir.path().join("plain"), &mut Vec::new(), &Cancel::default());
+    let text = format!("{PROFILE}trace_slowest = 3\n");
+    let traced = run(&text, &dir.path().join("traced"), &mut Vec::new(), &Cancel::default());
+    for case in traced.summary.cases.iter().filter(|case| case.status == Status::Measured) {
+        assert_eq!(plain.walks(&case.id).unwrap(), []);
+        let walks = traced.walks(&case.id).unwrap();
+        assert_eq!(walks.len(), 3, "{}", case.id);
+        for walk in walks {
+            assert_eq!((&walk.case, walk.kept.as_str()), (&case.id, "slowest"));
+            assert_eq!(Some(walk.total_ns), case.latency_ns.map(|latency| latency.max));
+            assert_eq!(walk.steps.last().unwrap().at_ns, walk.total_ns);
+            assert_eq!(walk.rules_walked, case.counts.unwrap().rules_walked);
+        }
+    }
+}
+
+#[test]
 fn iterations_of_a_group_take_turns_forwards_then_backwards() {
     let dir = tempfile::tempdir().unwrap();
     let mut events: Vec<Event> = Vec::new();

@@ -104,16 +104,70 @@ pub struct Residual {
 /// The probes of a case and what they cost and lost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
-    /// `client` or `tap`.
+    /// `client`, `tap` or `bpf`.
     pub engine: String,
+    /// Why it is not the engine that was asked for, or not the default one: what that one needs and
+    /// what was found instead. `None` where nothing else was wanted.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// Packets or calls recorded.
     pub events: u64,
     /// Packets the kernel had no room for.
     pub dropped: u64,
     /// Processor time of the observer divided by `events`; nanoseconds.
     pub ns_per_event: Option<f64>,
+    /// Runs of the probe programs, those that recorded nothing included: `run_cnt` of the kernel's
+    /// statistics (`kernel.bpf_stats_enabled`). Engine `bpf` only.
+    #[serde(default)]
+    pub runs: Option<u64>,
+    /// Run time of the probe programs (`run_time_ns` of the same statistics) divided by `runs`;
+    /// nanoseconds.
+    #[serde(default)]
+    pub ns_per_run: Option<f64>,
+    /// What observing does to the figures themselves; `None` where it was not measured.
+    #[serde(default)]
+    pub effect: Option<ProbeEffect>,
     /// Every k-th connection was observed; 1 is all of them.
     pub sample_every: u32,
+}
+
+/// Figures with the probes on against figures with them off, from blocks of one case that took turns.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeEffect {
+    /// Blocks of either kind.
+    pub blocks: u32,
+    /// Median latency, probes on: median over the blocks, nanoseconds.
+    pub p50_on_ns: f64,
+    /// Median latency, probes off: median over the blocks, nanoseconds.
+    pub p50_off_ns: f64,
+    /// On divided by off, taken by pairs of neighbouring blocks: 1.02 is 2 % slower.
+    pub p50_ratio: f64,
+    /// Requests a second, probes on: median over the blocks.
+    pub throughput_on_rps: f64,
+    /// Requests a second, probes off: median over the blocks.
+    pub throughput_off_rps: f64,
+    /// On divided by off, taken by pairs of neighbouring blocks: 0.98 is 2 % less.
+    pub throughput_ratio: f64,
+}
+
+/// Exact figures of one request of the case, connection included where it makes one. They are the
+/// same in every run of the case on the same kernel; `None` where the engine cannot tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Rules tested for the connection's first packet on the entry node, in all chains and hooks,
+    /// those that did not match included. One look-up in a set or map is one rule.
+    pub rules_walked: Option<u64>,
+    /// Netfilter hooks that the request's and the response's packets entered, on all hosts; a packet
+    /// that passes a hook twice counts twice.
+    pub hooks_entered: Option<u64>,
+    /// Places at which a probe recorded one of its packets or calls.
+    pub probe_hits: Option<u64>,
+    /// TCP segments on the client's interface, both directions.
+    pub packets: Option<u64>,
+    /// Bytes of these segments from the IP header on.
+    pub bytes: Option<u64>,
+    /// Entries of connection tracking that it made, on all hosts.
+    pub conntrack_entries: Option<u64>,
 }
 
 /// Source tuples (address and port) that new connections may and did use.
@@ -210,6 +264,9 @@ pub struct CaseRecord {
     pub joined_ratio: Option<f64>,
     /// What the probes cost and lost.
     pub probe: Option<Probe>,
+    /// Exact figures of one request.
+    #[serde(default)]
+    pub counts: Option<Counts>,
     /// Lines about how the figures came about that a reader has to know.
     pub notes: Vec<String>,
     /// Source tuples.

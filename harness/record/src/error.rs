@@ -26,6 +26,14 @@ pub enum RecordError {
         /// What was found.
         message: String,
     },
+    /// A file is larger than any that nic2pod writes.
+    #[error("failed to read {path}: it is larger than {bytes_max} bytes")]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+        /// Largest that is read.
+        bytes_max: u64,
+    },
     /// A newer nic2pod wrote it.
     #[error(
         "failed to read {path}: its schema_version is {found}, this nic2pod reads up to {supported}; use a newer one"

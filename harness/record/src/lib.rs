@@ -15,13 +15,13 @@ mod walk;
 mod writer;
 
 pub use case::{
-    CaseRecord, Conntrack, Failure, IterationRecord, Leg, Probe, Proof, Quantiles, Reason,
-    Residual, StageRecord, Status, Tuples,
+    CaseRecord, Conntrack, Counts, Failure, IterationRecord, Leg, Probe, ProbeEffect, Proof,
+    Quantiles, Reason, Residual, StageRecord, Status, Tuples,
 };
 pub use error::RecordError;
 pub use histogram::Histogram;
 pub use manifest::{Host, Manifest, Tool};
-pub use reader::Run;
+pub use reader::{Run, WALKS_BYTES_MAX};
 pub use summary::{Fidelity, Summary};
 pub use walk::{MatchedRule, Place, Walk, WalkStep};
 pub use writer::{CaseFiles, RunWriter, path_component};

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reads a run directory.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::writer::case_path;
-use crate::{Histogram, Manifest, RecordError, SCHEMA_VERSION, Summary, path_component};
+use crate::{Histogram, Manifest, RecordError, SCHEMA_VERSION, Summary, Walk, path_component};
+
+/// Largest `walks.json` that is read, bytes: hundreds of walks through the longest path take less.
+pub const WALKS_BYTES_MAX: u64 = 64 << 20;
 
 /// A run read back. Histograms are read when asked for.
 #[derive(Clone, Debug)]
@@ -51,6 +55,36 @@ impl Run {
         }
         parse(&path, &read(&path)?).map(Some)
     }
+
+    /// A case's walks, in the order they were kept; none when the case kept none.
+    ///
+    /// # Errors
+    /// The file is there but unreadable, or larger than [`WALKS_BYTES_MAX`].
+    pub fn walks(&self, case_id: &str) -> Result<Vec<Walk>, RecordError> {
+        let path = self.dir.join("cases").join(case_path(case_id)).join("walks.json");
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        parse(&path, &read_bounded(&path, WALKS_BYTES_MAX)?)
+    }
+}
+
+/// Reads a file of at most `bytes_max` bytes. What is read is bounded, not what a file claims to be.
+fn read_bounded(path: &Path, bytes_max: u64) -> Result<String, RecordError> {
+    let io = |source| RecordError::Io { op: "read", path: path.to_owned(), source };
+    let mut text = String::new();
+    let mut file = File::open(path).map_err(io)?.take(bytes_max + 1);
+    if let Err(error) = file.read_to_string(&mut text) {
+        // A character cut in two by the bound is not what is wrong with the file.
+        if file.limit() > 0 {
+            return Err(io(error));
+        }
+        return Err(RecordError::TooLarge { path: path.to_owned(), bytes_max });
+    }
+    if text.len() as u64 > bytes_max {
+        return Err(RecordError::TooLarge { path: path.to_owned(), bytes_max });
+    }
+    Ok(text)
 }
 
 fn read(path: &Path) -> Result<String, RecordError> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::{CaseRecord, Histogram, Manifest, RecordError, Summary};
+use crate::{CaseRecord, Histogram, Manifest, RecordError, Summary, Walk};
 
 /// The open run directory.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct CaseFiles {
     pub histograms: Vec<(String, Histogram)>,
     /// Other files, by name: the applied rules, raw samples.
     pub files: Vec<(String, Vec<u8>)>,
+    /// Requests kept with every place they passed; none makes no `walks.json`.
+    pub walks: Vec<Walk>,
 }
 
 impl RunWriter {
@@ -97,6 +99,9 @@ impl RunWriter {
         }
         for (name, bytes) in &files.files {
             write_whole(&dir.join(path_component(name)), bytes)?;
+        }
+        if !files.walks.is_empty() {
+            write_json(&dir.join("walks.json"), &files.walks)?;
         }
         self.summary.cases.push(case);
         self.flush_summary()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The seam between a run and a lab: a lab makes beds, a bed is one case ready to be measured.
 
-use record::{Conntrack, Histogram, Leg, Probe, Proof};
+use record::{Conntrack, Counts, Histogram, Leg, Probe, Proof, Walk};
 use workloads::protocol::PhaseReport;
 
 use crate::plan::Case;
@@ -153,6 +153,10 @@ pub struct Walks {
     pub unjoined: Vec<(String, u64)>,
     /// The probes themselves.
     pub probe: Probe,
+    /// Exact figures of one request; `None` where the engine does not count.
+    pub counts: Option<Counts>,
+    /// Walks of the slowest followed requests, slowest first: at most `run.trace_slowest`.
+    pub slowest: Vec<Walk>,
     /// A pcapng of the iteration, when asked for.
     pub pcap: Option<Vec<u8>>,
 }

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A lab whose times are written in the profile: the whole pipeline, exact, without a host.
 
-use record::{Histogram, Leg, Probe, Proof};
+mod walk;
+
+use record::{Counts, Histogram, Leg, Probe, Proof, Walk};
 use workloads::protocol::PhaseReport;
 
 use super::{Bed, Down, Iteration, Lab, LabError, Ready, StageTimes, Walks};
 use crate::plan::{Case, FakeSettings, Mode, Profile, RunSettings};
 use crate::{Cancel, Unavailable};
 
+use self::walk::{rules_walked, walk};
+
 /// Requests of one fake iteration.
 const REQUESTS: u64 = 1000;
+/// Client's port of the first request.
+const FIRST_PORT: u16 = 40_000;
 
 /// The fake lab.
 #[derive(Debug)]
@@ -22,6 +28,12 @@ impl FakeLab {
     /// Takes its times from the profile.
     pub fn new(profile: &Profile) -> Self {
         Self { settings: profile.fake.clone(), run: profile.run.clone() }
+    }
+
+    /// The walk of a request of a case, as `trace` asks for it.
+    pub fn trace(&self, case: &Case) -> Walk {
+        let rules_ns = self.rules_ns(case);
+        walk(case, self.settings.latency.nanos() + rules_ns, rules_ns, FIRST_PORT, "trace")
     }
 
     /// Nanoseconds that the rules of a case take.
@@ -60,6 +72,8 @@ impl Lab for FakeLab {
                 install_ms: 2.0,
                 prove_ms: 3.0,
             },
+            case: case.clone(),
+            trace_slowest: self.run.trace_slowest,
             latency_ns: self.settings.latency.nanos() + self.rules_ns(case),
             rules_ns: self.rules_ns(case),
             seconds: self.run.duration.0.as_secs_f64(),
@@ -70,9 +84,24 @@ impl Lab for FakeLab {
 #[derive(Debug)]
 struct FakeBed {
     ready: Ready,
+    case: Case,
+    trace_slowest: u32,
     latency_ns: u64,
     rules_ns: u64,
     seconds: f64,
+}
+
+impl FakeBed {
+    fn counts(&self) -> Counts {
+        Counts { rules_walked: Some(rules_walked(&self.case)), ..Counts::default() }
+    }
+
+    /// All requests are equally slow, so that any will do.
+    fn slowest(&self) -> Vec<Walk> {
+        let ports = FIRST_PORT..FIRST_PORT + self.trace_slowest as u16;
+        let walk = |port| walk(&self.case, self.latency_ns, self.rules_ns, port, "slowest");
+        ports.map(walk).collect()
+    }
 }
 
 impl Bed for FakeBed {
@@ -115,11 +144,17 @@ impl Bed for FakeBed {
                 unjoined: Vec::new(),
                 probe: Probe {
                     engine: "fake".to_owned(),
+                    reason: None,
                     events: 6 * REQUESTS,
                     dropped: 0,
                     ns_per_event: Some(0.0),
+                    runs: None,
+                    ns_per_run: None,
+                    effect: None,
                     sample_every: 1,
                 },
+                counts: Some(self.counts()),
+                slowest: self.slowest(),
                 pcap: None,
             }),
             conntrack: None,

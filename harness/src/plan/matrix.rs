@@ -124,6 +124,7 @@ fn validate(profile: &Profile) -> Result<(), PlanError> {
     within("run.warm_up (ms)", run.warm_up.millis(), 0, 600_000)?;
     within("run.samples_per_second", run.samples_per_second.into(), 1, 1_000_000)?;
     within("run.pcap_snap_bytes", run.pcap_snap_bytes.into(), 128, 65_535)?;
+    within("run.trace_slowest", run.trace_slowest.into(), 0, 100)?;
     within("lab.nodes", lab.nodes.into(), 1, 8)?;
     within("lab.pods_per_node", lab.pods_per_node.into(), 2, 16)?;
     within("lab.mtu", lab.mtu.into(), 1280, 65_535)?;
@@ -216,6 +217,7 @@ mod tests {
             ("[matrix]\nmode = []", "matrix.mode: names nothing; give at least one value"),
             ("[matrix]\nservices = [0]", "matrix.services: 0 is not between 1 and 60000"),
             ("[matrix]\nservices = [7, 7]", "matrix.services: `7` is named twice"),
+            ("[run]\ntrace_slowest = 101", "run.trace_slowest: 101 is not between 0 and 100"),
             ("[lab]\nnodes = 1", "matrix.route: nodeport-remote needs lab.nodes of at least 2"),
             (
                 "[service]\nexternal_policy = \"local\"",

@@ -35,7 +35,8 @@ pub(super) fn measure(
     cancel: &Cancel,
     say: &mut dyn FnMut(Event),
 ) -> Vec<(CaseRecord, CaseFiles)> {
-    let mut seats: Vec<_> = group.cases.iter().map(|case| seat(case, lab, cancel, say)).collect();
+    let mut seats: Vec<_> =
+        group.cases.iter().map(|case| seat(profile, case, lab, cancel, say)).collect();
     for seat in &mut seats {
         if !cancel.requested() {
             step(say, &seat.id, Step::WarmUp);
@@ -80,6 +81,7 @@ fn step(say: &mut dyn FnMut(Event), id: &str, step: Step) {
 }
 
 fn seat<'a>(
+    profile: &Profile,
     case: &'a Case,
     lab: &dyn Lab,
     cancel: &Cancel,
@@ -95,7 +97,7 @@ fn seat<'a>(
             Err(error) => (None, Some(error)),
         }
     };
-    Seat { id, case, bed, tally: Tally::default(), error }
+    Seat { id, case, bed, tally: Tally::new(profile.run.trace_slowest), error }
 }
 
 fn end(

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use record::{
-    CaseFiles, CaseRecord, Conntrack, Failure, Histogram, IterationRecord, Leg, Probe, Residual,
-    StageRecord, Status, Tuples,
+    CaseFiles, CaseRecord, Conntrack, Counts, Failure, Histogram, IterationRecord, Leg, Probe,
+    Residual, StageRecord, Status, Tuples, Walk,
 };
 
 use crate::lab::{Iteration, LabError, Ready, StageTimes, Walks};
@@ -25,6 +25,12 @@ pub(super) struct Tally {
     unjoined: BTreeMap<String, u64>,
     probe: Option<Probe>,
     observer_ns: f64,
+    programs_ns: f64,
+    counts: Option<Counts>,
+    /// Whether an iteration counted otherwise than one before it.
+    counts_vary: bool,
+    trace_slowest: usize,
+    slowest: Vec<Walk>,
     conntrack: Option<Conntrack>,
     tuples_spent: u64,
     load_peak_rss_bytes: u64,
@@ -32,6 +38,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// Keeps the walks of the `trace_slowest` slowest requests of all iterations.
+    pub(super) fn new(trace_slowest: u32) -> Self {
+        Self { trace_slowest: trace_slowest as usize, ..Self::default() }
+    }
+
     /// Whether no iteration was added.
     pub(super) fn is_empty(&self) -> bool {
         self.iterations.is_empty()
@@ -91,16 +102,45 @@ impl Tally {
         for (kind, count) in walks.unjoined {
             *self.unjoined.entry(kind).or_default() += count;
         }
-        self.observer_ns += walks.probe.ns_per_event.unwrap_or(0.0) * walks.probe.events as f64;
-        let (events, dropped) = self.probe.as_ref().map_or((0, 0), |p| (p.events, p.dropped));
-        self.probe = Some(Probe {
-            events: events + walks.probe.events,
-            dropped: dropped + walks.probe.dropped,
-            ..walks.probe
-        });
+        self.add_probe(walks.probe);
+        self.counts_vary |= matches!((self.counts, walks.counts), (Some(a), Some(b)) if a != b);
+        self.counts = self.counts.or(walks.counts);
+        self.slowest.extend(walks.slowest);
+        // Stable: of equally slow requests the earlier iteration's are kept.
+        self.slowest.sort_by_key(|walk| std::cmp::Reverse(walk.total_ns));
+        self.slowest.truncate(self.trace_slowest);
         if let Some(pcap) = walks.pcap {
             self.pcaps.push((format!("packets-{}.pcapng", self.iterations.len()), pcap));
         }
+    }
+
+    /// Means over events and runs are weighted by them.
+    fn add_probe(&mut self, new: Probe) {
+        self.observer_ns += new.ns_per_event.unwrap_or(0.0) * new.events as f64;
+        self.programs_ns += new.ns_per_run.unwrap_or(0.0) * new.runs.unwrap_or(0) as f64;
+        let Some(before) = self.probe.take() else {
+            self.probe = Some(new);
+            return;
+        };
+        self.probe = Some(Probe {
+            events: before.events + new.events,
+            dropped: before.dropped + new.dropped,
+            runs: before.runs.map_or(new.runs, |runs| Some(runs + new.runs.unwrap_or(0))),
+            reason: new.reason.or(before.reason),
+            effect: new.effect.or(before.effect),
+            ..new
+        });
+    }
+
+    /// The probes of all iterations.
+    fn probe(&self) -> Option<Probe> {
+        let probe = self.probe.clone()?;
+        let mean = |total_ns: f64, n: u64| (n > 0).then(|| total_ns / n as f64);
+        Some(Probe {
+            ns_per_event: probe.ns_per_event.and(mean(self.observer_ns, probe.events)),
+            ns_per_run: probe.ns_per_run.and(mean(self.programs_ns, probe.runs.unwrap_or(0))),
+            ..probe
+        })
     }
 
     /// The case's line and files.
@@ -144,11 +184,8 @@ impl Tally {
             stages: self.stages.iter().filter_map(stage_record).collect(),
             residual_ns: residual(&self.residual),
             joined_ratio: (self.sampled > 0).then(|| self.joined as f64 / self.sampled as f64),
-            probe: self.probe.clone().map(|probe| Probe {
-                ns_per_event: (probe.events > 0 && probe.ns_per_event.is_some())
-                    .then(|| self.observer_ns / probe.events as f64),
-                ..probe
-            }),
+            probe: self.probe(),
+            counts: self.counts,
             notes: self.notes(ready.as_ref()),
             tuples: ready
                 .as_ref()
@@ -171,6 +208,12 @@ impl Tally {
         for (kind, count) in &self.unjoined {
             notes.push(format!("{count} sampled requests not joined: {kind}"));
         }
+        if self.counts_vary {
+            notes.push(
+                "counts of one request differed between iterations; the first one's are shown"
+                    .to_owned(),
+            );
+        }
         notes
     }
 
@@ -187,6 +230,7 @@ impl Tally {
                 .into_iter()
                 .chain(self.pcaps.iter().cloned())
                 .collect(),
+            walks: self.slowest.clone(),
         }
     }
 }

@@ -73,10 +73,14 @@ impl Follower {
         });
         let probe = Probe {
             engine: "tap".to_owned(),
+            reason: None,
             events: capture.events,
             dropped: capture.dropped,
             ns_per_event: (capture.events > 0)
                 .then(|| capture.cpu_ns as f64 / capture.events as f64),
+            runs: None,
+            ns_per_run: None,
+            effect: None,
             sample_every,
         };
         let packets = std::mem::take(&mut capture.packets);
@@ -96,6 +100,8 @@ impl Follower {
             joined: joined.joined,
             unjoined: joined.unjoined.iter().map(|(why, n)| (why.to_string(), *n)).collect(),
             probe,
+            counts: None,
+            slowest: Vec::new(),
             pcap: pcap.transpose()?,
         })
     }
