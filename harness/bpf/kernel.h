@@ -25,6 +25,10 @@ struct net_device {
 
 struct sk_buff {
 	struct net_device *dev;
+	unsigned int len;
+	unsigned int tail;
+	unsigned char *head;
+	__u16 network_header;
 } RELOCATED;
 
 struct nf_hook_state {

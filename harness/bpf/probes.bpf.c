@@ -50,7 +50,7 @@ enum place {
 struct event {
 	__u64 time_ns; /* CLOCK_MONOTONIC */
 	__u32 netns;   /* inode number of the namespace */
-	__u32 ifindex; /* device, for tc */
+	__u32 device;  /* index, for tc */
 	__be32 source, destination;
 	__be16 source_port, destination_port;
 	__be32 seq, ack;
@@ -59,13 +59,29 @@ struct event {
 	__u8 place;
 	__u8 flags; /* TCP's */
 	__u8 encapsulated;
-	__u8 pad;
+	__u8 pad[5];
+	__u64 number; /* from 1; written last: the rest is there */
 };
 
+/*
+ * The ring: event n is at n modulo its length, and overwrites the one that was there. A probe claims
+ * a number, fills the slot and writes the number into it, all without a call; whoever reads maps the
+ * memory, knows by the numbers what is there, and counts what was overwritten. (On processors whose
+ * returns are guarded each call costs as much as the whole event; bpf_ringbuf_reserve() and
+ * bpf_ringbuf_submit() are a dozen.)
+ */
+enum { EVENTS = 1 << 17 };
+
 struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 16 * 1024 * 1024);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, EVENTS);
+	__type(key, __u32);
+	__type(value, struct event);
 } events SEC(".maps");
+
+/* Numbers claimed so far. */
+__u64 claimed = 0;
 
 /* Namespaces of the lab; asked by the socket's probe, which sees every socket of the machine. */
 struct {
@@ -75,24 +91,11 @@ struct {
 	__type(value, __u8);
 } hosts SEC(".maps");
 
-/* Events there was no room for. */
-__u64 dropped = 0;
-
-extern int bpf_dynptr_from_skb(struct __sk_buff *skb, __u64 flags, struct bpf_dynptr *ptr) __ksym;
-extern void *bpf_dynptr_slice(const struct bpf_dynptr *ptr, __u32 offset, void *buffer,
-			      __u32 buffer__szk) __ksym;
 extern void *bpf_cast_to_kern_ctx(void *obj) __ksym;
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym;
 
-enum { ONLY_TCP = sizeof(struct iphdr) + sizeof(struct tcphdr), WITH_OPTIONS = ONLY_TCP + 20 };
+enum { HEADERS = sizeof(struct iphdr) + sizeof(struct tcphdr) };
 enum { FLAG_FIN = 0x01, FLAG_SYN = 0x02, FLAG_RST = 0x04 };
-/* Options as Linux writes them: two of padding before the timestamp, or what a SYN has there. */
-enum { NOP_NOP_TIMESTAMP = 0x0101080a, SACK_TIMESTAMP = 0x0402080a };
-
-struct headers {
-	struct iphdr ip;
-	struct tcphdr tcp;
-	__be32 options[5];
-};
 
 static __always_inline bool followed(const struct iphdr *ip)
 {
@@ -109,75 +112,90 @@ static __always_inline bool speaks(const struct tcphdr *tcp, __u32 payload_bytes
 	return settings.keep_acks || payload_bytes || tcp_flags(tcp) & (FLAG_SYN | FLAG_FIN | FLAG_RST);
 }
 
-static __always_inline struct event *begin(__u8 place, __u32 netns, __u32 ifindex)
+/* Both of these kernel functions become an instruction or none: they are told to the verifier only. */
+#define READ_AS(type, address) ((const type *)bpf_rdonly_cast((const void *)(address), bpf_core_type_id_kernel(type)))
+
+static __always_inline struct event *begin(__u8 place, __u32 netns, __u32 device, __u64 *number)
 {
 	__u64 now = bpf_ktime_get_ns();
-	struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	struct event *event;
+	__u32 slot;
 
-	if (!event) {
-		__sync_fetch_and_add(&dropped, 1);
+	*number = __sync_fetch_and_add(&claimed, 1);
+	slot = *number & (EVENTS - 1);
+	event = bpf_map_lookup_elem(&events, &slot);
+	if (!event)
 		return 0;
-	}
 	event->time_ns = now;
 	event->netns = netns;
-	event->ifindex = ifindex;
+	event->device = device;
 	event->place = place;
-	event->pad = 0;
 	return event;
 }
 
-/* `options` is whether at least 20 bytes follow the TCP header. */
-static __always_inline void emit(__u8 place, __u32 netns, __u32 ifindex, const struct headers *at,
-				 bool options, __u32 ip_bytes, bool encapsulated)
+static __always_inline void commit(struct event *event, __u64 number)
 {
-	__u32 total = at->ip.tot_len ? bpf_ntohs(at->ip.tot_len) : ip_bytes;
-	__u32 payload = total - sizeof(at->ip) - at->tcp.doff * 4;
-	struct event *event;
+	__sync_lock_test_and_set(&event->number, number + 1);
+}
 
-	if (!speaks(&at->tcp, payload))
+/*
+ * The timestamp among options as Linux writes them: behind two of padding, or in a SYN behind the
+ * segment size and the word that allows selective acknowledgements. `options` is what follows the
+ * header: ports and sequence numbers are its words.
+ */
+static __always_inline __be32 timestamp(const struct tcphdr *options)
+{
+	if (options->source == bpf_htons(0x0101) && options->dest == bpf_htons(0x080a))
+		return options->seq;
+	if (options->seq == bpf_htonl(0x0402080a))
+		return options->ack_seq;
+	return 0;
+}
+
+static __always_inline void emit(__u8 place, __u32 netns, __u32 device, const struct iphdr *ip,
+				 const struct tcphdr *tcp, __be32 tsval, __u32 ip_bytes,
+				 bool encapsulated)
+{
+	/* A packet of more than 64 KiB has no room for its length and says 0. */
+	__u32 total = ip->tot_len ? bpf_ntohs(ip->tot_len) : ip_bytes;
+	__u32 payload = total - sizeof(*ip) - tcp->doff * 4;
+	struct event *event;
+	__u64 number;
+
+	if (!speaks(tcp, payload))
 		return;
-	event = begin(place, netns, ifindex);
+	event = begin(place, netns, device, &number);
 	if (!event)
 		return;
-	event->source = at->ip.saddr;
-	event->destination = at->ip.daddr;
-	event->source_port = at->tcp.source;
-	event->destination_port = at->tcp.dest;
-	event->seq = at->tcp.seq;
-	event->ack = at->tcp.ack_seq;
-	event->tsval = 0;
-	if (options) {
-		if (at->options[0] == bpf_htonl(NOP_NOP_TIMESTAMP))
-			event->tsval = at->options[1];
-		else if (at->options[1] == bpf_htonl(SACK_TIMESTAMP))
-			event->tsval = at->options[2];
-	}
+	event->source = ip->saddr;
+	event->destination = ip->daddr;
+	event->source_port = tcp->source;
+	event->destination_port = tcp->dest;
+	event->seq = tcp->seq;
+	event->ack = tcp->ack_seq;
+	event->tsval = tsval;
 	event->payload_bytes = payload;
-	event->flags = tcp_flags(&at->tcp);
+	event->flags = tcp_flags(tcp);
 	event->encapsulated = encapsulated;
-	/* The reader looks by itself, every few milliseconds: waking it costs more than the rest. */
-	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	commit(event, number);
 }
 
 static __always_inline void device(struct __sk_buff *skb, __u8 place, __u32 offset,
 				   bool encapsulated)
 {
 	void *data = (void *)(long)skb->data + offset, *end = (void *)(long)skb->data_end;
-	struct headers copy;
-	const struct headers *at = data;
-	bool options = data + WITH_OPTIONS <= end;
+	struct iphdr *ip = data;
+	struct tcphdr *tcp = (void *)(ip + 1), *options = tcp + 1;
 	struct sk_buff *kernel;
+	__be32 tsval = 0;
 
-	if (!options && data + ONLY_TCP > end) {
-		if (bpf_skb_load_bytes(skb, offset, &copy, ONLY_TCP))
-			return;
-		at = &copy;
-	}
-	if (!followed(&at->ip))
+	if ((void *)(tcp + 1) > end || !followed(ip))
 		return;
+	if ((void *)(options + 1) <= end)
+		tsval = timestamp(options);
 	kernel = bpf_cast_to_kern_ctx(skb);
-	emit(place, kernel->dev->nd_net.net->ns.inum, skb->ifindex, at, options, skb->len - offset,
-	     encapsulated);
+	emit(place, kernel->dev->nd_net.net->ns.inum, skb->ifindex, ip, tcp, tsval,
+	     skb->len - offset, encapsulated);
 }
 
 enum { VXLAN_HEADER = 8, INNER = 2 * ETH_HLEN + sizeof(struct iphdr) + sizeof(struct udphdr) + VXLAN_HEADER };
@@ -216,22 +234,15 @@ int device_out(struct __sk_buff *skb)
 
 static __always_inline int passes_hook(struct bpf_nf_ctx *ctx, __u8 place)
 {
-	struct headers copy;
-	struct bpf_dynptr packet;
-	bool options = true;
-	struct headers *at;
+	struct sk_buff *skb = ctx->skb;
+	const unsigned char *header = skb->head + skb->network_header;
+	const struct iphdr *ip = READ_AS(struct iphdr, header);
+	const struct tcphdr *tcp = READ_AS(struct tcphdr, header + sizeof(*ip));
 
-	/* The packet begins with its IP header at every hook. */
-	if (bpf_dynptr_from_skb((struct __sk_buff *)ctx->skb, 0, &packet))
-		return 1;
-	at = bpf_dynptr_slice(&packet, 0, &copy, WITH_OPTIONS);
-	if (!at) {
-		options = false;
-		at = bpf_dynptr_slice(&packet, 0, &copy, ONLY_TCP);
-	}
-	if (at && followed(&at->ip))
-		emit(place, ctx->state->net->ns.inum, 0, at, options,
-		     bpf_ntohs(at->ip.tot_len), false);
+	/* Headers that are not in the packet's first piece are not looked for. */
+	if (skb->tail - skb->network_header >= HEADERS && followed(ip))
+		emit(place, ctx->state->net->ns.inum, 0, ip, tcp,
+		     timestamp(READ_AS(struct tcphdr, header + HEADERS)), skb->len, false);
 	return 1; /* NF_ACCEPT */
 }
 
@@ -262,6 +273,7 @@ int readable(struct bpf_raw_tracepoint_args *ctx)
 	struct tcp_sock *tcp = (struct tcp_sock *)sk;
 	__u32 netns, read, come;
 	struct event *event;
+	__u64 number;
 
 	if (BPF_CORE_READ(sk, __sk_common.skc_family) != 2 /* AF_INET */ ||
 	    BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP ||
@@ -274,7 +286,7 @@ int readable(struct bpf_raw_tracepoint_args *ctx)
 	come = BPF_CORE_READ(tcp, rcv_nxt);
 	if (come == read)
 		return 0;
-	event = begin(READABLE, netns, 0);
+	event = begin(READABLE, netns, 0, &number);
 	if (!event)
 		return 0;
 	event->source = BPF_CORE_READ(sk, __sk_common.skc_daddr);
@@ -287,6 +299,6 @@ int readable(struct bpf_raw_tracepoint_args *ctx)
 	event->payload_bytes = come - read;
 	event->flags = 0;
 	event->encapsulated = 0;
-	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	commit(event, number);
 	return 0;
 }

@@ -108,7 +108,8 @@ pub(crate) struct BenchArgs {
     /// Iterations of each case
     #[arg(long, value_name = "N")]
     pub(crate) iterations: Option<u32>,
-    /// Capture engine: client (library calls only) or tap (packets on every interface)
+    /// Capture engine: bpf (interfaces, netfilter hooks, sockets), tap (interfaces) or client (library
+    /// calls only)
     #[arg(long, value_name = "ENGINE", value_parser = engine)]
     pub(crate) engine: Option<Engine>,
     /// Seed of every random choice
@@ -132,7 +133,8 @@ fn engine(word: &str) -> Result<Engine, String> {
     match word {
         "client" => Ok(Engine::Client),
         "tap" => Ok(Engine::Tap),
-        other => Err(format!("`{other}` is not one of client, tap")),
+        "bpf" => Ok(Engine::Bpf),
+        other => Err(format!("`{other}` is not one of client, tap, bpf")),
     }
 }
 

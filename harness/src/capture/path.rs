@@ -8,6 +8,7 @@
 //! | stage | from -> to |
 //! |---|---|
 //! | `connect` | `connect()` called -> connected, new connections only |
+//! | `handover` | connected -> request written: the client's own, new connections only |
 //! | `client_tx` | client's write -> its interface, out |
 //! | `wire` | client's interface -> first interface of the entry node, and back |
 //! | `nic_rx` | that interface, in -> PREROUTING |

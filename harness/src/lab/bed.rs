@@ -130,6 +130,8 @@ pub struct Ready {
 pub struct Iteration {
     /// The load generator's figures.
     pub load: PhaseReport,
+    /// The same load without any probe, right before or behind; `None` where there are no probes.
+    pub unprobed: Option<PhaseReport>,
     /// What the probes saw; `None` under engine `client`.
     pub walks: Option<Walks>,
     /// Conntrack on the entry node after the iteration.

@@ -122,6 +122,7 @@ impl Bed for FakeBed {
         };
         let half_ns = (self.latency_ns - self.rules_ns) / 2;
         Ok(Iteration {
+            unprobed: None,
             load: PhaseReport {
                 requests: REQUESTS,
                 elapsed_ns: (self.seconds * 1e9) as u64,

@@ -63,6 +63,8 @@ pub struct RunSettings {
     pub iterations: u32,
     /// Capture engine.
     pub engine: Engine,
+    /// Load without probes beside each iteration, to see what they do to it.
+    pub unprobed: Span,
     /// Requests a second that are followed through the taps.
     pub samples_per_second: u32,
     /// Bytes of a packet kept with `--pcap`.
@@ -79,6 +81,8 @@ pub enum Engine {
     Client,
     /// Packet sockets on every interface of the path.
     Tap,
+    /// BPF programs at devices, netfilter hooks and sockets.
+    Bpf,
 }
 
 /// Topology of the netns lab.

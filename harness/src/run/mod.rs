@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One run: every group of the plan built, measured and taken down, every case to the record.
 
+mod effect;
 mod group;
 mod tally;
 

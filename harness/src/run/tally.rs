@@ -8,6 +8,7 @@ use record::{
     Residual, StageRecord, Status, Tuples, Walk,
 };
 
+use super::effect::Effect;
 use crate::lab::{Iteration, LabError, Ready, StageTimes, Walks};
 use crate::plan::Case;
 
@@ -24,6 +25,7 @@ pub(super) struct Tally {
     joined: u64,
     unjoined: BTreeMap<String, u64>,
     probe: Option<Probe>,
+    effect: Effect,
     observer_ns: f64,
     programs_ns: f64,
     counts: Option<Counts>,
@@ -50,7 +52,11 @@ impl Tally {
 
     /// Adds an iteration; `sequence` is its place among all iterations of the group.
     pub(super) fn add(&mut self, sequence: u32, iteration: Iteration) {
-        let Iteration { load, walks, conntrack } = iteration;
+        let Iteration { load, unprobed, walks, conntrack } = iteration;
+        if let Some(unprobed) = unprobed {
+            self.tuples_spent += unprobed.tuples_spent;
+            self.effect.add(&load, &unprobed);
+        }
         let seconds = load.elapsed_ns as f64 / 1e9;
         let latency = Histogram::from_pairs(load.latency.iter().copied());
         self.iterations.push(IterationRecord {
@@ -126,8 +132,8 @@ impl Tally {
             events: before.events + new.events,
             dropped: before.dropped + new.dropped,
             runs: before.runs.map_or(new.runs, |runs| Some(runs + new.runs.unwrap_or(0))),
+            ns_per_run: new.ns_per_run.or(before.ns_per_run),
             reason: new.reason.or(before.reason),
-            effect: new.effect.or(before.effect),
             ..new
         });
     }
@@ -139,6 +145,7 @@ impl Tally {
         Some(Probe {
             ns_per_event: probe.ns_per_event.and(mean(self.observer_ns, probe.events)),
             ns_per_run: probe.ns_per_run.and(mean(self.programs_ns, probe.runs.unwrap_or(0))),
+            effect: self.effect.record(),
             ..probe
         })
     }

@@ -81,7 +81,8 @@ fn requests_through_dnat_and_masquerade_are_joined_stage_by_stage() {
     let path = nodeport(Mode::Nftables, CniKind::Ptp, Place::Local);
     let joined = join(&path, &taps, capture, (&samples, &marks, &[]));
     assert_whole(&joined, &samples);
-    let request = ["connect", "client_tx", "wire", NODE_STAGE, "cni", "pod_rx+wakeup", "app"];
+    let request =
+        ["connect", "handover", "client_tx", "wire", NODE_STAGE, "cni", "pod_rx+wakeup", "app"];
     let response = ["pod_tx", "cni", NODE_STAGE, "wire", "client_rx", "body"];
     assert_eq!(names(&joined), [&request[..], &response].concat());
     assert_eq!(joined.first_packet.count(), 31);
@@ -99,7 +100,8 @@ fn requests_to_a_pod_behind_vxlan_and_a_bridge_are_followed_inside_it() {
     let path = nodeport(Mode::Nftables, CniKind::Vxlan, Place::Remote);
     let joined = join(&path, &taps, capture, (&samples, &marks, &[]));
     assert_whole(&joined, &samples);
-    let request = ["connect", "client_tx", "wire", NODE_STAGE, "encap", "fabric", "decap"];
+    let request =
+        ["connect", "handover", "client_tx", "wire", NODE_STAGE, "encap", "fabric", "decap"];
     let server = ["deliver", "pod_rx+wakeup", "app", "pod_tx", "deliver"];
     let response = ["encap", "fabric", "decap", NODE_STAGE, "wire", "client_rx", "body"];
     assert_eq!(names(&joined), [&request[..], &server, &response].concat());

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::capture::packet::{Direction, Segment};
 
-/// Bytes of an event in the ring.
-pub const EVENT_BYTES: usize = 48;
+/// Bytes of an event in the ring: a cache line.
+pub const EVENT_BYTES: usize = 64;
 
 /// Which probe wrote an event: `enum place` of the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -120,7 +120,7 @@ mod tests {
         bytes[32..36].copy_from_slice(&99u32.to_be_bytes());
         bytes[36..40].copy_from_slice(&1234u32.to_be_bytes());
         bytes[40..44].copy_from_slice(&120u32.to_ne_bytes());
-        bytes[44..48].copy_from_slice(&[1, 0x18, 1, 0]);
+        bytes[44..47].copy_from_slice(&[1, 0x18, 1]);
         let event = Event::read(&bytes).unwrap();
         assert_eq!((event.time_ns, event.netns, event.device), (7_000_000_123, 4_026_532_000, 3));
         assert_eq!((event.place, event.place.direction()), (Place::TcEgress, Direction::Out));
@@ -152,7 +152,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let event = Event::read(&bytes);
             let ours = bytes.len() == EVENT_BYTES && usize::from(bytes[44]) < Place::ALL.len();
             prop_assert_eq!(event.is_some(), ours);

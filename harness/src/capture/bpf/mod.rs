@@ -9,6 +9,7 @@ mod missing;
 mod placement;
 mod probes;
 mod reader;
+mod ring;
 
 pub use event::{EVENT_BYTES, Event, Place};
 pub use missing::{Facts, explain};

@@ -10,6 +10,7 @@ use workloads::protocol::SAMPLE_TOS;
 use super::event::{Event, Place};
 use super::missing::{Facts, explain};
 use super::reader::Reader;
+use super::ring::Ring;
 use crate::Unavailable;
 use crate::bpf::{BpfError, Hook, Link, Loaded, Opened, Order, RunStats, Side};
 use crate::capture::CaptureError;
@@ -55,7 +56,7 @@ pub struct ProbeOptions {
 pub struct ProbeCapture {
     /// In the order they were written.
     pub events: Vec<Event>,
-    /// Events the ring had no room for, or we none.
+    /// Events that were overwritten before they were read, or that we had no room for.
     pub dropped: u64,
     /// Processor time of the reading thread, nanoseconds.
     pub reader_ns: u64,
@@ -116,7 +117,7 @@ impl Probes {
         let mut probes = Self {
             programs,
             hosts: loaded.map("hosts")?,
-            reader: Reader::start(loaded.map("events")?, loaded.map(".bss")?)?,
+            reader: Reader::start(Ring::map(&loaded.map("events")?)?, loaded.map(".bss")?)?,
             without_sockets,
         };
         probes.try_sockets(&loaded)?;

@@ -233,6 +233,11 @@ impl Sums {
                 negative(Leg::Request, "connect", "connect called", from_ns, "connected", to_ns)
             })?;
             stages.push((self.stage(Leg::Request, "connect", 0), ns));
+            let sent_ns = sample.sent_ns;
+            let ns = sent_ns.checked_sub(to_ns).ok_or_else(|| {
+                negative(Leg::Request, "handover", "connected", to_ns, "request sent", sent_ns)
+            })?;
+            stages.push((self.stage(Leg::Request, "handover", 0), ns));
         }
         for pair in times.windows(2) {
             let [(from, from_ns), (to, to_ns)] = [pair[0], pair[1]];

@@ -132,7 +132,7 @@ fn names(joined: &Joined, leg: Leg) -> Vec<&str> {
 fn stages_have_the_names_of_the_method_in_path_order() {
     let joined = scene(&nodeport(), 2, 1, 1).join(&nodeport()).unwrap();
     let node = ["nic_rx", "conntrack", "proxy", "route", "filter", "masq", "egress"];
-    let request = ["connect", "client_tx", "wire"];
+    let request = ["connect", "handover", "client_tx", "wire"];
     let tunnel = ["encap", "fabric", "decap", "deliver"];
     let server = ["pod_rx", "wakeup", "app"];
     let expected = [&request[..], &node, &tunnel, &server].concat();
@@ -171,7 +171,8 @@ fn to_taps_on_devices_everything_on_the_entry_node_is_one_stage() {
         let scene = scene(&path, 2, 1, 1).seen_at(|tap| tap.site.is_device());
         let joined = scene.join(&path).unwrap();
         assert_eq!(joined.joined, 2, "{mode}");
-        let request = ["connect", "client_tx", "wire", NODE, "encap", "fabric", "decap"];
+        let request =
+            ["connect", "handover", "client_tx", "wire", NODE, "encap", "fabric", "decap"];
         let server = ["deliver", "pod_rx+wakeup", "app"];
         assert_eq!(names(&joined, Leg::Request), [&request[..], &server].concat(), "{mode}");
         let response = ["pod_tx", "deliver", "encap", "fabric", "decap", NODE, "wire"];

@@ -11,12 +11,13 @@ use workloads::protocol::{
 
 use super::beds::Ground;
 use super::datapath::Datapath;
+use super::engine::Engine;
 use super::follow::Follower;
 use super::{NetnsLab, Topology, road};
 use crate::Cancel;
-use crate::lab::{Bed, Down, Iteration, LabError, Ready};
+use crate::lab::{Bed, Down, Iteration, LabError, Ready, Walks};
 use crate::net::{Agent, ToolError, conntrack};
-use crate::plan::{ArrivalKind, Case, Engine, LabSettings, WorkloadSettings};
+use crate::plan::{ArrivalKind, Case, LabSettings, WorkloadSettings};
 use crate::proxy::Fill;
 
 /// What an agent may take beyond the time it was told to work.
@@ -30,10 +31,10 @@ const SAMPLES_MAX: u64 = 200_000;
 #[derive(Debug)]
 pub(super) struct NetnsBed {
     ground: Rc<Ground>,
-    case: Case,
     workload: WorkloadSettings,
     ready: Ready,
     sample_every: u32,
+    iterations: u32,
     backends: Vec<usize>,
     // Ended in this order: load, taps, proxy process, hosts.
     load: Agent,
@@ -44,7 +45,12 @@ pub(super) struct NetnsBed {
 
 impl NetnsBed {
     /// Builds hosts, wiring and mode, proves both, starts the load generator.
-    pub(super) fn up(ground: Rc<Ground>, case: &Case, cancel: &Cancel) -> Result<Self, LabError> {
+    pub(super) fn up(
+        ground: Rc<Ground>,
+        engine: &Engine,
+        case: &Case,
+        cancel: &Cancel,
+    ) -> Result<Self, LabError> {
         let profile = &ground.profile;
         let start = Instant::now();
         let mut lab = NetnsLab::up(&topology(&profile.lab), case.cni)?;
@@ -104,13 +110,14 @@ impl NetnsBed {
         let origin = road::origin(&lab, case.route.road);
         let mut load = Agent::start(origin, &ground.program, &["agent", "load"])?;
         load.tell(&spec)?;
-        let (case, follower) = (case.clone(), None);
+        let pcap_snap_bytes = ground.pcap.then_some(profile.run.pcap_snap_bytes);
+        let follower = Follower::new(engine, &lab, case, &backends, pcap_snap_bytes)?;
         Ok(Self {
             ground,
-            case,
             workload,
             ready,
             sample_every: 1,
+            iterations: 0,
             backends,
             load,
             follower,
@@ -159,14 +166,6 @@ impl NetnsBed {
         Ok(all)
     }
 
-    fn start_following(&mut self) -> Result<(), LabError> {
-        if self.ground.profile.run.engine == Engine::Tap && self.follower.is_none() {
-            let snap_bytes = self.ground.pcap.then_some(self.ground.profile.run.pcap_snap_bytes);
-            self.follower = Some(Follower::start(&self.lab, &self.case, snap_bytes)?);
-        }
-        Ok(())
-    }
-
     fn conntrack(&self) -> Result<Conntrack, LabError> {
         let entry = &self.lab.nodes()[0].netns;
         Ok(Conntrack { max: conntrack::max(entry)?, peak: conntrack::count(entry)? })
@@ -179,12 +178,21 @@ impl Bed for NetnsBed {
     }
 
     fn warm_up(&mut self, cancel: &Cancel) -> Result<(), LabError> {
-        self.start_following()?;
         let warm_up = self.ground.profile.run.warm_up.0;
         if warm_up.is_zero() {
             return Ok(());
         }
-        let report = self.load(warm_up, 0, cancel)?;
+        // Every connection is followed, so that the probes' cost is counted on many events.
+        let report = match self.follower.take() {
+            Some(mut follower) => {
+                follower.on(&self.lab)?;
+                let report = follower.costed(|| self.load(warm_up, 1, cancel))?;
+                follower.off();
+                self.follower = Some(follower);
+                report
+            }
+            None => self.load(warm_up, 0, cancel)?,
+        };
         let rate = report.requests as f64 / (report.elapsed_ns as f64 / 1e9).max(1e-9);
         let asked = f64::from(self.ground.profile.run.samples_per_second);
         let every = (rate / asked).ceil().max(1.0) as u32;
@@ -198,21 +206,13 @@ impl Bed for NetnsBed {
     }
 
     fn iterate(&mut self, cancel: &Cancel) -> Result<Iteration, LabError> {
-        let every = if self.follower.is_some() { self.sample_every } else { 0 };
-        if let Some(follower) = &mut self.follower {
-            follower.forget()?;
-            self.marks()?;
-            self.datapath.take_relays()?;
-        }
-        let mut load = self.load(self.ground.profile.run.duration.0, every, cancel)?;
-        let samples = std::mem::take(&mut load.samples);
-        let walks = if self.follower.is_some() {
-            let (marks, relays) = (self.marks()?, self.datapath.take_relays()?);
-            let follower = self.follower.as_mut().expect("asked above");
-            Some(follower.walks(&samples, &marks, &relays, every)?)
-        } else {
-            None
-        };
+        self.iterations += 1;
+        // Off on, on off, ...: a drift falls on both alike.
+        let off_first = self.iterations % 2 == 1;
+        let before = if off_first { self.unprobed(cancel)? } else { None };
+        let (load, walks) = self.probed(cancel)?;
+        let behind = if off_first { None } else { self.unprobed(cancel)? };
+        let unprobed = before.or(behind);
         let conntrack = self.conntrack()?;
         if conntrack.peak * 10 > conntrack.max * 8 {
             self.note(format!(
@@ -220,7 +220,7 @@ impl Bed for NetnsBed {
                 conntrack.peak * 100 / conntrack.max.max(1)
             ));
         }
-        Ok(Iteration { load, walks, conntrack: Some(conntrack) })
+        Ok(Iteration { load, unprobed, walks, conntrack: Some(conntrack) })
     }
 
     fn down(self: Box<Self>) -> Down {
@@ -240,6 +240,37 @@ impl Bed for NetnsBed {
 }
 
 impl NetnsBed {
+    /// A block of load with the probes on, and what they saw.
+    fn probed(&mut self, cancel: &Cancel) -> Result<(PhaseReport, Option<Walks>), LabError> {
+        let duration = self.ground.profile.run.duration.0;
+        let Some(mut follower) = self.follower.take() else {
+            return Ok((self.load(duration, 0, cancel)?, None));
+        };
+        self.marks()?;
+        self.datapath.take_relays()?;
+        follower.on(&self.lab)?;
+        let mut load = self.load(duration, self.sample_every, cancel)?;
+        let samples = std::mem::take(&mut load.samples);
+        let (marks, relays) = (self.marks()?, self.datapath.take_relays()?);
+        let walks = follower.walks(&samples, &marks, &relays, self.sample_every)?;
+        follower.off();
+        self.follower = Some(follower);
+        Ok((load, Some(walks)))
+    }
+
+    /// A block of the same load with the probes off, where there are probes. As many connections
+    /// are marked, so that the two differ in the probes only.
+    fn unprobed(&mut self, cancel: &Cancel) -> Result<Option<PhaseReport>, LabError> {
+        let duration = self.ground.profile.run.unprobed.0;
+        if self.follower.is_none() || duration.is_zero() {
+            return Ok(None);
+        }
+        let load = self.load(duration, self.sample_every, cancel)?;
+        self.marks()?;
+        self.datapath.take_relays()?;
+        Ok(Some(PhaseReport { samples: Vec::new(), ..load }))
+    }
+
     fn note(&mut self, note: String) {
         if !self.ready.notes.contains(&note) {
             self.ready.notes.push(note);

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The netns lab as a run sees it: asks the machine once what it has, then makes a bed per case.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::bed::NetnsBed;
-use crate::capture::Taps;
+use super::engine::Engine;
 use crate::lab::scratch::Scratch;
 use crate::lab::{Bed, Lab, LabError};
 use crate::net::{NetError, Netns};
-use crate::plan::{Case, CniKind, Engine, Mode, Profile};
+use crate::plan::{Case, CniKind, Mode, Profile};
 use crate::proxy::{self, ProxyMode};
 use crate::{Cancel, Unavailable, cni};
 
@@ -19,7 +19,6 @@ use crate::{Cancel, Unavailable, cni};
 struct Answers {
     modes: HashMap<Mode, Result<(), Unavailable>>,
     cnis: HashMap<CniKind, Result<(), Unavailable>>,
-    taps: Option<Result<(), Unavailable>>,
 }
 
 /// What every bed of a run shares.
@@ -31,9 +30,19 @@ pub(super) struct Ground {
     /// Whether frames are kept for a capture file.
     pub(super) pcap: bool,
     pub(super) scratch: Scratch,
+    engine: OnceCell<Result<Engine, Unavailable>>,
 }
 
 impl Ground {
+    /// The capture engine: the one the profile asks for, or what stands in for it.
+    ///
+    /// # Errors
+    /// The machine has none of them.
+    pub(super) fn engine(&self, question: &Netns) -> Result<&Engine, Unavailable> {
+        let choose = || Engine::choose(self.profile.run.engine, question);
+        self.engine.get_or_init(choose).as_ref().map_err(Clone::clone)
+    }
+
     pub(super) fn mode(&self, mode: Mode) -> Box<dyn ProxyMode> {
         proxy::mode(mode, proxy::Options { backend: self.profile.service.iptables_backend.into() })
     }
@@ -54,8 +63,13 @@ impl NetnsBeds {
     /// Network namespaces or a scratch folder cannot be had.
     pub fn new(profile: &Profile, program: &Path, pcap: bool) -> Result<Self, LabError> {
         let scratch = Scratch::create().map_err(NetError::os("create", "a scratch folder"))?;
-        let ground =
-            Ground { profile: profile.clone(), program: program.to_owned(), pcap, scratch };
+        let ground = Ground {
+            profile: profile.clone(),
+            program: program.to_owned(),
+            pcap,
+            scratch,
+            engine: OnceCell::new(),
+        };
         Ok(Self {
             ground: std::rc::Rc::new(ground),
             question: Netns::create("question")?,
@@ -70,10 +84,7 @@ impl NetnsBeds {
         answers.cnis.entry(case.cni).or_insert_with(ask_cni).clone()?;
         let ask_mode = || self.ground.mode(case.mode).check(&self.question);
         answers.modes.entry(case.mode).or_insert_with(ask_mode).clone()?;
-        if self.ground.profile.run.engine == Engine::Tap {
-            answers.taps.get_or_insert_with(|| Taps::check(&self.question)).clone()?;
-        }
-        Ok(())
+        self.ground.engine(&self.question).map(drop)
     }
 }
 
@@ -84,6 +95,7 @@ impl Lab for NetnsBeds {
 
     fn up(&self, case: &Case, cancel: &Cancel) -> Result<Box<dyn Bed>, LabError> {
         self.check(case)?;
-        Ok(Box::new(NetnsBed::up(self.ground.clone(), case, cancel)?))
+        let engine = self.ground.engine(&self.question)?;
+        Ok(Box::new(NetnsBed::up(self.ground.clone(), engine, case, cancel)?))
     }
 }

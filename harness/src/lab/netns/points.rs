@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Places of the lab where a case's requests can be seen.
+
+use super::{NetnsLab, road};
+#[cfg(feature = "bpf")]
+use crate::capture::bpf::ProbePoint;
+use crate::capture::{Host, Path, Site, TapInfo, TapPoint};
+use crate::plan::Road;
+
+/// Hooks of a node.
+#[cfg(feature = "bpf")]
+const HOOKS: [Site; 8] = [
+    Site::PreConntrack,
+    Site::Conntracked,
+    Site::Translated,
+    Site::LocalIn,
+    Site::Forward,
+    Site::LocalOut,
+    Site::Postrouting,
+    Site::Masqueraded,
+];
+
+/// Devices on a path.
+pub(super) fn taps<'a>(lab: &'a NetnsLab, path: &Path, road: Road) -> Vec<TapPoint<'a>> {
+    devices(lab, road).into_iter().filter(|point| passes(path, point)).collect()
+}
+
+/// Devices, hooks and sockets that requests of a road may pass: of the pods, the client and those
+/// that answer.
+#[cfg(feature = "bpf")]
+pub(super) fn probes<'a>(lab: &'a NetnsLab, road: Road, backends: &[usize]) -> Vec<ProbePoint<'a>> {
+    let origin = road::origin(lab, road).name();
+    let veths: Vec<&str> = lab
+        .pods()
+        .iter()
+        .enumerate()
+        .filter(|(index, pod)| backends.contains(index) || pod.netns.name() == origin)
+        .map(|(_, pod)| &*pod.veth)
+        .collect();
+    let answers = |name: &str| backends.iter().any(|&pod| lab.pods()[pod].netns.name() == name);
+    let mut points: Vec<ProbePoint<'a>> = devices(lab, road)
+        .into_iter()
+        .filter(|point| match point.kind {
+            Site::PodVeth => veths.contains(&point.device),
+            Site::PodEth => answers(point.netns.name()),
+            _ => true,
+        })
+        .map(|TapPoint { netns, node, device, kind }| ProbePoint {
+            netns,
+            node,
+            device: Some(device),
+            site: kind,
+        })
+        .collect();
+    let none = None;
+    for (index, node) in lab.nodes().iter().enumerate() {
+        points.extend(HOOKS.map(|site| ProbePoint {
+            netns: &node.netns,
+            node: Some(index),
+            device: none,
+            site,
+        }));
+    }
+    for &pod in backends {
+        let pod = &lab.pods()[pod];
+        points.push(ProbePoint {
+            netns: &pod.netns,
+            node: Some(pod.node),
+            device: none,
+            site: Site::Readable,
+        });
+    }
+    points
+}
+
+/// Every interface of the lab, from the road's point of view: the one that requests start from is
+/// the client's.
+fn devices(lab: &NetnsLab, road: Road) -> Vec<TapPoint<'_>> {
+    let origin = road::origin(lab, road).name();
+    lab.tap_points()
+        .into_iter()
+        .filter_map(|point| match point.kind {
+            Site::ClientEth if point.netns.name() != origin => None,
+            Site::PodEth if point.netns.name() == origin => {
+                Some(TapPoint { kind: Site::ClientEth, ..point })
+            }
+            _ => Some(point),
+        })
+        .collect()
+}
+
+/// Whether a path has a hop at a tap's interface.
+fn passes(path: &Path, point: &TapPoint<'_>) -> bool {
+    let info = TapInfo::of(point);
+    let host = Host::of(&info);
+    path.hops().iter().any(|hop| hop.host == host && hop.site == point.kind)
+}
