@@ -40,7 +40,7 @@ struct Target<'a> {
 #[derive(Debug)]
 pub struct Placement {
     infos: Vec<TapInfo>,
-    /// Index of a site by namespace, place and device.
+    /// Index of a probe by namespace, place and device.
     index: HashMap<(u32, Place, u32), u16>,
     /// Namespaces whose sockets are probed.
     sockets: Vec<u32>,
@@ -64,12 +64,13 @@ impl Placement {
             if places.is_empty() {
                 continue;
             }
-            let site = placement.infos.len() as u16;
-            placement.infos.push(info);
             let netns = inode(point.netns)?;
             let device = device_index(point)?;
             for place in places {
-                placement.index.insert((netns, place, device), site);
+                let index = placement.infos.len() as u16;
+                let direction = Some(place.direction());
+                placement.infos.push(TapInfo { direction, ..info.clone() });
+                placement.index.insert((netns, place, device), index);
             }
             if point.site == Site::Readable {
                 placement.sockets.push(netns);
@@ -78,7 +79,7 @@ impl Placement {
         Ok(placement)
     }
 
-    /// The sites, as the joiner wants them.
+    /// The probes, as the joiner wants them.
     pub fn infos(&self) -> &[TapInfo] {
         &self.infos
     }
@@ -135,7 +136,12 @@ impl Placement {
 
 fn info(point: &ProbePoint<'_>) -> TapInfo {
     let place = point.device.unwrap_or_else(|| point.site.word());
-    TapInfo { name: format!("{}/{place}", point.netns.name()), node: point.node, site: point.site }
+    TapInfo {
+        name: format!("{}/{place}", point.netns.name()),
+        node: point.node,
+        site: point.site,
+        direction: None,
+    }
 }
 
 /// Places that a site's probes write.

@@ -54,7 +54,7 @@ pub(super) fn taps(path: &Path) -> (Vec<TapInfo>, Vec<u16>) {
             Host::Backend | Host::Pod => Some(1),
         };
         let name = format!("{:?}/{:?}", hop.host, hop.site);
-        let tap = TapInfo { name, node, site: hop.site };
+        let tap = TapInfo { name, node, site: hop.site, direction: None };
         let index = taps.iter().position(|t| *t == tap).unwrap_or_else(|| {
             taps.push(tap);
             taps.len() - 1

@@ -105,7 +105,8 @@ impl HopTable {
         let mut table = vec![[None; 8]; taps.len()];
         for (row, tap) in table.iter_mut().zip(taps) {
             for (index, hop) in hops.iter().enumerate() {
-                if hop.host == Host::of(tap) && hop.site == tap.site {
+                let here = hop.host == Host::of(tap) && hop.site == tap.site;
+                if here && tap.direction.is_none_or(|direction| direction == hop.direction) {
                     row[slot(hop.direction, hop.encapsulated, hop.leg)] = Some(index as u16);
                     tapped[index] = true;
                 }

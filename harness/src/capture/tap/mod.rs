@@ -29,7 +29,7 @@ use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use socket2::SockFilter;
 
-use super::{CaptureError, Packet, Site, TapPoint};
+use super::{CaptureError, Direction, Packet, Site, TapPoint};
 use crate::Unavailable;
 use crate::net::Netns;
 use reader::{Command, Reader};
@@ -58,6 +58,8 @@ pub struct TapInfo {
     pub node: Option<usize>,
     /// Where on the host it is.
     pub site: Site,
+    /// The one direction it sees, or both.
+    pub direction: Option<Direction>,
 }
 
 impl TapInfo {
@@ -72,6 +74,7 @@ impl TapInfo {
             name: format!("{}/{}", point.netns.name(), point.device),
             node: point.node,
             site: point.kind,
+            direction: None,
         }
     }
 }
@@ -118,8 +121,12 @@ impl Taps {
     /// # Errors
     /// What is missing.
     pub fn check(scratch: &Netns) -> Result<(), Unavailable> {
-        let info =
-            TapInfo { name: format!("{}/lo", scratch.name()), node: None, site: Site::ClientEth };
+        let info = TapInfo {
+            name: format!("{}/lo", scratch.name()),
+            node: None,
+            site: Site::ClientEth,
+            direction: None,
+        };
         let options = TapOptions { ring_bytes: options::RING_BYTES_MIN, ..TapOptions::default() };
         match open(scratch, "lo", &info, &options) {
             Ok(_) => Ok(()),
