@@ -13,14 +13,16 @@ mod proof;
 mod service;
 mod transaction;
 
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 
+use super::watch::net;
 use super::{
     APPLY_PATIENCE, Installed, NodeView, Probe, ProxyError, ProxyMode, RuleText, Service,
     ServiceTable,
 };
 use crate::Unavailable;
-use crate::net::{Netns, Tool, ToolError};
+use crate::net::{NetError, Netns, Tool, ToolError};
 use crate::plan::Mode;
 use transaction::{TABLE, Transaction};
 
@@ -102,6 +104,16 @@ impl Installed for InstalledNftables {
         }
         Ok(())
     }
+}
+
+/// Names of the node's IPv4 tables; none where the kernel has no nf_tables.
+pub(crate) fn tables(mode: Mode, netns: &Netns) -> Result<Vec<String>, ProxyError> {
+    let tables = netns.run(|| match kernel::tables() {
+        Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(Vec::new()),
+        answer => answer,
+    });
+    let subject = format!("nf_tables of {}", netns.name());
+    tables.map_err(NetError::os("read", subject)).map_err(net(mode))
 }
 
 /// What one Service more adds: kube-proxy's partial sync of one changed Service.
