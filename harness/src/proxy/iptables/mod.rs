@@ -28,7 +28,7 @@ pub(crate) use counters::Counters;
 pub(crate) use evidence::Look;
 use installed::InstalledIptables;
 pub(crate) use installed::Rules;
-pub(crate) use watch::{Carrier, Counting, Hook, Walk};
+pub(crate) use watch::{Carrier, Counting, Hook};
 
 use self::restore::Restore;
 use self::service::PortRules;

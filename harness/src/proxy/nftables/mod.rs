@@ -11,6 +11,7 @@ pub mod kernel;
 mod names;
 mod proof;
 mod service;
+mod trace;
 mod transaction;
 
 use std::io::ErrorKind;
@@ -19,11 +20,13 @@ use std::net::Ipv4Addr;
 use super::watch::net;
 use super::{
     APPLY_PATIENCE, Installed, NodeView, Probe, ProxyError, ProxyMode, RuleText, Service,
-    ServiceTable,
+    ServiceTable, Watch,
 };
 use crate::Unavailable;
 use crate::net::{NetError, Netns, Tool, ToolError};
 use crate::plan::Mode;
+use trace::NftablesWatch;
+pub(super) use trace::Tracing;
 use transaction::{TABLE, Transaction};
 
 /// The proxy mode `nftables`.
@@ -84,6 +87,10 @@ impl Installed for InstalledNftables {
         probe: &Probe,
     ) -> Result<Vec<String>, ProxyError> {
         proof::prove(node, table, probe)
+    }
+
+    fn watch(&mut self, node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {
+        Ok(Box::new(NftablesWatch(Tracing::begin(Mode::Nftables, node)?)))
     }
 
     fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError> {

@@ -85,6 +85,33 @@ impl Counting {
         };
         Ok(Counted { mode, counted, flows })
     }
+
+    /// Ends and says what the probe met on its way through table nat and the stack.
+    ///
+    /// # Errors
+    /// What was counted cannot be one connection's.
+    pub(crate) fn matched(self, node: &NodeView<'_>, probe: &Probe) -> Result<Matched, ProxyError> {
+        let mode = self.mode;
+        let counted = self.end(node)?;
+        let walks = counted.walks(node, probe, |_| Carrier::Stack, |_| false)?;
+        let [(flow, walk)] = &walks[..] else {
+            return Err(not_one(mode, node, "no walk".to_owned()));
+        };
+        let endpoint = flow.dnat();
+        // The rule, the kernel's entry and the pod itself have to agree on who was chosen.
+        let by_rule = walk.translated_to.as_deref();
+        let by_pod = (probe.destination != probe.backend).then_some(probe.backend);
+        if endpoint != by_pod || by_rule.map(str::to_owned) != by_pod.map(|to| to.to_string()) {
+            let what = format!(
+                "the rules chose {by_rule:?}, connection tracking has {endpoint:?}, and {} answered",
+                probe.backend
+            );
+            return Err(not_one(mode, node, what));
+        }
+        let (rules, walked) = (walk.rules.clone(), walk.walked);
+        let objects = conntrack_entry(mode, node, probe)?.into_iter().collect();
+        Ok(Matched { rules, walked, objects, endpoint })
+    }
 }
 
 impl Counted {
@@ -139,25 +166,7 @@ impl Watch for IptablesWatch {
         _: &ServiceTable,
         probe: &Probe,
     ) -> Result<Matched, ProxyError> {
-        let counted = self.0.end(node)?;
-        let walks = counted.walks(node, probe, |_| Carrier::Stack, |_| false)?;
-        let [(flow, walk)] = &walks[..] else {
-            return Err(not_one(Mode::Iptables, node, "no walk".to_owned()));
-        };
-        let endpoint = flow.dnat();
-        // The rule, the kernel's entry and the pod itself have to agree on who was chosen.
-        let by_rule = walk.translated_to.as_deref();
-        let by_pod = (probe.destination != probe.backend).then_some(probe.backend);
-        if endpoint != by_pod || by_rule.map(str::to_owned) != by_pod.map(|to| to.to_string()) {
-            let what = format!(
-                "the rules chose {by_rule:?}, connection tracking has {endpoint:?}, and {} answered",
-                probe.backend
-            );
-            return Err(not_one(Mode::Iptables, node, what));
-        }
-        let (rules, walked) = (walk.rules.clone(), walk.walked);
-        let objects = conntrack_entry(Mode::Iptables, node, probe)?.into_iter().collect();
-        Ok(Matched { rules, walked, objects, endpoint })
+        self.0.matched(node, probe)
     }
 }
 
