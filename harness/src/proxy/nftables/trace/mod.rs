@@ -80,7 +80,10 @@ impl Tracing {
     fn end(self, node: &NodeView<'_>) -> Result<Vec<Event>, ProxyError> {
         let mode = self.mode;
         let read = self.read();
-        drop(self.owner);
+        let removed = table::remove(&self.owner);
+        removed
+            .map_err(NetError::os("remove", format!("table {} of {}", table::TABLE, node.name)))
+            .map_err(net(mode))?;
         if super::tables(mode, node.netns)?.iter().any(|name| name == table::TABLE) {
             let (host, left) = (node.name.to_owned(), format!("table ip {}", table::TABLE));
             return Err(ProxyError::Left { mode, host, left });
@@ -200,11 +203,9 @@ fn of(events: &[Event], probe: &Probe) -> Result<Vec<Event>, String> {
     Ok(of_mine.cloned().collect())
 }
 
-/// Chains with matched rules, by table and name.
-fn visited(matches: &[Match]) -> Vec<(String, String)> {
-    let chains: BTreeSet<(String, String)> =
-        matches.iter().map(|one| (one.rule.table.clone(), one.rule.chain.clone())).collect();
-    chains.into_iter().collect()
+/// Tables with matched rules.
+fn visited(matches: &[Match]) -> BTreeSet<String> {
+    matches.iter().map(|one| one.rule.table.clone()).collect()
 }
 
 /// The element of a map that a rule looked the probe up in, if it did: that is how this mode finds

@@ -10,9 +10,11 @@ use crate::net::nfnetlink::{CREATE, Change, Socket, push, push_nested};
 
 /// Name of the table.
 pub(super) const TABLE: &str = "nic2pod-watch";
-/// Subsystem nf_tables, and its `NFT_MSG_NEWTABLE`, `_NEWCHAIN` and `_NEWRULE`.
+/// Subsystem nf_tables, and its `NFT_MSG_NEWTABLE`, `_DELTABLE`, `_NEWCHAIN` and
+/// `_NEWRULE`.
 const SUBSYSTEM: u8 = 10;
 const NEW_TABLE: u16 = 10 << 8;
+const DELETE_TABLE: u16 = 10 << 8 | 2;
 const NEW_CHAIN: u16 = 10 << 8 | 3;
 const NEW_RULE: u16 = 10 << 8 | 6;
 /// `NLM_F_EXCL`: it must not be there yet.
@@ -53,11 +55,18 @@ pub(super) fn make(socket: &Socket) -> io::Result<()> {
     socket.commit(SUBSYSTEM, &changes)
 }
 
+/// Removes it. Closing the socket would do so too, but only once no child process that is being
+/// started holds a copy of its descriptor.
+pub(super) fn remove(socket: &Socket) -> io::Result<()> {
+    let attributes = names([(1, TABLE)]);
+    socket.commit(SUBSYSTEM, &[Change { kind: DELETE_TABLE, flags: 0, attributes }])
+}
+
 /// `meta l4proto tcp tcp flags & (syn | ack) == syn meta nftrace set 1`, in expressions.
 fn trace_first_packets() -> Vec<u8> {
     /// `NFT_META_L4PROTO` and `NFT_META_NFTRACE`.
     const L4PROTO: u32 = 16;
-    const NFTRACE: u32 = 14;
+    const NFTRACE: u32 = 12;
     /// `NFT_PAYLOAD_TRANSPORT_HEADER`.
     const TRANSPORT: u32 = 2;
     let number = |number: u32| number.to_be_bytes();
