@@ -130,7 +130,7 @@ pub(crate) fn endpoint(pod: usize, node: &str) -> Endpoint {
     Endpoint { address: SocketAddrV4::new(PODS[pod], POD_PORT), node: node.to_owned() }
 }
 
-fn table(services: u32, endpoints: Vec<Endpoint>) -> ServiceTable {
+pub(crate) fn table(services: u32, endpoints: Vec<Endpoint>) -> ServiceTable {
     let measured = Service {
         namespace: "test".to_owned(),
         name: "web".to_owned(),

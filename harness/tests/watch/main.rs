@@ -10,5 +10,6 @@
 mod bench;
 mod listing;
 mod modes;
+mod nodes;
 #[path = "../service_lab/mod.rs"]
 mod service_lab;

@@ -33,6 +33,9 @@ use crate::plan::Mode;
 /// Events of one connection and of the tunnels it takes are a few; this is room for a thousand.
 const EVENTS: SubscribeOptions = SubscribeOptions { events_max: 1_000, buffer_bytes: 1 << 20 };
 
+/// Connections that an error names.
+const BEGUN_SHOWN: usize = 8;
+
 /// Counters are being watched.
 #[derive(Debug)]
 pub(crate) struct Counting {
@@ -138,6 +141,11 @@ impl Counted {
         let is_local = |address: Ipv4Addr| {
             *local.borrow_mut().entry(address).or_insert_with(|| is_local(node.netns, address))
         };
+        let began: Vec<Tuple> = std::iter::once(&first)
+            .chain(&self.flows)
+            .take(BEGUN_SHOWN)
+            .map(|flow| flow.original)
+            .collect();
         let mut replay = Replay::new(&self.counted, &sets);
         let mut walks = Vec::new();
         for (nth, flow) in std::iter::once(first).chain(self.flows).enumerate() {
@@ -150,7 +158,10 @@ impl Counted {
                 walks.push((flow, walk));
             }
         }
-        replay.settle().map_err(|what| not_one(self.mode, node, what))?;
+        replay.settle().map_err(|what| {
+            let began: Vec<String> = began.iter().map(ToString::to_string).collect();
+            not_one(self.mode, node, format!("{what}; began: {}", began.join(", ")))
+        })?;
         Ok(walks)
     }
 }

@@ -185,21 +185,29 @@ impl Watch for NftablesWatch {
     }
 }
 
-/// Events of the probe's first packet in tables other than the one that marks packets.
+/// Events of the probe's first packet in tables other than the one that marks packets. A trace's
+/// id is made of the packet's place in memory and the device it came in by, so a packet that
+/// passes a bridge's netfilter before the host's (`br_netfilter`) has two. Every base chain's
+/// first event tells the addresses, though.
 fn of(events: &[Event], probe: &Probe) -> Result<Vec<Event>, String> {
-    let wanted = Tuple::tcp(probe.client, probe.destination);
+    let [asked, translated] =
+        [probe.destination, probe.backend].map(|to| Tuple::tcp(probe.client, to));
     let marks = |event: &&Event| event.table == table::TABLE;
     let begun: BTreeSet<u32> = events.iter().filter(marks).map(|event| event.id).collect();
-    if let Some(lost) = events.iter().find(|event| !begun.contains(&event.id)) {
+    let is_mine =
+        |event: &&Event| event.packet.is_some_and(|packet| packet == asked || packet == translated);
+    let mine: BTreeSet<u32> = events.iter().filter(is_mine).map(|event| event.id).collect();
+    let known = |event: &&Event| begun.contains(&event.id) || mine.contains(&event.id);
+    if let Some(lost) = events.iter().find(|event| !known(event)) {
         return Err(format!("the trace in chain {} has no beginning", lost.chain));
     }
-    // Addresses come with the first event of a chain, and the marking chain has two.
-    let mine = events.iter().filter(marks).filter(|event| event.packet == Some(wanted));
-    let mine: Vec<u32> = mine.map(|event| event.id).collect();
-    let [id] = mine[..] else {
-        return Err(format!("{} first packets {wanted} came by", mine.len()));
-    };
-    let of_mine = events.iter().filter(|event| event.id == id && event.table != table::TABLE);
+    // The marking chain has two events, and addresses come with the first.
+    let entered = events.iter().filter(marks).filter(|event| event.packet == Some(asked)).count();
+    if entered != 1 {
+        return Err(format!("{entered} first packets {asked} came by"));
+    }
+    let of_mine =
+        events.iter().filter(|event| mine.contains(&event.id) && event.table != table::TABLE);
     Ok(of_mine.cloned().collect())
 }
 
