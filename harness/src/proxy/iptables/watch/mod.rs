@@ -234,6 +234,10 @@ fn untold(mode: Mode, node: &NodeView<'_>, tuple: Tuple) -> Result<Flow, ProxyEr
 /// Whether an address is the node's, asked as match `addrtype` asks: by the local routing table,
 /// which `bind` looks it up in too (`inet_addr_valid_or_nonlocal`, include/net/inet_sock.h).
 fn is_local(netns: &Netns, address: Ipv4Addr) -> bool {
+    // One may bind to these, but their type is another.
+    if address.is_multicast() || address.is_broadcast() {
+        return false;
+    }
     netns.run(move || match UdpSocket::bind((address, 0)) {
         Ok(_) => true,
         Err(error) => error.kind() != ErrorKind::AddrNotAvailable,

@@ -151,3 +151,23 @@ pub(super) fn way(
     }
     way
 }
+
+/// Ways of a report that a bridge or a host sends to the routers of its link when it comes up
+/// (IGMPv3, RFC 3376): it ends after PREROUTING, or after INPUT. It may come at any time, and
+/// connection tracking need not tell of it.
+pub(super) fn reports() -> [Vec<Stop>; 2] {
+    let none = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+    let routers = SocketAddrV4::new(Ipv4Addr::new(224, 0, 0, 22), 0);
+    let packet = Packet {
+        protocol: nix::libc::IPPROTO_IGMP as u8,
+        source: none,
+        destination: routers,
+        mark: 0,
+        source_local: false,
+        destination_local: false,
+        state: State::New,
+        dnat: false,
+    };
+    let stop = |hook| Stop { hook, nat: true, packet: packet.clone() };
+    [vec![stop(Hook::Prerouting)], vec![stop(Hook::Prerouting), stop(Hook::Input)]]
+}
