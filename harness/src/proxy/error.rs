@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Failure of a proxy mode.
 
+use crate::Unavailable;
 use crate::net::{NetError, ToolError};
 use crate::plan::Mode;
 
@@ -12,6 +13,27 @@ pub enum ProxyError {
     Unwatched {
         /// The node.
         host: String,
+    },
+    /// This node's rules cannot be watched.
+    #[error("failed to watch {mode} rules match: {missing}")]
+    Unwatchable {
+        /// Mode.
+        mode: Mode,
+        /// What it would take.
+        missing: Unavailable,
+    },
+    /// What rules and connection tracking tell does not add up to the connection that was made.
+    #[error(
+        "failed to tell which {mode} rules matched on {host}: what was seen cannot be one \
+         connection: {what}"
+    )]
+    NotOne {
+        /// Mode.
+        mode: Mode,
+        /// Node.
+        host: String,
+        /// What does not fit.
+        what: String,
     },
     /// A kernel tool failed.
     #[error("failed to {op} {mode} rules: {source}")]

@@ -3,7 +3,13 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Installed, NodeView, Probe, ProxyError, ProxyMode, RuleText, ServiceTable, foreign};
+use super::iptables::{Backend, Counting};
+use super::nftables::{self, Tracing};
+use super::watch::conntrack_entry;
+use super::{
+    Installed, Matched, NodeView, Probe, ProxyError, ProxyMode, RuleText, ServiceTable, Watch,
+    foreign,
+};
 use crate::Unavailable;
 use crate::net::{Netns, Tool};
 use crate::plan::Mode;
@@ -59,12 +65,54 @@ impl Installed for NothingInstalled {
         Ok(evidence)
     }
 
+    fn watch(&mut self, node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {
+        // A kernel without rules can be asked without a tool, and need not be watched.
+        let is_legacy = Backend::has_legacy_rules(node.netns)
+            .map_err(|source| ProxyError::Tool { op: "look for", mode: Mode::None, source })?;
+        Ok(Box::new(if is_legacy {
+            NoneWatch::Counting(Counting::begin(Mode::None, Backend::Legacy, node)?)
+        } else if nftables::tables(Mode::None, node.netns)?.is_empty() {
+            NoneWatch::Nothing
+        } else {
+            NoneWatch::Tracing(Tracing::begin(Mode::None, node)?)
+        }))
+    }
+
     fn add_last(&mut self, _: &NodeView<'_>, _: &ServiceTable) -> Result<(), ProxyError> {
         Ok(())
     }
 
     fn remove(self: Box<Self>, _: &NodeView<'_>) -> Result<(), ProxyError> {
         Ok(())
+    }
+}
+
+/// A node whose rules, if it has any, are not this mode's.
+#[derive(Debug)]
+enum NoneWatch {
+    /// No rules.
+    Nothing,
+    /// Rules of iptables-legacy.
+    Counting(Counting),
+    /// Rules of nf_tables.
+    Tracing(Tracing),
+}
+
+impl Watch for NoneWatch {
+    fn matched(
+        self: Box<Self>,
+        node: &NodeView<'_>,
+        _: &ServiceTable,
+        probe: &Probe,
+    ) -> Result<Matched, ProxyError> {
+        match *self {
+            Self::Nothing => {
+                let objects = conntrack_entry(Mode::None, node, probe)?.into_iter().collect();
+                Ok(Matched { objects, ..Matched::default() })
+            }
+            Self::Counting(counting) => counting.matched(node, probe),
+            Self::Tracing(tracing) => tracing.matched(node, probe),
+        }
     }
 }
 

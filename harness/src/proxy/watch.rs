@@ -6,6 +6,9 @@ use std::net::SocketAddrV4;
 use record::MatchedRule;
 
 use super::{NodeView, Probe, ProxyError, ServiceTable};
+use crate::net::NetError;
+use crate::net::conntrack::{self, Tuple};
+use crate::plan::Mode;
 
 /// What one new connection met on a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,4 +37,27 @@ pub trait Watch: std::fmt::Debug + Send {
         table: &ServiceTable,
         probe: &Probe,
     ) -> Result<Matched, ProxyError>;
+}
+
+/// What the node's connection tracking holds of the probe, in words; `None` where it tracks
+/// nothing.
+pub(super) fn conntrack_entry(
+    mode: Mode,
+    node: &NodeView<'_>,
+    probe: &Probe,
+) -> Result<Option<String>, ProxyError> {
+    let tuple = Tuple::tcp(probe.client, probe.destination);
+    let flow = conntrack::find(node.netns, tuple).map_err(net(mode))?;
+    Ok(flow.map(|flow| {
+        let state = flow.tcp_state.map_or(String::new(), |state| format!(", {state:?}"));
+        format!("conntrack entry: tcp {}, answered by {}{state}", flow.original, flow.reply)
+    }))
+}
+
+pub(super) fn net(mode: Mode) -> impl Fn(NetError) -> ProxyError {
+    move |source| ProxyError::Net { mode, source }
+}
+
+pub(super) fn not_one(mode: Mode, node: &NodeView<'_>, what: String) -> ProxyError {
+    ProxyError::NotOne { mode, host: node.name.to_owned(), what }
 }

@@ -44,7 +44,7 @@ pub(super) fn all() -> Vec<Ring> {
             commands: vec![
                 Step::new(
                     "cargo test --no-fail-fast -p harness --test lab --test proxy_modes --test nftables \
-                 --test conntrack --test capture --test first_packet -- --test-threads=2",
+                 --test conntrack --test capture --test first_packet --test watch -- --test-threads=2",
                 ),
                 Step::new("cargo test -p xtask --test bench -- --test-threads=1"),
             ],

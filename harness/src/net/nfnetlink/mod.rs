@@ -4,11 +4,13 @@
 //! seconds where there are 10,000 Services.
 
 mod attributes;
+mod batch;
 mod message;
 mod request;
 mod socket;
 
 pub(crate) use attributes::{Attributes, exactly, first, push, push_nested};
+pub(crate) use batch::Change;
 pub use message::Malformed;
 pub(crate) use message::{Message, Payload, messages};
 #[cfg(test)]

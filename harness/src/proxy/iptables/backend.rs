@@ -67,6 +67,25 @@ impl Backend {
         Tool::new(self.program("-save")).args(["-t", table]).run_on(netns)
     }
 
+    /// All tables that are there as text, with their counters. Asks the legacy tool only where
+    /// there are tables: it would make them.
+    pub(crate) fn save_counters(self, netns: &Netns) -> Result<String, ToolError> {
+        if self == Self::Legacy && legacy_tables(netns).is_empty() {
+            return Ok(String::new());
+        }
+        Tool::new(self.program("-save")).args(["-c"]).within(APPLY_PATIENCE).run_on(netns)
+    }
+
+    /// Whether the legacy tables, if there are any, have rules. Tables without rules may be what a
+    /// mode left: they cannot be removed from a namespace.
+    ///
+    /// # Errors
+    /// There are tables, and the tool cannot read them.
+    pub(crate) fn has_legacy_rules(netns: &Netns) -> Result<bool, ToolError> {
+        let text = Self::Legacy.save_counters(netns)?;
+        Ok(text.lines().any(|line| line.starts_with('[')))
+    }
+
     /// Whether the namespace has the table. Asking the legacy tool would make one, and with it
     /// the hooks and the connection tracking that come with it.
     pub(crate) fn has_table(self, netns: &Netns, table: &'static str) -> bool {
@@ -86,10 +105,7 @@ impl Backend {
                         .is_ok()
                 })
             }
-            Self::Legacy => netns.run(move || {
-                let names = std::fs::read_to_string("/proc/thread-self/net/ip_tables_names");
-                names.is_ok_and(|names| names.lines().any(|name| name == table))
-            }),
+            Self::Legacy => legacy_tables(netns).iter().any(|name| name == table),
         }
     }
 
@@ -105,6 +121,12 @@ impl Backend {
         }
         Ok(())
     }
+}
+
+/// Names of the namespace's legacy tables.
+fn legacy_tables(netns: &Netns) -> Vec<String> {
+    let names = netns.run(|| std::fs::read_to_string("/proc/thread-self/net/ip_tables_names"));
+    names.unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
 impl RuleText {

@@ -3,10 +3,11 @@
 
 use super::super::error::one_line;
 use super::super::sysctl::Sysctls;
-use super::super::{Installed, NodeView, Probe, ProxyError, RuleText, ServiceTable};
+use super::super::{Installed, NodeView, Probe, ProxyError, RuleText, ServiceTable, Watch};
 use super::backend::Backend;
 use super::counters::Counters;
 use super::restore::Applied;
+use super::watch::{Counting, IptablesWatch};
 use super::{addition, evidence};
 use crate::Unavailable;
 use crate::net::{Netns, ToolError};
@@ -168,6 +169,10 @@ impl Installed for InstalledIptables {
         probe: &Probe,
     ) -> Result<Vec<String>, ProxyError> {
         evidence::of(self.rules.backend, &mut self.counters, node, table, probe)
+    }
+
+    fn watch(&mut self, node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {
+        Ok(Box::new(IptablesWatch(Counting::begin(Mode::Iptables, self.rules.backend, node)?)))
     }
 
     fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError> {

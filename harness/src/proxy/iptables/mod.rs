@@ -18,6 +18,7 @@ mod evidence;
 mod installed;
 pub(crate) mod restore;
 mod service;
+mod watch;
 
 use std::net::Ipv4Addr;
 
@@ -27,6 +28,7 @@ pub(crate) use counters::Counters;
 pub(crate) use evidence::Look;
 use installed::InstalledIptables;
 pub(crate) use installed::Rules;
+pub(crate) use watch::{Carrier, Counting, Hook};
 
 use self::restore::Restore;
 use self::service::PortRules;

@@ -4,11 +4,14 @@
 use std::io;
 
 use super::super::error::one_line;
-use super::super::iptables::{Backend, Counters, Look, Rules};
+use super::super::iptables::{Backend, Counters, Counting, Look, Rules};
 use super::super::sysctl::Sysctls;
-use super::super::{Installed, NodeView, Probe, ProxyError, RuleText, ServiceTable, foreign};
+use super::super::{
+    Installed, NodeView, Probe, ProxyError, RuleText, ServiceTable, Watch, foreign,
+};
 use super::servers::{Servers, server_name};
 use super::sets::{self, Sets};
+use super::watch::IpvsWatch;
 use super::{addresses, connections, rules};
 use crate::Unavailable;
 use crate::net::{NetError, Netns, Tool, ToolError};
@@ -252,6 +255,11 @@ impl Installed for InstalledIpvs {
         evidence.push(self.held(node, probe, &server)?);
         evidence.push(self.listed(node, probe)?);
         Ok(evidence)
+    }
+
+    fn watch(&mut self, node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {
+        let backend = self.rules().backend();
+        Ok(Box::new(IpvsWatch(Counting::begin(Mode::Ipvs, backend, node)?)))
     }
 
     fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError> {

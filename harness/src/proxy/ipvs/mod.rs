@@ -19,6 +19,7 @@ mod installed;
 mod rules;
 mod servers;
 mod sets;
+mod watch;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};

@@ -11,17 +11,22 @@ pub mod kernel;
 mod names;
 mod proof;
 mod service;
+mod trace;
 mod transaction;
 
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 
+use super::watch::net;
 use super::{
     APPLY_PATIENCE, Installed, NodeView, Probe, ProxyError, ProxyMode, RuleText, Service,
-    ServiceTable,
+    ServiceTable, Watch,
 };
 use crate::Unavailable;
-use crate::net::{Netns, Tool, ToolError};
+use crate::net::{NetError, Netns, Tool, ToolError};
 use crate::plan::Mode;
+use trace::NftablesWatch;
+pub(super) use trace::Tracing;
 use transaction::{TABLE, Transaction};
 
 /// The proxy mode `nftables`.
@@ -84,6 +89,10 @@ impl Installed for InstalledNftables {
         proof::prove(node, table, probe)
     }
 
+    fn watch(&mut self, node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {
+        Ok(Box::new(NftablesWatch(Tracing::begin(Mode::Nftables, node)?)))
+    }
+
     fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError> {
         let Some(service) = table.services.last() else { return Ok(()) };
         let RuleText { tool: program, text, .. } = render_addition(service, node.name);
@@ -102,6 +111,16 @@ impl Installed for InstalledNftables {
         }
         Ok(())
     }
+}
+
+/// Names of the node's IPv4 tables; none where the kernel has no nf_tables.
+pub(crate) fn tables(mode: Mode, netns: &Netns) -> Result<Vec<String>, ProxyError> {
+    let tables = netns.run(|| match kernel::tables() {
+        Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(Vec::new()),
+        answer => answer,
+    });
+    let subject = format!("nf_tables of {}", netns.name());
+    tables.map_err(NetError::os("read", subject)).map_err(net(mode))
 }
 
 /// What one Service more adds: kube-proxy's partial sync of one changed Service.

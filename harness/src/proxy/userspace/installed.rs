@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
 
-use super::super::iptables::{Backend, Counters, Look, Rules};
+use super::super::iptables::{Backend, Counters, Counting, Look, Rules};
 use super::super::sysctl::Sysctls;
 use super::super::{
-    Installed, NodeView, Probe, ProxyError, Relay, RuleText, ServiceTable, foreign,
+    Installed, NodeView, Probe, ProxyError, Relay, RuleText, ServiceTable, Watch, foreign,
 };
 use super::ports::{Port, Ports};
 use super::process::Process;
+use super::watch::UserspaceWatch;
 use super::{owner, rules};
 use crate::net::{NetError, ToolError};
 use crate::plan::Mode;
@@ -137,6 +138,10 @@ impl Installed for InstalledUserspace {
         evidence.push(self.owned(node, port)?);
         evidence.push(self.passed_on(node, port, probe.backend)?);
         Ok(evidence)
+    }
+
+    fn watch(&mut self, node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {
+        Ok(Box::new(UserspaceWatch(Counting::begin(Mode::Userspace, self.rules.backend(), node)?)))
     }
 
     fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError> {

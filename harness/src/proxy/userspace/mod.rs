@@ -31,6 +31,7 @@ mod process;
 pub mod relay;
 mod rules;
 mod spec;
+mod watch;
 
 use std::net::Ipv4Addr;
 

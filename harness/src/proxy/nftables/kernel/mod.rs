@@ -88,6 +88,16 @@ pub(super) fn targets(table: &str, map: &str) -> io::Result<Vec<String>> {
     Ok(chains)
 }
 
+/// How many elements a set or map has.
+pub(super) fn elements(table: &str, map: &str) -> io::Result<u32> {
+    let mut count = 0;
+    ask(GET_ELEMENT, DUMP, &names([(1, table), (2, map)]), |payload| {
+        count += rule::count_elements(payload.attributes)?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(count)
+}
+
 /// Chain that a verdict map sends `key` to; `None` if the key is not in it, or there is no map.
 pub(super) fn target(table: &str, map: &str, key: &[u8]) -> io::Result<Option<String>> {
     let (mut data, mut element, mut list) = (Vec::new(), Vec::new(), Vec::new());
@@ -122,7 +132,7 @@ fn endpoint(address: [u8; 4], port: [u8; 2]) -> SocketAddrV4 {
 }
 
 /// Attributes that are names.
-fn names<const N: usize>(names: [(u16, &str); N]) -> Vec<u8> {
+pub(super) fn names<const N: usize>(names: [(u16, &str); N]) -> Vec<u8> {
     let mut attributes = Vec::new();
     for (kind, name) in names {
         push(&mut attributes, kind, &[name.as_bytes(), &[0]].concat());
@@ -131,7 +141,7 @@ fn names<const N: usize>(names: [(u16, &str); N]) -> Vec<u8> {
 }
 
 /// A name as the kernel writes it: ended by a zero.
-fn text(value: &[u8]) -> String {
+pub(super) fn text(value: &[u8]) -> String {
     let end = value.iter().position(|&byte| byte == 0).unwrap_or(value.len());
     String::from_utf8_lossy(&value[..end]).into_owned()
 }

@@ -10,6 +10,8 @@ use crate::net::nfnetlink::{Attributes, Malformed, exactly, first};
 /// A rule's effects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
+    /// The kernel's number for it, unique within its table.
+    pub handle: u64,
     /// Chains it jumps or goes to.
     pub chains: Vec<String>,
     /// Sets and maps it looks up; a map written inside the rule has a name of the kernel's.
@@ -26,7 +28,8 @@ type Registers<'a> = Vec<(u32, &'a [u8])>;
 /// # Errors
 /// They are not what the kernel writes.
 pub fn parse_rule(attributes: &[u8]) -> Result<Rule, Malformed> {
-    let mut rule = Rule::default();
+    let handle = first(attributes, 3)?.map(exactly).transpose()?.map_or(0, u64::from_be_bytes);
+    let mut rule = Rule { handle, ..Rule::default() };
     let mut registers = Registers::new();
     for expression in Attributes(first(attributes, 4)?.unwrap_or_default()) {
         let (_, expression) = expression?;
@@ -84,6 +87,19 @@ fn dnat(data: &[u8], registers: &Registers<'_>) -> Result<Option<SocketAddrV4>, 
 fn verdict_chain(data: &[u8]) -> Result<Option<String>, Malformed> {
     let Some(verdict) = first(data, 2)? else { return Ok(None) };
     Ok(first(verdict, 2)?.map(text))
+}
+
+/// Elements in a message.
+///
+/// # Errors
+/// They are not what the kernel writes.
+pub(super) fn count_elements(attributes: &[u8]) -> Result<u32, Malformed> {
+    let mut count = 0;
+    for element in Attributes(first(attributes, 3)?.unwrap_or_default()) {
+        element?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 fn number(list: &[u8], kind: u16) -> Result<Option<u32>, Malformed> {
