@@ -15,3 +15,4 @@ pub mod skip;
 pub mod slope;
 pub mod stage;
 pub mod summary;
+pub mod walk;

@@ -7,6 +7,7 @@ mod group;
 mod host;
 mod refusal;
 mod summary;
+mod walk;
 
 pub(crate) use case::CaseView;
 pub(crate) use family::FamilyView;
@@ -14,6 +15,7 @@ pub(crate) use group::GroupView;
 pub(crate) use host::HostView;
 pub(crate) use refusal::{FailureView, SkipView, failures, skips};
 pub(crate) use summary::SummaryGroup;
+pub(crate) use walk::WalkView;
 
 /// A name and what it is.
 pub(crate) struct Fact {
