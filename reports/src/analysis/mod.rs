@@ -11,6 +11,7 @@ pub mod headline;
 pub mod host;
 pub mod mode;
 pub mod number;
+pub mod probe;
 pub mod skip;
 pub mod slope;
 pub mod stage;
