@@ -107,13 +107,16 @@ impl Page {
 
     fn addresses(&mut self, seen: &Seen<'_>, indent: usize) {
         let mut line = Paragraph::new(indent, indent + 2);
-        for (word, end) in [("from", seen.source), ("to", seen.destination)] {
+        // A comma, or what one address became and where the packet goes would read as one.
+        let comma = if seen.source.is_some() && seen.destination.is_some() { "," } else { "" };
+        for (word, end, comma) in [("from", seen.source, comma), ("to", seen.destination, "")] {
             let Some(End { before, now }) = end else { continue };
+            let now = format!("{}{comma}", one_line(now));
             line = line.say(word, DIM);
             line = match before {
-                None => line.say(now, DIM),
+                None => line.say(&now, DIM),
                 Some(before) => {
-                    let change = format!("{} -> {}", one_line(before), one_line(now));
+                    let change = format!("{} -> {now}", one_line(before));
                     line.say(&change, CHANGED)
                 }
             };
