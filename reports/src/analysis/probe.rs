@@ -28,19 +28,26 @@ pub fn change(ratio: f64) -> String {
     if percent.abs() < 0.05 { "0.0 %".to_owned() } else { format!("{percent:+.1} %") }
 }
 
+/// A change and what it is of: `+1.2 %`, `100 µs → 101 µs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The change.
+    pub percent: String,
+    /// Without probes and with them; empty where it was not measured.
+    pub of: String,
+}
+
 /// What probing does to the median latency and to the throughput; dashes where it was not measured.
-pub fn effect(probe: &Probe) -> [String; 2] {
-    probe.effect.map_or_else(
-        || [NONE.to_owned(), NONE.to_owned()],
-        |effect| {
-            let p50 = [effect.p50_off_ns, effect.p50_on_ns].map(time);
-            let rps = [effect.throughput_off_rps, effect.throughput_on_rps].map(digits);
-            [
-                format!("{} ({} → {})", change(effect.p50_ratio), p50[0], p50[1]),
-                format!("{} ({} → {})", change(effect.throughput_ratio), rps[0], rps[1]),
-            ]
-        },
-    )
+pub fn effect(probe: &Probe) -> [Change; 2] {
+    let Some(effect) = probe.effect else {
+        return [(); 2].map(|()| Change { percent: NONE.to_owned(), of: String::new() });
+    };
+    let [p50_off, p50_on] = [effect.p50_off_ns, effect.p50_on_ns].map(time);
+    let [rps_off, rps_on] = [effect.throughput_off_rps, effect.throughput_on_rps].map(digits);
+    [
+        Change { percent: change(effect.p50_ratio), of: format!("{p50_off} → {p50_on}") },
+        Change { percent: change(effect.throughput_ratio), of: format!("{rps_off} → {rps_on}") },
+    ]
 }
 
 /// What an event costs the observer, and a run of a probe program, where there are programs.

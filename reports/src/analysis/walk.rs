@@ -173,8 +173,11 @@ pub fn longest<'a>(walk: &'a Walk, case: Option<&CaseRecord>, most: usize) -> Ve
         // The opening's packets pass the same stages, but medians are of requests and responses.
         let counted = step.place == Place::Call || ["request", "response"].contains(&&*step.packet);
         let stages = &case.filter(|_| counted)?.stages;
-        let stage = stages.iter().find(|s| s.leg == step.leg && s.name == step.stage)?;
-        Some(stage.p50_ns)
+        let mut named = stages.iter().filter(|s| s.name == step.stage);
+        let own = named.clone().find(|s| s.leg == step.leg);
+        // `app` ends where the response begins: a stage that is on one leg only may be on the other.
+        let only = named.next().filter(|_| named.next().is_none());
+        own.or(only).map(|stage| stage.p50_ns)
     };
     let one = |seen: Seen<'a>| Longest {
         seen,
@@ -184,10 +187,17 @@ pub fn longest<'a>(walk: &'a Walk, case: Option<&CaseRecord>, most: usize) -> Ve
     steps.into_iter().filter(|seen| seen.step.since_ns > 0).take(most).map(one).collect()
 }
 
-/// `pod2-1 · eth0 in`, and whether the packet is inside VXLAN there.
+/// `eth0 in`, and whether the packet is inside VXLAN there.
 pub fn place(step: &WalkStep) -> String {
     let wrapped = if step.encapsulated { ", inside VXLAN" } else { "" };
     format!("{}{wrapped}", step.name)
+}
+
+/// Time since the walk began, in one unit all the way, so that a step of 200 ns behind a wait of a
+/// millisecond still moves the clock: `1,294.5 µs`.
+pub fn clock(ns: u64) -> String {
+    let tenths = (ns + 50) / 100;
+    format!("{}.{} µs", count(tenths / 10), tenths % 10)
 }
 
 /// `44 steps`.
@@ -209,6 +219,11 @@ mod tests {
             walked_before,
             text: String::new(),
         })
+    }
+
+    #[test]
+    fn the_clock_has_one_unit_and_rounds() {
+        assert_eq!([0, 49, 50, 1_294_511].map(clock), ["0.0 µs", "0.0 µs", "0.1 µs", "1,294.5 µs"]);
     }
 
     #[test]

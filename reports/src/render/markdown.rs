@@ -17,7 +17,7 @@ use crate::analysis::summary::{errors, rows, status_word};
 use crate::analysis::{fidelity, host};
 use crate::render::shell;
 use crate::render::view::{
-    PROBE_HEAD, RowView, count_rows, failures, probe_reasons, probe_rows, skips,
+    CellView, PROBE_HEAD, RowView, count_rows, failures, probe_reasons, probe_rows, skips,
 };
 
 /// Stages named for each mode and leg.
@@ -184,8 +184,12 @@ fn per_case<const N: usize>(out: &mut String, title: &str, head: &[&str; N], row
     }
     push(out, title);
     let head: Vec<&str> = std::iter::once("case").chain(head.iter().copied()).collect();
+    let cell = |cell: &CellView| match cell.small.as_str() {
+        "" => escape(&cell.text),
+        small => format!("{} ({})", escape(&cell.text), escape(small)),
+    };
     let line = |row: &RowView<N>| {
-        std::iter::once(&row.id).chain(&row.cells).map(|cell| escape(cell)).collect()
+        std::iter::once(escape(&row.id)).chain(row.cells.iter().map(cell)).collect()
     };
     let lines: Vec<Vec<String>> = rows.iter().map(line).collect();
     table(out, &head, &format!("l{}", "r".repeat(N)), &lines);

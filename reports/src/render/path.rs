@@ -17,12 +17,12 @@ const ROW: i32 = 38;
 /// Room that a part's heading takes.
 const HEADING: i32 = 30;
 /// From the left edge to the first lane, and from lane to lane.
-const LANE: i32 = 44;
+const LANE: i32 = 42;
 /// Letters of a host's name that fit a lane.
 const HOST_LETTERS: usize = 7;
 /// Room right of the lanes: the places' names.
-const TEXT: i32 = 210;
-const TEXT_LETTERS: usize = 34;
+const TEXT: i32 = 236;
+const TEXT_LETTERS: usize = 36;
 const BAR: i32 = 100;
 
 /// A drawn walk, in units that are CSS pixels where it is shown as wide as it is.

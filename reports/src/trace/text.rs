@@ -5,7 +5,9 @@ use record::{Leg, Walk};
 
 use super::paragraph::Paragraph;
 use crate::analysis::number::{count, one_line, percent, time};
-use crate::analysis::walk::{End, Section, Seen, longest, place, rule_place, sections, steps};
+use crate::analysis::walk::{
+    End, Section, Seen, clock, longest, place, rule_place, sections, steps,
+};
 use crate::look::Look;
 
 /// Width where there is no terminal to ask.
@@ -24,7 +26,9 @@ const BACK: &str = "35";
 /// The walk from its first call to its last, step by step. Every line ends with a newline.
 pub fn text(walk: &Walk, look: Look) -> String {
     let width = look.width.unwrap_or(WIDTH).clamp(*WIDTHS.start(), *WIDTHS.end());
-    let mut page = Page { look, width, out: String::new() };
+    let last_ns = walk.steps.last().map_or(0, |step| step.at_ns);
+    let clock_wide = clock(last_ns).chars().count();
+    let mut page = Page { look, width, clock_wide, out: String::new() };
     page.head(walk);
     // Numbers stand right-aligned under each other.
     let digits = walk.steps.len().to_string().len();
@@ -38,6 +42,8 @@ pub fn text(walk: &Walk, look: Look) -> String {
 struct Page {
     look: Look,
     width: usize,
+    /// Columns of the times since the walk began.
+    clock_wide: usize,
     out: String,
 }
 
@@ -82,7 +88,9 @@ impl Page {
             Leg::Response => ("<-", BACK),
         };
         let since = format!("+{}", time(step.since_ns as f64));
-        let clock = format!("{number:>digits$}  {:>8} {since:>9}", time(step.at_ns as f64));
+        let clock_wide = self.clock_wide;
+        let clock = clock(step.at_ns);
+        let clock = format!("{number:>digits$}  {clock:>clock_wide$} {since:>9}");
         let indent = digits + 2;
         let mut head = Paragraph::new(0, indent + 2)
             .keep(clock, "")
@@ -134,7 +142,7 @@ impl Page {
             let step = one.seen.step;
             let clock = format!("{:>9}", time(step.since_ns as f64));
             let text = format!(
-                "{} of it, before {}. {} {}",
+                "{}, up to step {}, {} {}",
                 percent(one.share),
                 one.seen.number,
                 step.host,

@@ -15,7 +15,9 @@ pub(crate) use case::CaseView;
 pub(crate) use family::FamilyView;
 pub(crate) use group::GroupView;
 pub(crate) use host::HostView;
-pub(crate) use probe::{PROBE_HEAD, ReasonView, RowView, count_rows, probe_reasons, probe_rows};
+pub(crate) use probe::{
+    CellView, PROBE_HEAD, ReasonView, RowView, count_rows, probe_reasons, probe_rows,
+};
 pub(crate) use refusal::{FailureView, SkipView, failures, skips};
 pub(crate) use summary::SummaryGroup;
 pub(crate) use walk::WalkView;

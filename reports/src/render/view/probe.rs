@@ -4,14 +4,33 @@
 use record::{CaseRecord, Run, Status};
 
 use crate::analysis::number::{NONE, count, percent, time};
-use crate::analysis::probe::{cost, counts, effect};
+use crate::analysis::probe::{Change, cost, counts, effect};
 use crate::render::palette;
 
 /// A case's row.
 pub(crate) struct RowView<const N: usize> {
     pub(crate) id: String,
     pub(crate) colour: String,
-    pub(crate) cells: [String; N],
+    pub(crate) cells: [CellView; N],
+}
+
+/// A figure, and what it is of.
+pub(crate) struct CellView {
+    pub(crate) text: String,
+    /// Empty where there is nothing to add.
+    pub(crate) small: String,
+}
+
+impl From<String> for CellView {
+    fn from(text: String) -> Self {
+        Self { text, small: String::new() }
+    }
+}
+
+impl From<Change> for CellView {
+    fn from(Change { percent, of }: Change) -> Self {
+        Self { text: percent, small: of }
+    }
 }
 
 /// Why probes are not those that were asked for, and of how many cases.
@@ -45,25 +64,28 @@ fn measured(runs: &[Run]) -> impl Iterator<Item = (String, &CaseRecord)> {
     })
 }
 
-fn row<const N: usize>(id: String, case: &CaseRecord, cells: [String; N]) -> RowView<N> {
+fn row<const N: usize>(id: String, case: &CaseRecord, cells: [CellView; N]) -> RowView<N> {
     RowView { id, colour: palette::css(palette::mode(&case.mode)), cells }
 }
 
 /// Cases with counts.
 pub(crate) fn count_rows(runs: &[Run]) -> Vec<RowView<6>> {
-    measured(runs).filter_map(|(id, case)| Some(row(id, case, counts(case)?))).collect()
+    measured(runs)
+        .filter_map(|(id, case)| Some(row(id, case, counts(case)?.map(CellView::from))))
+        .collect()
 }
 
 /// Cases with probes.
 pub(crate) fn probe_rows(runs: &[Run]) -> Vec<RowView<9>> {
     let cells = |case: &CaseRecord| {
         let probe = case.probe.as_ref()?;
-        let [event, run] = cost(probe);
-        let [p50, rps] = effect(probe);
-        let joined = case.joined_ratio.map_or_else(|| NONE.to_owned(), percent);
+        let [event, run] = cost(probe).map(CellView::from);
+        let [p50, rps] = effect(probe).map(CellView::from);
+        let joined = case.joined_ratio.map_or_else(|| NONE.to_owned(), percent).into();
         let residual = case.residual_ns.map_or_else(|| NONE.to_owned(), |r| time(r.p50 as f64));
-        let [events, dropped] = [probe.events, probe.dropped].map(count);
-        Some([probe.engine.clone(), events, dropped, event, run, p50, rps, joined, residual])
+        let [events, dropped] = [probe.events, probe.dropped].map(|n| count(n).into());
+        let engine = probe.engine.clone().into();
+        Some([engine, events, dropped, event, run, p50, rps, joined, residual.into()])
     };
     measured(runs).filter_map(|(id, case)| Some(row(id, case, cells(case)?))).collect()
 }

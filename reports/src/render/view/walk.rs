@@ -5,7 +5,7 @@ use record::{CaseRecord, Leg, MatchedRule, Walk};
 
 use crate::analysis::number::{count, percent, plural, time};
 use crate::analysis::walk::{
-    End, Longest, Section, Seen, longest, place, rule_place, sections, steps,
+    End, Longest, Section, Seen, clock, longest, place, rule_place, sections, steps,
 };
 use crate::render::palette;
 use crate::render::path::PathView;
@@ -122,7 +122,7 @@ impl LongestView {
         Self {
             time: time(step.since_ns as f64),
             text: format!(
-                "{} of it, up to {}. {} {}{stage}{usual}",
+                "{} of it, up to step {}, {} {}{stage}{usual}",
                 percent(one.share),
                 one.seen.number,
                 step.host,
@@ -155,7 +155,7 @@ impl StepView {
             |rule: &MatchedRule| RuleView { place: rule_place(rule), text: rule.text.clone() };
         Self {
             number: seen.number,
-            at: time(step.at_ns as f64),
+            at: clock(step.at_ns),
             since: time(step.since_ns as f64),
             back: step.leg == Leg::Response,
             host: step.host.clone(),
