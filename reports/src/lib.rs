@@ -2,13 +2,16 @@
 //! Reports: what a record says, drawn. Never touches a lab: an old run renders anywhere.
 //!
 //! [`analysis`] turns records into comparisons, fits and words; [`render()`] writes them as one
-//! HTML file, PNG charts and a markdown twin; [`table`] is what a terminal shows.
+//! HTML file, PNG charts and a markdown twin; [`table`] is what a terminal shows. [`trace`] does
+//! the same with single requests.
 #![forbid(unsafe_code)]
 
 pub mod analysis;
 mod error;
+mod look;
 mod render;
 pub mod table;
+pub mod trace;
 
 pub use error::ReportError;
 pub use render::{Rendered, render};

@@ -6,17 +6,7 @@ use record::{CaseRecord, Run, Status};
 use crate::analysis::number::{NONE, digits, one_line, percent, plural, time_or_none};
 use crate::analysis::skip;
 use crate::analysis::summary::{errors, status_word};
-
-/// How a terminal wants it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Look {
-    /// Whether to colour statuses and headings with ANSI sequences; the caller knows `NO_COLOR`,
-    /// pipes and terminals.
-    pub colour: bool,
-    /// Columns of the terminal. Where the table is wider, what all cases have in common is told
-    /// once above it instead. None for as wide as it gets.
-    pub width: Option<usize>,
-}
+pub use crate::look::Look;
 
 /// One row for each case, and the reasons of those that have no figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +42,8 @@ impl Table {
         Self { head, rows, under: under(runs) }
     }
 
-    /// Lays it out. Every line ends with a newline.
+    /// Lays it out. Every line ends with a newline. Where the table is wider than the terminal, what
+    /// all cases have in common is told once above it instead.
     pub fn text(&self, look: Look) -> String {
         let mut table = self.clone();
         let mut out = String::new();
@@ -60,8 +51,7 @@ impl Table {
             out.push_str(&table.fold_common());
         }
         let widths = table.widths();
-        out.push_str(&paint(
-            look,
+        out.push_str(&look.paint(
             "1",
             &table.line(&table.head.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>(), &widths),
         ));
@@ -70,8 +60,8 @@ impl Table {
             let line = table.line(row, &widths);
             out.push_str(&match status {
                 Status::Measured => line,
-                Status::Skipped => paint(look, "2", &line),
-                Status::Failed => paint(look, "31", &line),
+                Status::Skipped => look.paint("2", &line),
+                Status::Failed => look.paint("31", &line),
             });
             out.push('\n');
         }
@@ -176,8 +166,4 @@ fn under(runs: &[Run]) -> Vec<String> {
         }
     }
     lines
-}
-
-fn paint(look: Look, code: &str, text: &str) -> String {
-    if look.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }

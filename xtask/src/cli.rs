@@ -32,6 +32,8 @@ Exit codes:
 pub(crate) enum Command {
     /// Measure: build the lab, drive load through it, write a record and a report
     Bench(BenchArgs),
+    /// Follow one request through every place it passes, there and back
+    Trace(TraceArgs),
     /// Draw the report of one run or several again
     Report(ReportArgs),
     /// Look at what this machine can do, or clean up after a killed run
@@ -118,6 +120,9 @@ pub(crate) struct BenchArgs {
     /// Write a pcapng per iteration, an interface for every hop
     #[arg(long)]
     pub(crate) pcap: bool,
+    /// Keep the walks of the N slowest followed requests of each case, 0 to 100
+    #[arg(long, value_name = "N")]
+    pub(crate) trace_slowest: Option<u32>,
     /// Folder of the run [default: reports/runs/RUN-ID]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -136,6 +141,59 @@ fn engine(word: &str) -> Result<Engine, String> {
         "bpf" => Ok(Engine::Bpf),
         other => Err(format!("`{other}` is not one of client, tap, bpf")),
     }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask trace
+  cargo xtask trace --mode iptables --cni vxlan --services 1000 --html trace.html
+  cargo xtask trace --mode none,iptables,nftables --perfetto trace.json --pcap trace.pcapng
+
+The walk goes to standard output, the paths of files to standard error.")]
+pub(crate) struct TraceArgs {
+    /// Profile: a name in profiles/ or a path
+    #[arg(long, value_name = "NAME|FILE", default_value = "default")]
+    pub(crate) profile: String,
+    /// Where the hosts live
+    #[arg(long, value_name = "LAB", default_value = "netns", hide = true)]
+    pub(crate) lab: LabKind,
+    /// Proxy modes, traced in turn: none, userspace, iptables, ipvs, nftables
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "nftables")]
+    pub(crate) mode: Vec<Mode>,
+    /// CNI: ptp, bridge, vxlan
+    #[arg(long, value_name = "CNI", default_value = "bridge")]
+    pub(crate) cni: CniKind,
+    /// Route: direct, clusterip, nodeport, lbip, each with -local or -remote
+    #[arg(long, value_name = "ROUTE", default_value = "nodeport-remote")]
+    pub(crate) route: Route,
+    /// Services programmed, the one asked included
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) services: u32,
+    /// Workload of the profile, by name: what kind of request is made
+    #[arg(long, value_name = "NAME", default_value = "newconn")]
+    pub(crate) workload: String,
+    /// Capture engine [default: the profile's]
+    #[arg(long, value_name = "ENGINE", value_parser = engine)]
+    pub(crate) engine: Option<Engine>,
+    /// Print the walks as a JSON array instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write a trace that ui.perfetto.dev opens
+    #[arg(long, value_name = "FILE")]
+    pub(crate) perfetto: Option<PathBuf>,
+    /// Write a pcapng, an interface for every hop; of several modes one file each, named after it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pcap: Option<PathBuf>,
+    /// Write a page with the path drawn
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write everything: walks.json, trace.txt, trace.json, trace.html, trace.pcapng
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Install missing packages without asking (Debian or Ubuntu, as root)
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,10 +6,13 @@ mod bench;
 mod cli;
 mod exit;
 mod lab;
+mod look;
 mod packages;
+mod profile;
 mod report;
 mod root;
 mod test;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -19,6 +22,7 @@ use cli::{Agent, Cli, Command, LabCommand};
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(args) => bench::run(args),
+        Command::Trace(args) => trace::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Lab(LabCommand::Doctor) => lab::doctor(),
         Command::Lab(LabCommand::Gc) => lab::gc(),

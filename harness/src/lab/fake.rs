@@ -31,9 +31,23 @@ impl FakeLab {
     }
 
     /// The walk of a request of a case, as `trace` asks for it.
-    pub fn trace(&self, case: &Case) -> Walk {
-        let rules_ns = self.rules_ns(case);
-        walk(case, self.settings.latency.nanos() + rules_ns, rules_ns, FIRST_PORT, "trace")
+    ///
+    /// # Errors
+    /// The profile says that the machine lacks the mode.
+    pub fn trace(&self, case: &Case) -> Result<Walk, Unavailable> {
+        self.check(case)?;
+        let (latency_ns, rules_ns) = (self.settings.latency.nanos(), self.rules_ns(case));
+        Ok(walk(case, latency_ns + rules_ns, rules_ns, FIRST_PORT, "trace"))
+    }
+
+    /// Whether the fake machine has what a case needs.
+    fn check(&self, case: &Case) -> Result<(), Unavailable> {
+        if !self.settings.unavailable.contains(&case.mode) {
+            return Ok(());
+        }
+        let found = "fake.unavailable names it";
+        let need = format!("mode {}", case.mode);
+        Err(Unavailable::new(need, found, "take it out of fake.unavailable"))
     }
 
     /// Nanoseconds that the rules of a case take.
@@ -52,11 +66,7 @@ impl Lab for FakeLab {
     }
 
     fn up(&self, case: &Case, _cancel: &Cancel) -> Result<Box<dyn Bed>, LabError> {
-        if self.settings.unavailable.contains(&case.mode) {
-            let found = "fake.unavailable names it";
-            let need = format!("mode {}", case.mode);
-            return Err(Unavailable::new(need, found, "take it out of fake.unavailable").into());
-        }
+        self.check(case)?;
         Ok(Box::new(FakeBed {
             ready: Ready {
                 proof: Proof {

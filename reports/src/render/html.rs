@@ -9,12 +9,14 @@ use crate::analysis::glossary::STAGES;
 use crate::analysis::group::Group;
 use crate::analysis::headline::headline;
 use crate::analysis::host;
+use crate::analysis::probe::COUNTS;
 use crate::analysis::slope::Family;
 use crate::analysis::summary::{Tally, tally};
 use crate::render::figure::Figure;
 use crate::render::plan::CHARTS_PER_GROUP;
 use crate::render::view::{
-    CaseView, FailureView, FamilyView, GroupView, HostView, SkipView, SummaryGroup, failures, skips,
+    CaseView, CaseWalksView, FailureView, FamilyView, GroupView, HostView, PROBE_HEAD, ReasonView,
+    RowView, SkipView, SummaryGroup, count_rows, failures, probe_reasons, probe_rows, skips, walks,
 };
 
 /// Sections open when the page is; the rest fold, so that a long report stays short to scroll.
@@ -33,6 +35,13 @@ struct Page {
     failures: Vec<FailureView>,
     families: Vec<FamilyView>,
     groups: Vec<GroupView>,
+    walks_title: &'static str,
+    walks: Vec<CaseWalksView>,
+    count_head: [&'static str; 6],
+    counts: Vec<RowView<6>>,
+    probe_head: [&'static str; 9],
+    probes: Vec<RowView<9>>,
+    reasons: Vec<ReasonView>,
     cases: Vec<CaseView>,
     hosts: Vec<HostView>,
     glossary: &'static [(&'static str, &'static str)],
@@ -72,6 +81,7 @@ pub(crate) fn page(
         }
         summary.extend(SummaryGroup::new(group, anchor));
     }
+    let (walks_title, walks) = walks(runs);
     let mut sentences = headline(runs).into_iter();
     let page = Page {
         title: title(runs),
@@ -84,6 +94,13 @@ pub(crate) fn page(
         failures: failures(runs),
         families,
         groups: sections,
+        walks_title,
+        walks,
+        count_head: COUNTS,
+        counts: count_rows(runs),
+        probe_head: PROBE_HEAD,
+        probes: probe_rows(runs),
+        reasons: probe_reasons(runs),
         cases: cases(runs),
         hosts: runs.iter().map(HostView::new).collect(),
         glossary: STAGES,

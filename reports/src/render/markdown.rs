@@ -10,12 +10,15 @@ use crate::analysis::headline::headline;
 use crate::analysis::number::{
     NONE, digits, one_line, percent, plural, prose_list, ratio, slope, time, time_or_none,
 };
+use crate::analysis::probe::COUNTS;
 use crate::analysis::slope::Family;
 use crate::analysis::stage::{leg_mean_ns, of_leg};
 use crate::analysis::summary::{errors, rows, status_word};
 use crate::analysis::{fidelity, host};
 use crate::render::shell;
-use crate::render::view::{failures, skips};
+use crate::render::view::{
+    CellView, PROBE_HEAD, RowView, count_rows, failures, probe_reasons, probe_rows, skips,
+};
 
 /// Stages named for each mode and leg.
 const TOP_STAGES: usize = 3;
@@ -43,6 +46,8 @@ pub(crate) fn text(runs: &[Run], groups: &[Group<'_>], families: &[Family<'_>]) 
     refusals(&mut out, runs);
     slopes(&mut out, families);
     top_stages(&mut out, groups);
+    per_case(&mut out, "## Counts of one request\n", &COUNTS, &count_rows(runs));
+    probes(&mut out, runs);
     hosts(&mut out, runs);
     out
 }
@@ -171,6 +176,32 @@ fn largest(case: &CaseRecord, leg: Leg) -> String {
         return NONE.to_owned();
     }
     format!("{} of {}", named.join(", "), time(leg_mean_ns(case, leg)))
+}
+
+fn per_case<const N: usize>(out: &mut String, title: &str, head: &[&str; N], rows: &[RowView<N>]) {
+    if rows.is_empty() {
+        return;
+    }
+    push(out, title);
+    let head: Vec<&str> = std::iter::once("case").chain(head.iter().copied()).collect();
+    let cell = |cell: &CellView| match cell.small.as_str() {
+        "" => escape(&cell.text),
+        small => format!("{} ({})", escape(&cell.text), escape(small)),
+    };
+    let line = |row: &RowView<N>| {
+        std::iter::once(escape(&row.id)).chain(row.cells.iter().map(cell)).collect()
+    };
+    let lines: Vec<Vec<String>> = rows.iter().map(line).collect();
+    table(out, &head, &format!("l{}", "r".repeat(N)), &lines);
+}
+
+fn probes(out: &mut String, runs: &[Run]) {
+    per_case(out, "## Probes\n", &PROBE_HEAD, &probe_rows(runs));
+    for one in probe_reasons(runs) {
+        let cases = plural(one.cases, "case", "cases");
+        let (engine, reason) = (escape(&one.engine), escape(&one.reason));
+        push(out, &format!("Engine {engine} in {cases}: {reason}\n"));
+    }
 }
 
 fn hosts(out: &mut String, runs: &[Run]) {

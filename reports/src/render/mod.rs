@@ -7,9 +7,11 @@ mod figure;
 mod html;
 mod markdown;
 mod palette;
+mod path;
 mod pen;
 mod plan;
 mod shell;
+mod trace;
 mod view;
 
 use std::fs;
@@ -18,6 +20,8 @@ use std::path::{Path, PathBuf};
 use record::Run;
 
 use crate::ReportError;
+
+pub use trace::trace_page;
 
 /// What [`render`] wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]

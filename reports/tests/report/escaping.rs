@@ -49,7 +49,7 @@ fn infected(text: &str) -> (Run, tempfile::TempDir) {
             (failure.message, failure.stderr) = (text.to_owned(), Some(text.to_owned()));
         }
         if let Some(probe) = &mut case.probe {
-            probe.engine = text.to_owned();
+            (probe.engine, probe.reason) = (text.to_owned(), Some(text.to_owned()));
         }
     }
     let mut run = run(&home.path().join("run"), "r", cases);

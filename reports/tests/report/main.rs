@@ -8,3 +8,5 @@ mod stages;
 mod support;
 mod tags;
 mod text;
+mod trace;
+mod walks;

@@ -10,6 +10,7 @@ use reports::{Rendered, render};
 
 use crate::support::{Spec, mixed, run};
 use crate::tags;
+use crate::walks::{infected, walk};
 
 fn home() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
@@ -43,6 +44,85 @@ fn a_page_is_well_formed_and_its_links_lead_somewhere() {
     assert_eq!(rendered.missing, Vec::<String>::new());
     // One chart over Services, and four for each of the four groups with figures.
     assert_eq!(rendered.pngs.len(), 17);
+}
+
+/// A run of one case that kept the walks.
+fn with_walks(home: &Path, walks: Vec<record::Walk>) -> Run {
+    let (case, latency) = Spec::new("iptables", "nodeport-remote", 1000, "newconn").measured(70);
+    let dir = home.join("run");
+    let one = run(&dir, "r1", vec![(case, Some(latency))]);
+    let file = dir.join("cases").join(&one.summary.cases[0].id).join("walks.json");
+    fs::write(file, serde_json::to_string(&walks).unwrap()).unwrap();
+    one
+}
+
+#[test]
+fn walks_are_on_the_page_with_the_medians_of_their_case() {
+    let home = home();
+    let one = with_walks(home.path(), vec![walk(), walk(), walk(), walk()]);
+    let (_, page) = rendered(&[one], home.path());
+    let used = tags::read(&page).unwrap();
+    assert!(used.ids.contains("walks") && used.links.contains("#walks"));
+    let (_, section) = page.split_once("<section id=\"walks\">").unwrap();
+    let (section, _) = section.split_once("</section>").unwrap();
+    assert!(section.contains("<h2>The slowest requests</h2>"));
+    assert!(section.contains("netns/iptables+bridge/nodeport-remote/svc-1000/newconn"));
+    // Three are drawn, the fourth is said to be in the record.
+    assert_eq!(section.matches("<svg role=\"img\"").count(), 3);
+    assert!(section.contains("1 further in the case’s <code>walks.json</code>"));
+    // Support's records say 12.1 µs for app, 0.93 of it the median.
+    assert!(section.contains("<strong>17.0 µs</strong> 1.2 % of it, up to step 24, pod2-1 write called (app); the case’s median there is 11.3 µs"));
+    assert!(
+        section.contains("nat KUBE-SERVICES rule 1,001 of 1,001, 1,001 rules tested before it")
+    );
+}
+
+#[test]
+fn a_trace_that_is_in_a_record_is_called_one() {
+    let home = home();
+    let traced = record::Walk { kept: "trace".to_owned(), ..walk() };
+    let (_, page) = rendered(&[with_walks(home.path(), vec![traced])], home.path());
+    assert!(page.contains("<h2>One request, step by step</h2>"));
+}
+
+#[test]
+fn walks_that_cannot_be_read_are_said_to_be() {
+    let home = home();
+    let one = with_walks(home.path(), Vec::new());
+    let file = one.dir.join("cases").join(&one.summary.cases[0].id).join("walks.json");
+    fs::write(file, "[{\"case\": <script>").unwrap();
+    let (_, page) = rendered(&[one], home.path());
+    tags::read(&page).unwrap();
+    assert!(page.contains("Walks not shown: failed to read"), "the page names the file");
+}
+
+#[test]
+fn walks_of_hostile_texts_stay_text_in_the_report() {
+    let home = home();
+    let hostile = infected("</svg><script>alert(1)</script>\"'");
+    let (_, page) = rendered(&[with_walks(home.path(), vec![hostile])], home.path());
+    assert!(!tags::read(&page).unwrap().elements.contains("script"));
+}
+
+#[test]
+fn counts_and_the_probes_own_cost_are_on_the_page() {
+    let home = home();
+    let one = run(&home.path().join("run"), "r1", mixed(&[1000], &["newconn"], 200));
+    let (_, page) = rendered(&[one], home.path());
+    let part = |id: &str| {
+        let (_, rest) = page.split_once(&format!("<section id=\"{id}\">")).unwrap();
+        rest.split_once("</section>").unwrap().0.to_owned()
+    };
+    let counts = part("counts");
+    for figure in ["1,007", ">84<", "1,713", ">2<"] {
+        assert!(counts.contains(figure), "{figure}");
+    }
+    let probes = part("probes");
+    for figure in ["+1.2 %<small>100 µs → 101 µs", "-0.9 %<small>9,900 → 9,810", "412 ns", "99.8 %"]
+    {
+        assert!(probes.contains(figure), "{figure}");
+    }
+    assert!(probes.contains("in 4 cases: engine bpf needs CAP_BPF; found a process without it"));
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use record::{
-    CaseFiles, CaseRecord, Conntrack, Failure, Fidelity, Histogram, Host, IterationRecord, Leg,
-    Manifest, Probe, Proof, Quantiles, Reason, Residual, Run, RunWriter, SCHEMA_VERSION,
-    StageRecord, Status, Summary, Tool, Tuples,
+    CaseFiles, CaseRecord, Conntrack, Counts, Failure, Fidelity, Histogram, Host, IterationRecord,
+    Leg, Manifest, Probe, ProbeEffect, Proof, Quantiles, Reason, Residual, Run, RunWriter,
+    SCHEMA_VERSION, StageRecord, Status, Summary, Tool, Tuples,
 };
 
 /// A case to be, by the axes that matter here.
@@ -67,6 +67,7 @@ impl Spec {
             residual_ns: None,
             joined_ratio: None,
             probe: None,
+            counts: None,
             notes: Vec::new(),
             tuples: None,
             conntrack: None,
@@ -140,10 +141,30 @@ impl Spec {
             joined_ratio: Some(0.998),
             probe: Some(Probe {
                 engine: "tap".to_owned(),
+                reason: Some("engine bpf needs CAP_BPF; found a process without it".to_owned()),
                 events: samples / 16 * 22,
                 dropped: 0,
                 ns_per_event: Some(412.0),
+                runs: None,
+                ns_per_run: None,
+                effect: Some(ProbeEffect {
+                    blocks: 7,
+                    p50_on_ns: 101_200.0,
+                    p50_off_ns: 100_000.0,
+                    p50_ratio: 1.012,
+                    throughput_on_rps: 9_810.0,
+                    throughput_off_rps: 9_900.0,
+                    throughput_ratio: 0.991,
+                }),
                 sample_every: 16,
+            }),
+            counts: Some(Counts {
+                rules_walked: Some(u64::from(self.services) + 7),
+                hooks_entered: Some(84),
+                packets: Some(9),
+                bytes: Some(1_713),
+                conntrack_entries: Some(2),
+                probe_hits: None,
             }),
             tuples: Some(Tuples { budget: 1_032_192, spent: samples }),
             conntrack: Some(Conntrack { max: 262_144, peak: 48_211 }),
@@ -315,7 +336,7 @@ pub(crate) fn run(dir: &Path, run_id: &str, cases: Vec<(CaseRecord, Option<Histo
         let histograms =
             latency.map(|histogram| ("latency".to_owned(), histogram)).into_iter().collect();
         writer
-            .case(case, &CaseFiles { histograms, files: Vec::new() })
+            .case(case, &CaseFiles { histograms, ..CaseFiles::default() })
             .expect("a writable directory");
     }
     Run::open(dir).expect("what was just written")

@@ -98,7 +98,7 @@ fn finish(args: &BenchArgs, dir: &Path, interrupted: bool) -> Result<Exit> {
 
 /// A thread waits for SIGINT and SIGTERM; the run looks at `cancel` between two steps. A second
 /// signal ends the process at once: nothing of the lab outlives it.
-fn stop_on_signal(cancel: Cancel) -> Result<()> {
+pub(crate) fn stop_on_signal(cancel: Cancel) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Flags laid over the profile.
 
-use std::path::PathBuf;
-
 use harness::plan::{Profile, ProfileError};
 
 use crate::cli::BenchArgs;
@@ -12,11 +10,7 @@ use crate::cli::BenchArgs;
 /// # Errors
 /// The profile cannot be read.
 pub(super) fn profile(args: &BenchArgs) -> Result<Profile, ProfileError> {
-    let mut profile = if args.profile == "default" {
-        Profile::embedded()?
-    } else {
-        Profile::read(&path(&args.profile))?
-    };
+    let mut profile = crate::profile::read(&args.profile)?;
     let matrix = &mut profile.matrix;
     replace(&mut matrix.mode, &args.mode);
     replace(&mut matrix.cni, &args.cni);
@@ -27,6 +21,7 @@ pub(super) fn profile(args: &BenchArgs) -> Result<Profile, ProfileError> {
     profile.run.duration = args.duration.unwrap_or(profile.run.duration);
     profile.run.iterations = args.iterations.unwrap_or(profile.run.iterations);
     profile.run.engine = args.engine.unwrap_or(profile.run.engine);
+    profile.run.trace_slowest = args.trace_slowest.unwrap_or(profile.run.trace_slowest);
     profile.seed = args.seed.unwrap_or(profile.seed);
     Ok(profile)
 }
@@ -34,14 +29,5 @@ pub(super) fn profile(args: &BenchArgs) -> Result<Profile, ProfileError> {
 fn replace<T: Clone>(values: &mut Vec<T>, given: &[T]) {
     if !given.is_empty() {
         *values = given.to_vec();
-    }
-}
-
-/// A bare name is a file in profiles/; anything with a slash or an ending is a path.
-fn path(name: &str) -> PathBuf {
-    if name.contains('/') || name.ends_with(".toml") {
-        PathBuf::from(name)
-    } else {
-        crate::root::workspace().join("profiles").join(format!("{name}.toml"))
     }
 }

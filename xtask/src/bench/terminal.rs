@@ -4,12 +4,13 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use console::Term;
 use harness::event::{Event, Receiver, Step};
 use harness::plan::Profile;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use record::{Run, Status};
-use reports::table::{Look, Table};
+use reports::table::Table;
+
+use crate::look;
 
 /// Receives a run's events. Everything goes to standard error: standard output is the result's.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Terminal {
 impl Terminal {
     /// A bar on a terminal, lines in a pipe and in CI.
     pub(super) fn new(profile: &Profile) -> Self {
-        let moving = std::io::stderr().is_terminal() && !in_ci();
+        let moving = std::io::stderr().is_terminal() && !look::in_ci();
         let target =
             if moving { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style());
@@ -91,16 +92,7 @@ fn style() -> ProgressStyle {
     .expect("a constant template")
 }
 
-/// `CI=true` is the convention of every CI service.
-fn in_ci() -> bool {
-    std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false")
-}
-
 /// The run as a table, as wide as the terminal and coloured where it wants colour.
 pub(super) fn table(run: &Run) -> String {
-    let colour = std::io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        && !in_ci();
-    let width = Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
-    Table::of(std::slice::from_ref(run)).text(Look { colour, width })
+    Table::of(std::slice::from_ref(run)).text(look::of_stdout())
 }

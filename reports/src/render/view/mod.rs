@@ -5,15 +5,23 @@ mod case;
 mod family;
 mod group;
 mod host;
+mod probe;
 mod refusal;
 mod summary;
+mod walk;
+mod walks;
 
 pub(crate) use case::CaseView;
 pub(crate) use family::FamilyView;
 pub(crate) use group::GroupView;
 pub(crate) use host::HostView;
+pub(crate) use probe::{
+    CellView, PROBE_HEAD, ReasonView, RowView, count_rows, probe_reasons, probe_rows,
+};
 pub(crate) use refusal::{FailureView, SkipView, failures, skips};
 pub(crate) use summary::SummaryGroup;
+pub(crate) use walk::WalkView;
+pub(crate) use walks::{CaseWalksView, walks};
 
 /// A name and what it is.
 pub(crate) struct Fact {

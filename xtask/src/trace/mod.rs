@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `cargo xtask trace`: one request, explained, under one proxy mode or several in turn.
+
+mod files;
+mod lab;
+
+use anyhow::{Context, Result};
+use harness::lab::LabError;
+use harness::lab::fake::FakeLab;
+use harness::net::privilege;
+use harness::plan::{Case, Mode, Plan, Profile};
+use harness::{Cancel, Unavailable};
+use record::Walk;
+
+use crate::cli::{LabKind, TraceArgs};
+use crate::exit::Exit;
+use crate::{bench, look, packages, profile};
+
+/// A walk, the mode it went through, and its packets where they were asked for.
+struct Traced {
+    mode: Mode,
+    walk: Walk,
+    pcap: Option<Vec<u8>>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &TraceArgs) -> Result<Exit> {
+    let profile = narrowed(args)?;
+    let cases: Vec<Case> =
+        Plan::new(&profile)?.groups.into_iter().flat_map(|group| group.cases).collect();
+    if args.lab == LabKind::Netns {
+        // Before the process leaves the host's network: installing needs it.
+        packages::supply(&packages::for_modes(&profile.matrix.mode), args.yes)?;
+        privilege::enter_private_namespaces()?;
+    }
+    let cancel = Cancel::default();
+    bench::stop_on_signal(cancel.clone())?;
+    let mut traced = Vec::new();
+    let (mut skipped, mut failed) = (0, 0);
+    for case in &cases {
+        if cancel.requested() {
+            break;
+        }
+        match walks(args, &profile, case, &cancel) {
+            Ok(walks) => traced.extend(walks),
+            // One mode that this machine lacks must not hide the others.
+            Err(error) => {
+                let mode = case.mode;
+                if let Some(Unavailable { need, found, remedy }) = lacking(&error) {
+                    eprintln!("skipped {mode}: needs {need}; found {found}; try {remedy}");
+                    skipped += 1;
+                } else if !cancel.requested() {
+                    eprintln!("failed {mode}: {error:#}");
+                    failed += 1;
+                }
+            }
+        }
+    }
+    show(args, &traced)?;
+    Ok(match (cancel.requested(), failed, traced.len(), skipped) {
+        (true, ..) => Exit::Interrupted,
+        (_, 1.., ..) => Exit::Failed,
+        (_, _, 0, _) => Exit::NothingRan,
+        _ => Exit::Ok,
+    })
+}
+
+fn walks(args: &TraceArgs, profile: &Profile, case: &Case, cancel: &Cancel) -> Result<Vec<Traced>> {
+    let walks = match args.lab {
+        LabKind::Fake => vec![(FakeLab::new(profile).trace(case)?, None)],
+        LabKind::Netns => {
+            let program = std::env::current_exe().context("failed to find this program's file")?;
+            let pcap = args.pcap.is_some() || args.out.is_some();
+            lab::walk(profile, case, &program, pcap, cancel)?
+        }
+    };
+    Ok(walks.into_iter().map(|(walk, pcap)| Traced { mode: case.mode, walk, pcap }).collect())
+}
+
+/// What the machine lacks, where that is what went wrong.
+fn lacking(error: &anyhow::Error) -> Option<&Unavailable> {
+    let of_lab = || match error.downcast_ref() {
+        Some(LabError::Unavailable(unavailable)) => Some(unavailable),
+        _ => None,
+    };
+    error.downcast_ref().or_else(of_lab)
+}
+
+/// The profile narrowed to one case for each mode.
+fn narrowed(args: &TraceArgs) -> Result<Profile> {
+    let mut profile = profile::read(&args.profile)?;
+    let matrix = &mut profile.matrix;
+    matrix.mode = args.mode.clone();
+    matrix.cni = vec![args.cni];
+    matrix.route = vec![args.route];
+    matrix.services = vec![args.services];
+    matrix.position.truncate(1);
+    matrix.workload = vec![args.workload.clone()];
+    profile.run.engine = args.engine.unwrap_or(profile.run.engine);
+    Ok(profile)
+}
+
+/// Standard output is the walk's; where files went is said beside it.
+fn show(args: &TraceArgs, traced: &[Traced]) -> Result<()> {
+    let walks: Vec<&Walk> = traced.iter().map(|one| &one.walk).collect();
+    if args.json {
+        print!("{}", json(&walks)?);
+    } else {
+        let texts: Vec<_> =
+            walks.iter().map(|walk| reports::trace::text(walk, look::of_stdout())).collect();
+        print!("{}", texts.join("\n"));
+    }
+    if traced.is_empty() {
+        return Ok(());
+    }
+    for path in files::write(args, traced)? {
+        eprintln!("wrote {}", path.display());
+    }
+    if (args.pcap.is_some() || args.out.is_some()) && traced.iter().all(|one| one.pcap.is_none()) {
+        eprintln!("no packets were captured, so there is no pcapng");
+    }
+    Ok(())
+}
+
+/// An array of walks, as `walks.json` has them.
+fn json<T: serde::Serialize>(walks: &[T]) -> Result<String> {
+    let text = serde_json::to_string_pretty(walks).context("failed to write the walks as JSON")?;
+    Ok(text + "\n")
+}
