@@ -45,7 +45,7 @@ pub(crate) fn for_modes(modes: &[Mode]) -> Vec<Program> {
     let mut programs = Vec::new();
     for mode in modes {
         match mode {
-            Mode::None => {}
+            Mode::None | Mode::Ebpf => {}
             Mode::Userspace | Mode::Iptables => programs.push(IPTABLES),
             Mode::Nftables => programs.push(NFT),
             Mode::Ipvs if harness::proxy::ipvs::kernel_may_have_ip_vs() => {

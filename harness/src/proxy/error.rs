@@ -31,6 +31,15 @@ pub enum ProxyError {
         /// The kernel's word.
         source: NetError,
     },
+    /// BPF programs or maps refused.
+    #[cfg(feature = "bpf")]
+    #[error("failed to {op} ebpf: {}", with_reasons(source))]
+    Bpf {
+        /// `install`, `read back`, `remove`, `add to`.
+        op: &'static str,
+        /// The kernel's word.
+        source: crate::bpf::BpfError,
+    },
     /// The table asks for something the mode does not do.
     #[error("failed to run {mode} with this table: {what}")]
     Unsupported {
@@ -61,6 +70,18 @@ pub enum ProxyError {
         /// What is left.
         left: String,
     },
+}
+
+/// An error and what caused it.
+#[cfg(feature = "bpf")]
+pub(crate) fn with_reasons(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(reason) = next {
+        text = format!("{text}: {reason}");
+        next = reason.source();
+    }
+    text
 }
 
 /// An error as one line, for the text of a skip.
