@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use harness::net::Tool;
 use harness::plan::Mode;
 use harness::proxy::{
-    Installed, NodeView, Options, Probe, ProxyError, ProxyMode, ServiceTable, mode,
+    Installed, NodeView, Options, Probe, ProxyError, ProxyMode, ServiceTable, Watch, mode,
 };
 
 use crate::lab::{Answer, Lab, NIC, NODE};
@@ -59,6 +59,12 @@ impl Bench {
         installed.add_last(&node, &self.table).expect("a Service can be added");
     }
 
+    /// Begins to watch which rules the next connection meets.
+    pub(crate) fn watch(&mut self) -> Result<Box<dyn Watch>, ProxyError> {
+        let node = node(&self.lab, &self.agent);
+        self.installed.as_mut().expect("installed").watch(&node)
+    }
+
     pub(crate) fn installed(&mut self) -> &mut dyn Installed {
         self.installed.as_mut().expect("installed").as_mut()
     }
@@ -107,7 +113,9 @@ pub(crate) fn assert_clean(lab: &Lab, after: &str) {
     assert!(!run("iptables-nft-save", &[]).contains("KUBE"), "chains left after {after}");
     assert!(!run("ip", &["link"]).contains("kube-ipvs0"), "device left after {after}");
     assert_eq!(run("ipset", &["list", "-n"]), "", "sets left after {after}");
+    #[cfg(feature = "bpf")]
     let programs = harness::bpf::ingress_programs(&lab.node).expect("the kernel answers");
+    #[cfg(feature = "bpf")]
     assert_eq!(programs, [], "programs left after {after}");
 }
 
