@@ -84,7 +84,7 @@ pub(crate) struct BenchArgs {
     /// Where the hosts live
     #[arg(long, value_name = "LAB", default_value = "netns", hide = true)]
     pub(crate) lab: LabKind,
-    /// Proxy modes: none, userspace, iptables, ipvs, nftables
+    /// Proxy modes: none, userspace, iptables, ipvs, nftables, ebpf
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) mode: Vec<Mode>,
     /// CNIs: ptp, bridge, vxlan

@@ -34,7 +34,8 @@ use crate::plan::{CniKind, Mode, Place, Road, Route};
 /// What the entry node does to a packet between receiving it and handing it to a device. The name
 /// is the same in all modes, so that they can be compared: in mode `none` there is little of
 /// `proxy` and `masq` in it; in mode `userspace` `proxy` is the redirection, the way up to the proxy
-/// process, its wake-up and its copy to the other connection.
+/// process, its wake-up and its copy to the other connection; in mode `ebpf` all of it is one program
+/// at tc ingress.
 pub const NODE: &str = "nic_rx+conntrack+proxy+route+filter+masq";
 
 /// Node that requests enter, index.
@@ -123,19 +124,22 @@ pub struct Path {
 impl Path {
     /// The walk of a case.
     pub fn of(mode: Mode, cni: CniKind, route: Route) -> Self {
-        let relayed = mode == Mode::Userspace && route.road != Road::Direct;
+        let to_service = route.road != Road::Direct;
+        let relayed = mode == Mode::Userspace && to_service;
         let walk = Walk {
             hops: Vec::new(),
             leg: Leg::Request,
             beyond_relay: false,
             relayed,
+            taken_at_port: mode == Mode::Ebpf && to_service,
             bridged: cni != CniKind::Ptp,
             vxlan: cni == CniKind::Vxlan,
             from_pod: route.road == Road::Clusterip,
             local: route.place == Place::Local,
             // A pod answers the address the request came from: the client pod's, that of the VXLAN
-            // device (by which MASQUERADE and the proxy process's socket leave), or a client's
-            // outside, which other nodes reach through the VXLAN device of the entry node too.
+            // device (which MASQUERADE, mode ebpf and the proxy process's socket take for their
+            // source), or a client's outside, which other nodes reach through the VXLAN device of
+            // the entry node too.
             reply_wrapped: cni == CniKind::Vxlan,
         };
         Self { hops: walk.all(), relayed }
@@ -158,6 +162,9 @@ struct Walk {
     leg: Leg,
     beyond_relay: bool,
     relayed: bool,
+    /// Whether programs on the entry node take a Service's packets where they enter, so that those
+    /// of its pods come by no bridge.
+    taken_at_port: bool,
     bridged: bool,
     vxlan: bool,
     from_pod: bool,
@@ -205,14 +212,15 @@ impl Walk {
     }
 
     fn bridge_hop(&mut self, stage: &'static str, host: Host, to: Direction) {
-        if !self.bridged {
+        let taken = self.taken_at_port && host == Host::Entry;
+        if !self.bridged || (taken && to == Direction::In) {
             return;
         }
         self.hop(stage, host, Interface::Bridge, to);
         // Between two pods on one bridge the packet need not come up to the bridge's own device:
         // with br_netfilter it is translated and bridged on (br_nf_pre_routing_finish()), and where
         // nothing is translated it is only ever bridged.
-        let may_be_bridged = self.from_pod && self.local && !self.relayed;
+        let may_be_bridged = self.from_pod && self.local && !self.relayed && !taken;
         self.hops.last_mut().expect("just pushed").optional = may_be_bridged;
     }
 
@@ -349,6 +357,14 @@ mod tests {
         insta::assert_snapshot!(
             "clusterip_local_bridge",
             drawn(Mode::Ipvs, CniKind::Bridge, Road::Clusterip, Place::Local)
+        );
+        insta::assert_snapshot!(
+            "ebpf_clusterip_local_bridge",
+            drawn(Mode::Ebpf, CniKind::Bridge, Road::Clusterip, Place::Local)
+        );
+        insta::assert_snapshot!(
+            "ebpf_nodeport_remote_vxlan",
+            drawn(Mode::Ebpf, CniKind::Vxlan, Road::Nodeport, Place::Remote)
         );
         insta::assert_snapshot!(
             "userspace_nodeport_remote_bridge",
