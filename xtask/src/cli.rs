@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Lab(LabCommand),
     /// Run every test this machine can run, ring by ring
     Test(TestArgs),
+    /// Build the committed BPF objects again; needs clang
+    Bpf(BpfArgs),
     /// Programs that run on the lab's hosts; they speak JSON lines
     #[command(subcommand, hide = true)]
     Agent(Agent),
@@ -144,6 +146,13 @@ pub(crate) struct ReportArgs {
     /// Where to write [default: the run's own folder, or the first one's]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BpfArgs {
+    /// Only show that objects and sources agree
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 #[derive(Debug, Args)]
