@@ -324,9 +324,9 @@ fn what_belongs_to_no_known_connection_is_reset() {
     let deadline = Instant::now() + PATIENCE;
     let error = loop {
         assert!(Instant::now() < deadline, "reset within {PATIENCE:?}");
-        match stream.write(b"later") {
+        match stream.write_all(b"later") {
             Err(error) => break error.kind(),
-            Ok(_) => std::thread::sleep(Duration::from_millis(20)),
+            Ok(()) => std::thread::sleep(Duration::from_millis(20)),
         }
     };
     assert!([ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&error), "{error:?}");

@@ -82,6 +82,7 @@ impl Plan {
     }
 
     /// The port with this address, its number, and the address.
+    #[cfg(feature = "bpf")]
     pub(super) fn find(&self, address: SocketAddrV4) -> Option<(u32, &Port, &Frontend)> {
         (0..).zip(&self.ports).find_map(|(number, port)| {
             let frontend = port.frontends.iter().find(|frontend| frontend.address == address)?;
