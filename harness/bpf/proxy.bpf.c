@@ -48,7 +48,8 @@ enum state {
 const volatile struct {
 	/* How long a connection is remembered after its last packet. */
 	__u64 timeout_ns[STATES];
-	/* How often, at most, packets of one direction keep the other direction's entry alive. */
+	/* How often, at most, packets of one direction keep the other direction's entry alive and
+	 * ask the routing table for their way. */
 	__u64 tell_ns;
 	/* Source of what leaves by a device without an address: the node's. */
 	__be32 address;
@@ -88,17 +89,25 @@ struct tuple {
 	__u32 protocol;
 };
 
+/* Where a packet goes next. */
+struct way {
+	__u32 ifindex; /* 0: not known yet */
+	__be32 next_hop;
+	__u32 mtu;
+};
+
 /* One direction of a connection; its key is the tuple as it enters the node. */
 struct connection {
 	struct tuple becomes;
 	__u64 seen_ns; /* last packet of this direction, or told of by the other */
-	__u64 told_ns; /* when the other direction's entry was last touched */
+	__u64 told_ns; /* when the other direction's entry was last touched, and the way found */
+	struct way way;
 	__u32 service, endpoint;
 	__u32 packets;
 	__u8 state;
 	__u8 answers; /* whether this is the endpoint's direction */
 	__u8 ended;   /* whether a FIN has passed in this direction */
-	__u8 pad;
+	__u8 pad[5];
 };
 
 struct client {
@@ -150,33 +159,28 @@ enum {
 /* Offsets from the frame's first byte. */
 enum {
 	IP_AT = ETH_HLEN,
-	IP_TAIL_AT = IP_AT + offsetof(struct iphdr, ttl),
+	TAIL_AT = IP_AT + offsetof(struct iphdr, ttl),
 	L4_AT = IP_AT + sizeof(struct iphdr),
 	UDP_END = L4_AT + sizeof(struct udphdr),
 	TCP_END = L4_AT + sizeof(struct tcphdr),
 };
 
-/* The last 12 bytes of an IP header without options: all that changes is among them. */
-struct ip_tail {
+/* The last 12 bytes of an IP header without options, and the ports: what changes is among them. */
+struct tail {
 	__u8 ttl, protocol;
 	__u16 check;
 	__be32 source, destination;
+	__be16 source_port, destination_port;
 };
 
 struct packet {
 	struct tuple tuple;
-	struct ip_tail ip;
-	__u8 tos;
+	__u8 ttl, tos;
+	__u16 check;
 	/* TCP only, the rest. */
 	__u8 flags;
 	__u16 payload_bytes;
 	__be32 seq, ack;
-};
-
-/* Where a packet goes next. */
-struct way {
-	__u32 ifindex;
-	__be32 next_hop;
 };
 
 /*
@@ -233,12 +237,9 @@ static __always_inline bool parse(struct __sk_buff *skb, struct packet *packet)
 	packet->tuple.source_port = ports->source;
 	packet->tuple.destination_port = ports->dest;
 	packet->tuple.protocol = ip->protocol;
-	packet->ip.ttl = ip->ttl;
-	packet->ip.protocol = ip->protocol;
-	packet->ip.check = ip->check;
-	packet->ip.source = ip->saddr;
-	packet->ip.destination = ip->daddr;
+	packet->ttl = ip->ttl;
 	packet->tos = ip->tos;
+	packet->check = ip->check;
 	return true;
 }
 
@@ -286,9 +287,10 @@ static __always_inline __u16 fold(__u64 sum)
 	return (sum & 0xffff) + (sum >> 16);
 }
 
-static __always_inline __u16 first_word(const struct ip_tail *ip)
+/* What a checksum changes by when `from` becomes `to`; made of words, it has no byte order. */
+static __always_inline __u64 difference(__u32 from, __u32 to)
 {
-	return *(const __u16 *)ip;
+	return (__u64)(__u32)~from + to;
 }
 
 static __always_inline bool find_way(struct __sk_buff *skb, const struct packet *packet,
@@ -311,6 +313,7 @@ static __always_inline bool find_way(struct __sk_buff *skb, const struct packet 
 		return false;
 	way->ifindex = fib.ifindex;
 	way->next_hop = fib.ipv4_dst;
+	way->mtu = fib.mtu_result;
 	return true;
 }
 
@@ -318,47 +321,58 @@ static __always_inline bool find_way(struct __sk_buff *skb, const struct packet 
 static __always_inline int forward(struct __sk_buff *skb, const struct packet *packet,
 				   const struct tuple *to, const struct way *way)
 {
-	struct ip_tail ip = packet->ip;
+	const struct tuple *from = &packet->tuple;
+	struct tail tail = {
+		.ttl = packet->ttl - 1,
+		.protocol = from->protocol,
+		.source = to->source,
+		.destination = to->destination,
+		.source_port = to->source_port,
+		.destination_port = to->destination_port,
+	};
 	struct bpf_redir_neigh neighbour = { .nh_family = AF_INET, .ipv4_nh = way->next_hop };
 	__u32 check_at = L4_AT + (is_tcp(packet) ? offsetof(struct tcphdr, check) :
 						   offsetof(struct udphdr, check));
 	/* A UDP checksum of zero says that there is none (RFC 768). */
 	__u64 zero = is_tcp(packet) ? 0 : BPF_F_MARK_MANGLED_0;
-	__s64 addresses, ports;
+	/* 16 bits each: what does not fit into 32 is carried around. */
+	__u64 addresses = fold(difference(from->source, to->source)) +
+			  fold(difference(from->destination, to->destination));
+	__u64 ports = fold(difference(from->source_port, to->source_port)) +
+		      fold(difference(from->destination_port, to->destination_port));
 
-	addresses = bpf_csum_diff((__be32 *)&packet->tuple.source, 8, (__be32 *)&to->source, 8, 0);
-	ports = bpf_csum_diff((__be32 *)&packet->tuple.source_port, 4,
-			      (__be32 *)&to->source_port, 4, 0);
-	ip.ttl--;
-	ip.source = to->source;
-	ip.destination = to->destination;
-	/* RFC 1624, equation 3. */
-	ip.check = ~fold((__u64)(__u16)~packet->ip.check + (__u16)~first_word(&packet->ip) +
-			 first_word(&ip) + (__u32)addresses);
-	if (bpf_skb_store_bytes(skb, IP_TAIL_AT, &ip, sizeof(ip), 0) ||
-	    bpf_skb_store_bytes(skb, L4_AT, &to->source_port, 4, 0) ||
+	/* What is cut into segments later fits then. */
+	if (skb->len - ETH_HLEN > way->mtu && !skb->gso_size)
+		return DROP;
+	/* RFC 1624, equation 3. The lifetime is the first byte of its word. */
+	tail.check = ~fold((__u16)~packet->check + addresses +
+			   fold(difference(bpf_htons(packet->ttl << 8), bpf_htons(tail.ttl << 8))));
+	if (bpf_skb_store_bytes(skb, TAIL_AT, &tail, sizeof(tail), 0) ||
 	    bpf_l4_csum_replace(skb, check_at, 0, addresses, BPF_F_PSEUDO_HDR | zero) ||
 	    bpf_l4_csum_replace(skb, check_at, 0, ports, zero))
 		return DROP;
 	return bpf_redirect_neigh(way->ifindex, &neighbour, sizeof(neighbour), 0);
 }
 
-/* A packet of a known connection: keeps its entries alive and follows TCP's states. */
-static __always_inline void passes(struct connection *own, const struct packet *packet, __u64 now)
+/* A packet of a known connection: keeps its entries alive and follows TCP's states. Whether it is
+ * time to ask for the way again. */
+static __always_inline bool passes(struct connection *own, const struct packet *packet, __u64 now)
 {
 	bool first_answer = own->answers && own->state == OPENING;
 	bool ends = is_tcp(packet) && packet->flags & (FIN | RST);
+	bool due = now - own->told_ns >= settings.tell_ns;
 	struct connection *other;
 	struct tuple back;
 
 	own->packets++;
 	own->seen_ns = now;
-	if (!first_answer && !ends && now - own->told_ns < settings.tell_ns)
-		return;
+	if (!first_answer && !ends && !due)
+		return false;
+	own->told_ns = now;
 	back = reverse(&own->becomes);
 	other = bpf_map_lookup_elem(&connections, &back);
 	if (!other)
-		return;
+		return due;
 	if (ends && packet->flags & RST) {
 		own->state = RESET;
 	} else if (ends) {
@@ -370,7 +384,7 @@ static __always_inline void passes(struct connection *own, const struct packet *
 	}
 	other->state = own->state;
 	other->seen_ns = now;
-	own->told_ns = now;
+	return due;
 }
 
 /* Removes the entry of the other direction, unless it belongs to another connection by now. */
@@ -408,6 +422,7 @@ static __noinline bool track(const struct packet *packet, struct connection *for
 
 	answers.becomes = reverse(&packet->tuple);
 	answers.answers = true;
+	answers.way.ifindex = 0;
 #pragma clang loop unroll(disable)
 	for (int try = 0; try < PORT_TRIES; try++) {
 		if (try) {
@@ -525,7 +540,6 @@ static __always_inline int begins(struct __sk_buff *skb, const struct packet *pa
 	struct service *service = bpf_map_lookup_elem(&services, &at);
 	struct connection forth = { .becomes = packet->tuple, .packets = 1 };
 	struct endpoint *endpoint;
-	struct way way;
 	__u32 count;
 
 	if (!service)
@@ -544,16 +558,16 @@ static __always_inline int begins(struct __sk_buff *skb, const struct packet *pa
 	forth.seen_ns = forth.told_ns = now;
 	forth.becomes.destination = endpoint->address;
 	forth.becomes.destination_port = endpoint->port;
-	if (!find_way(skb, packet, &forth.becomes, &way))
+	if (!find_way(skb, packet, &forth.becomes, &forth.way))
 		return DROP;
 	if (endpoint->address == packet->tuple.source || (!from_pod && !endpoint->here)) {
-		__be32 *source = bpf_map_lookup_elem(&sources, &way.ifindex);
+		__be32 *source = bpf_map_lookup_elem(&sources, &forth.way.ifindex);
 
 		forth.becomes.source = source ? *source : settings.address;
 	}
 	if (!track(packet, &forth, now))
 		return DROP;
-	return forward(skb, packet, &forth.becomes, &way);
+	return forward(skb, packet, &forth.becomes, &forth.way);
 }
 
 static __always_inline int enters(struct __sk_buff *skb, bool from_pod)
@@ -580,9 +594,12 @@ static __always_inline int enters(struct __sk_buff *skb, bool from_pod)
 		forget_other(&packet.tuple, &becomes);
 		return begins(skb, &packet, from_pod, now);
 	}
-	passes(known, &packet, now);
-	if (!find_way(skb, &packet, &becomes, &way))
-		return DROP;
+	way = known->way;
+	if (passes(known, &packet, now) || !way.ifindex) {
+		if (!find_way(skb, &packet, &becomes, &way))
+			return DROP;
+		known->way = way;
+	}
 	return forward(skb, &packet, &becomes, &way);
 }
 

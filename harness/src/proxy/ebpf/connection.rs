@@ -86,7 +86,7 @@ impl Tuple {
 }
 
 impl Connection {
-    pub(super) const BYTES: usize = 48;
+    pub(super) const BYTES: usize = 64;
 
     /// None if the bytes are no connection.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
@@ -95,10 +95,10 @@ impl Connection {
         Some(Self {
             becomes: Tuple::from_bytes(&bytes[..Tuple::BYTES])?,
             seen_ns: u64::from_ne_bytes(bytes[16..24].try_into().ok()?),
-            service: word(32).ok()?,
-            endpoint: word(36).ok()?,
-            packets: word(40).ok()?,
-            state: State::ALL.get(usize::from(bytes[44]))?.0,
+            service: word(44).ok()?,
+            endpoint: word(48).ok()?,
+            packets: word(52).ok()?,
+            state: State::ALL.get(usize::from(bytes[56]))?.0,
         })
     }
 }

@@ -77,9 +77,9 @@ mod bytes {
     fn a_connection_of_an_unknown_state_is_none() {
         let mut bytes = [0; Connection::BYTES];
         bytes[..16].copy_from_slice(&tuple().to_bytes());
-        bytes[44] = State::Reset as u8;
+        bytes[56] = State::Reset as u8;
         assert_eq!(Connection::from_bytes(&bytes).map(|c| c.state), Some(State::Reset));
-        bytes[44] = 6;
+        bytes[56] = 6;
         assert_eq!(Connection::from_bytes(&bytes), None);
     }
 }
