@@ -112,7 +112,7 @@ impl ProxyMode for Ebpf {
         Err(without_feature())
     }
 
-    /// The text and what is installed are written from one [`Plan`].
+    /// The text and what is installed are written from one plan, which is made of the table.
     fn render(
         &self,
         table: &ServiceTable,
