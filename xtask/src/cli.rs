@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Lab(LabCommand),
     /// Run every test this machine can run, ring by ring
     Test(TestArgs),
+    /// Build the committed BPF objects again; needs clang
+    Bpf(BpfArgs),
     /// Programs that run on the lab's hosts; they speak JSON lines
     #[command(subcommand, hide = true)]
     Agent(Agent),
@@ -86,7 +88,7 @@ pub(crate) struct BenchArgs {
     /// Where the hosts live
     #[arg(long, value_name = "LAB", default_value = "netns", hide = true)]
     pub(crate) lab: LabKind,
-    /// Proxy modes: none, userspace, iptables, ipvs, nftables
+    /// Proxy modes: none, userspace, iptables, ipvs, nftables, ebpf
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) mode: Vec<Mode>,
     /// CNIs: ptp, bridge, vxlan
@@ -204,6 +206,13 @@ pub(crate) struct ReportArgs {
     /// Where to write [default: the run's own folder, or the first one's]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BpfArgs {
+    /// Only show that objects and sources agree
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 #[derive(Debug, Args)]

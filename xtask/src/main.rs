@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the terminal's side")]
 
 mod bench;
+mod bpf;
 mod cli;
 mod exit;
 mod lab;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Command::Lab(LabCommand::Doctor) => lab::doctor(),
         Command::Lab(LabCommand::Gc) => lab::gc(),
         Command::Test(args) => test::run(&args),
+        Command::Bpf(args) => bpf::run(&args),
         Command::Agent(Agent::Load) => return workloads::load::main(),
         Command::Agent(Agent::Target) => return workloads::target::main(),
         Command::Agent(Agent::Proxy) => return harness::proxy::userspace::relay::main(),

@@ -26,7 +26,7 @@ const IPSET: Program = program("ipset", "ipset", "mode ipvs");
 const IPVSADM: Program = program("ipvsadm", "ipvsadm", "mode ipvs");
 
 /// Programs the tests compare nic2pod with.
-pub(crate) const FOR_TESTS: [Program; 10] = [
+pub(crate) const FOR_TESTS: [Program; 11] = [
     IPTABLES,
     NFT,
     IPSET,
@@ -35,6 +35,7 @@ pub(crate) const FOR_TESTS: [Program; 10] = [
     program("conntrack", "conntrack", "tests of conntrack"),
     program("tcpdump", "tcpdump", "tests of the taps"),
     program("tshark", "tshark", "tests of pcapng files"),
+    program("ethtool", "ethtool", "tests of checksums"),
     program("setpriv", "util-linux", "tests without root"),
     program("chromium", "chromium", "tests of the report in a browser"),
 ];
@@ -45,7 +46,7 @@ pub(crate) fn for_modes(modes: &[Mode]) -> Vec<Program> {
     let mut programs = Vec::new();
     for mode in modes {
         match mode {
-            Mode::None => {}
+            Mode::None | Mode::Ebpf => {}
             Mode::Userspace | Mode::Iptables => programs.push(IPTABLES),
             Mode::Nftables => programs.push(NFT),
             Mode::Ipvs if harness::proxy::ipvs::kernel_may_have_ip_vs() => {

@@ -73,7 +73,7 @@ fn every_mode_this_kernel_has_is_measured_and_the_stages_add_up() {
         &out,
         &[
             "--mode",
-            "none,userspace,iptables,ipvs,nftables",
+            "none,userspace,iptables,ipvs,nftables,ebpf",
             "--cni",
             "bridge,vxlan",
             "--route",
@@ -95,7 +95,7 @@ fn every_mode_this_kernel_has_is_measured_and_the_stages_add_up() {
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     let cases = summary["cases"].as_array().unwrap();
-    assert_eq!(cases.len(), 5 * 2 * 2 * 2);
+    assert_eq!(cases.len(), 6 * 2 * 2 * 2);
     for case in cases {
         if case["mode"] == "ipvs" && case["status"] == "skipped" {
             assert!(case["reason"]["need"].to_string().contains("CONFIG_IP_VS"), "{case:#}");
@@ -108,7 +108,7 @@ fn every_mode_this_kernel_has_is_measured_and_the_stages_add_up() {
         assert_eq!(case["proof"]["mode"], case["mode"], "{case:#}");
         stages_add_up(case);
     }
-    for mode in ["none", "userspace", "iptables", "nftables"] {
+    for mode in ["none", "userspace", "iptables", "nftables", "ebpf"] {
         assert!(cases.iter().any(|c| c["mode"] == mode && c["status"] == "measured"), "{mode}");
     }
 }

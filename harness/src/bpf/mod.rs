@@ -6,10 +6,14 @@
 //! when the last descriptor is, however the process ends.
 #![deny(unsafe_code)]
 
+mod beside;
 mod link;
 mod object;
 mod stats;
+mod table;
 
+pub use beside::{IngressProgram, ingress_programs};
 pub use link::{Hook, Link, Order, Side, attached};
 pub use object::{BpfError, Loaded, Opened};
 pub use stats::{RunStats, StatsOn};
+pub use table::Table;

@@ -131,6 +131,14 @@ impl Opened {
         Ok(())
     }
 
+    /// Its programs and maps, in its order: `program device_in`, `map events`.
+    pub fn names(&self) -> Vec<String> {
+        let programs = self.object.progs();
+        let programs = programs.map(|p| format!("program {}", p.name().to_string_lossy()));
+        let maps = self.object.maps().map(|m| format!("map {}", m.name().to_string_lossy()));
+        programs.chain(maps).collect()
+    }
+
     /// Has the kernel check and take all programs.
     ///
     /// # Errors

@@ -44,6 +44,11 @@ use crate::plan::{CniKind, Mode, Place, Road, Route};
 /// they can be compared: in mode `none` there is little of `proxy` and `masq` in it.
 pub const NODE: &str = "nic_rx+conntrack+proxy+route+filter+masq+egress";
 
+/// What mode `ebpf` does between the device a packet enters by and the one it leaves by: one program
+/// at tc ingress, which nothing can be probed inside of. It passes no hook: there is no connection
+/// tracking of the kernel's in it, no filter and no masquerade of netfilter's.
+pub const AT_PORT: &str = "nic_rx+proxy+route+egress";
+
 /// Node that requests enter, index.
 const ENTRY_NODE: usize = 0;
 
@@ -129,7 +134,8 @@ pub struct Path {
 impl Path {
     /// The walk of a case.
     pub fn of(mode: Mode, cni: CniKind, route: Route) -> Self {
-        let relayed = mode == Mode::Userspace && route.road != Road::Direct;
+        let to_service = route.road != Road::Direct;
+        let relayed = mode == Mode::Userspace && to_service;
         let walk = Walk {
             hops: Vec::new(),
             leg: Leg::Request,
@@ -137,12 +143,14 @@ impl Path {
             relayed,
             bridged: cni != CniKind::Ptp,
             vxlan: cni == CniKind::Vxlan,
-            taken_up: relayed || mode == Mode::Ipvs && route.road != Road::Direct,
+            taken_up: relayed || mode == Mode::Ipvs && to_service,
+            taken_at_port: mode == Mode::Ebpf && to_service,
             from_pod: route.road == Road::Clusterip,
             local: route.place == Place::Local,
             // A pod answers the address the request came from: the client pod's, that of the VXLAN
-            // device (by which MASQUERADE and the proxy process's socket leave), or a client's
-            // outside, which other nodes reach through the VXLAN device of the entry node too.
+            // device (which MASQUERADE, mode ebpf and the proxy process's socket take for their
+            // source), or a client's outside, which other nodes reach through the VXLAN device of
+            // the entry node too.
             reply_wrapped: cni == CniKind::Vxlan,
         };
         Self { hops: walk.all(), relayed }
@@ -167,6 +175,9 @@ struct Walk {
     relayed: bool,
     /// Whether requests go up to the node itself: to a proxy process, or to ip_vs behind INPUT.
     taken_up: bool,
+    /// Whether programs on the entry node take a Service's packets where they enter and hand them to
+    /// the device they leave by: past all hooks.
+    taken_at_port: bool,
     bridged: bool,
     vxlan: bool,
     from_pod: bool,
@@ -234,7 +245,7 @@ impl Walk {
     /// br_netfilter it is translated and bridged on (br_nf_pre_routing_finish()), and where nothing
     /// is translated it is only ever bridged.
     fn may_be_bridged(&self) -> bool {
-        self.bridged && self.from_pod && self.local && !self.relayed
+        self.bridged && self.from_pod && self.local && !self.relayed && !self.taken_at_port
     }
 
     /// The bridge's own device on the way out. On the way in it lies before PREROUTING or behind it,
@@ -265,6 +276,9 @@ impl Walk {
     }
 
     fn through_entry(&mut self) {
+        if self.taken_at_port {
+            return;
+        }
         self.in_prerouting();
         self.hook("route", Host::Entry, Site::Forward);
         self.in_postrouting();
@@ -282,21 +296,26 @@ impl Walk {
         self.in_postrouting();
     }
 
+    /// What ends at the device by which a packet leaves the entry node.
+    fn out(&self) -> &'static str {
+        if self.taken_at_port { AT_PORT } else { "egress" }
+    }
+
     fn entry_to_local_pod(&mut self) {
-        self.bridge_hop("egress", Host::Entry);
-        let before_veth = if self.bridged { "cni" } else { "egress" };
+        self.bridge_hop(self.out(), Host::Entry);
+        let before_veth = if self.bridged { "cni" } else { self.out() };
         self.hop(before_veth, Host::Entry, Site::PodVeth, Direction::Out);
         self.hop("cni", Host::Pod, Site::PodEth, Direction::In);
     }
 
     fn entry_to_remote_pod(&mut self) {
         if self.vxlan {
-            self.hop("egress", Host::Entry, Site::Vxlan, Direction::Out);
+            self.hop(self.out(), Host::Entry, Site::Vxlan, Direction::Out);
             self.wrapped_hop("encap", Host::Entry, Direction::Out);
             self.wrapped_hop("fabric", Host::Backend, Direction::In);
             self.hop("decap", Host::Backend, Site::Vxlan, Direction::In);
         } else {
-            self.hop("egress", Host::Entry, Site::Nic, Direction::Out);
+            self.hop(self.out(), Host::Entry, Site::Nic, Direction::Out);
             self.hop("fabric", Host::Backend, Site::Nic, Direction::In);
         }
         self.through_backend();
@@ -335,10 +354,10 @@ impl Walk {
 
     fn entry_to_client(&mut self) {
         if self.from_pod {
-            self.bridge_hop("egress", Host::Entry);
-            self.hop("egress", Host::Entry, Site::PodVeth, Direction::Out);
+            self.bridge_hop(self.out(), Host::Entry);
+            self.hop(self.out(), Host::Entry, Site::PodVeth, Direction::Out);
         } else {
-            self.hop("egress", Host::Entry, Site::Nic, Direction::Out);
+            self.hop(self.out(), Host::Entry, Site::Nic, Direction::Out);
         }
         self.hop("wire", Host::Client, Site::ClientEth, Direction::In);
     }

@@ -55,7 +55,7 @@ impl FakeLab {
         match case.mode {
             Mode::Iptables => self.settings.per_service.nanos() * u64::from(case.services),
             Mode::None => 0,
-            Mode::Userspace | Mode::Ipvs | Mode::Nftables => 1000,
+            Mode::Userspace | Mode::Ipvs | Mode::Nftables | Mode::Ebpf => 1000,
         }
     }
 }

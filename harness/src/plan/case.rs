@@ -56,6 +56,8 @@ words! {
         Ipvs = "ipvs",
         /// kube-proxy's nftables mode.
         Nftables = "nftables",
+        /// Programs at the devices, in place of kube-proxy and netfilter.
+        Ebpf = "ebpf",
     }
 }
 

@@ -197,7 +197,7 @@ mod tests {
     fn the_default_matrix_has_one_group_for_each_point_beside_the_mode() {
         let plan = Plan::new(&Profile::embedded().unwrap()).unwrap();
         assert_eq!(plan.groups.len(), 8);
-        assert_eq!(plan.cases(), 40);
+        assert_eq!(plan.cases(), 48);
         assert_eq!(
             plan.groups[0].cases[2].id("netns"),
             "netns/iptables+bridge/nodeport-remote/svc-1/newconn"

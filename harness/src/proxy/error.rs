@@ -8,12 +8,6 @@ use crate::plan::Mode;
 /// A mode could not be installed, proved or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// The mode cannot tell which rules match.
-    #[error("failed to watch rules match on {host}")]
-    Unwatched {
-        /// The node.
-        host: String,
-    },
     /// This node's rules cannot be watched.
     #[error("failed to watch {mode} rules match: {missing}")]
     Unwatchable {
@@ -53,6 +47,15 @@ pub enum ProxyError {
         /// The kernel's word.
         source: NetError,
     },
+    /// BPF programs or maps refused.
+    #[cfg(feature = "bpf")]
+    #[error("failed to {op} ebpf: {}", with_reasons(source))]
+    Bpf {
+        /// `install`, `read back`, `remove`, `add to`.
+        op: &'static str,
+        /// The kernel's word.
+        source: crate::bpf::BpfError,
+    },
     /// The table asks for something the mode does not do.
     #[error("failed to run {mode} with this table: {what}")]
     Unsupported {
@@ -83,6 +86,18 @@ pub enum ProxyError {
         /// What is left.
         left: String,
     },
+}
+
+/// An error and what caused it.
+#[cfg(feature = "bpf")]
+pub(crate) fn with_reasons(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(reason) = next {
+        text = format!("{text}: {reason}");
+        next = reason.source();
+    }
+    text
 }
 
 /// An error as one line, for the text of a skip.

@@ -28,24 +28,29 @@ pub(crate) fn expect_only(
     own: Mode,
     backend: Option<Backend>,
 ) -> Result<String, ProxyError> {
-    let found = entrances(netns, own, backend).map_err(|source| ProxyError::Tool {
+    let mut found = entrances(netns, own, backend).map_err(|source| ProxyError::Tool {
         op: "look for other",
         mode: own,
         source,
     })?;
-    match found.as_slice() {
-        [] => Ok("no other mode has rules, tables or virtual servers on the node".to_owned()),
-        others => Err(ProxyError::NotProved {
-            mode: own,
-            host: netns.name().to_owned(),
-            expected: "no other mode on the node".to_owned(),
-            found: others
-                .iter()
-                .map(|other| format!("{} of mode {}", other.shown, other.mode))
-                .collect::<Vec<_>>()
-                .join(", "),
-        }),
+    found.extend(programs(netns, own)?);
+    refuse(netns, own, &found)?;
+    let kinds =
+        if cfg!(feature = "bpf") { ", virtual servers or programs" } else { " or virtual servers" };
+    Ok(format!("no other mode has rules, tables{kinds} on the node"))
+}
+
+fn refuse(netns: &Netns, own: Mode, others: &[Entrance]) -> Result<(), ProxyError> {
+    if others.is_empty() {
+        return Ok(());
     }
+    let shown = |other: &Entrance| format!("{} of mode {}", other.shown, other.mode);
+    Err(ProxyError::NotProved {
+        mode: own,
+        host: netns.name().to_owned(),
+        expected: "no other mode on the node".to_owned(),
+        found: others.iter().map(shown).collect::<Vec<_>>().join(", "),
+    })
 }
 
 fn entrances(
@@ -72,6 +77,43 @@ fn entrances(
         found.extend(per_service_rules(netns, backend)?);
     }
     Ok(found)
+}
+
+/// Programs at the devices' ingress. Mode ebpf knows its own by their numbers and looks itself.
+#[cfg(feature = "bpf")]
+fn programs(netns: &Netns, own: Mode) -> Result<Vec<Entrance>, ProxyError> {
+    if own == Mode::Ebpf {
+        return Ok(Vec::new());
+    }
+    let found = crate::bpf::ingress_programs(netns)
+        .map_err(|source| ProxyError::Bpf { op: "look for programs of", source })?;
+    let others = found.into_iter().filter(|program| !is_probe(&program.name));
+    Ok(others
+        .map(|program| {
+            let shown = format!("BPF program {} at {}", program.name, program.device);
+            Entrance { mode: Mode::Ebpf, shown }
+        })
+        .collect())
+}
+
+#[cfg(not(feature = "bpf"))]
+fn programs(_: &Netns, _: Mode) -> Result<Vec<Entrance>, ProxyError> {
+    Ok(Vec::new())
+}
+
+/// Whether a program of this name is one of the engine `bpf`, which looks and touches nothing
+/// (`harness/bpf/probes.bpf.c`).
+#[cfg(feature = "bpf")]
+pub(crate) fn is_probe(name: &str) -> bool {
+    name == "device_in"
+}
+
+/// Fails if programs at the devices could have carried the packets of a mode that has none.
+///
+/// # Errors
+/// [`ProxyError::NotProved`] names what was found.
+pub(crate) fn expect_no_programs(netns: &Netns, own: Mode) -> Result<(), ProxyError> {
+    refuse(netns, own, &programs(netns, own)?)
 }
 
 fn nft_table(netns: &Netns) -> Result<bool, ToolError> {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Proxy modes: one Service table, rendered as each mode's own text, applied, proved, removed.
 
+pub mod ebpf;
 mod error;
 mod fill;
 mod foreign;
@@ -24,6 +25,7 @@ use crate::Unavailable;
 use crate::net::Netns;
 use crate::plan::Mode;
 
+pub use ebpf::Ebpf;
 pub use error::ProxyError;
 pub use fill::{Fill, FillError};
 pub use iptables::{Backend, Iptables};
@@ -58,9 +60,11 @@ pub struct NodeView<'a> {
 /// One input of one kernel tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleText {
-    /// File name in the record: `iptables.rules`, `nftables.nft`, `ipset.rules`, `ipvs.rules`.
+    /// File name in the record: `iptables.rules`, `nftables.nft`, `ipset.rules`, `ipvs.rules`,
+    /// `ebpf.maps`.
     pub name: &'static str,
-    /// Program and arguments that take the text on standard input and apply it atomically.
+    /// Program and arguments that take the text on standard input and apply it atomically; none
+    /// where the mode writes the kernel's maps itself.
     pub tool: Vec<String>,
     /// The text.
     pub text: String,
@@ -108,9 +112,7 @@ pub trait Installed: std::fmt::Debug + Send {
     ///
     /// # Errors
     /// The kernel or its tool refuses.
-    fn watch(&mut self, node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {
-        Err(ProxyError::Unwatched { host: node.name.to_owned() })
-    }
+    fn watch(&mut self, node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError>;
 
     /// Programs one Service more: `table` is the new table, whose last Service is the new one.
     ///
@@ -192,5 +194,6 @@ pub fn mode(mode: Mode, options: Options) -> Box<dyn ProxyMode> {
         Mode::Iptables => Box::new(Iptables { backend }),
         Mode::Ipvs => Box::new(Ipvs { backend }),
         Mode::Nftables => Box::new(Nftables),
+        Mode::Ebpf => Box::new(Ebpf::default()),
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use harness::net::Tool;
 use harness::plan::Mode;
 use harness::proxy::{
-    Installed, NodeView, Options, Probe, ProxyError, ProxyMode, ServiceTable, mode,
+    Installed, NodeView, Options, Probe, ProxyError, ProxyMode, ServiceTable, Watch, mode,
 };
 
 use crate::lab::{Answer, Lab, NIC, NODE};
@@ -24,8 +24,12 @@ pub(crate) struct Bench {
 impl Bench {
     /// `None`, with a word why, when this machine cannot.
     pub(crate) fn up(which: Mode, options: Options, table: ServiceTable) -> Option<Self> {
-        let lab = Lab::up()?;
-        let mode = mode(which, options);
+        Self::with(mode(which, options), Lab::up()?, table)
+    }
+
+    /// The same with a mode and a lab of one's own.
+    pub(crate) fn with(mode: Box<dyn ProxyMode>, lab: Lab, table: ServiceTable) -> Option<Self> {
+        let which = mode.mode();
         if let Err(missing) = mode.check(&lab.node) {
             eprintln!("SKIP {which}: {missing}");
             return None;
@@ -55,8 +59,29 @@ impl Bench {
         installed.add_last(&node, &self.table).expect("a Service can be added");
     }
 
+    /// Begins to watch which rules the next connection meets.
+    pub(crate) fn watch(&mut self) -> Result<Box<dyn Watch>, ProxyError> {
+        let node = node(&self.lab, &self.agent);
+        self.installed.as_mut().expect("installed").watch(&node)
+    }
+
     pub(crate) fn installed(&mut self) -> &mut dyn Installed {
         self.installed.as_mut().expect("installed").as_mut()
+    }
+
+    /// Has `work` done while a second mode, for the same Services, is installed too.
+    pub(crate) fn beside<T>(
+        &mut self,
+        second: &dyn ProxyMode,
+        work: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let table = self.table.clone();
+        let texts = second.render(&table, NODE, NIC);
+        let view = node(&self.lab, &self.agent);
+        let installed = second.install(&view, &table, &texts).expect("installed beside");
+        let outcome = work(self);
+        installed.remove(&node(&self.lab, &self.agent)).expect("removed again");
+        outcome
     }
 
     /// Removes the mode and looks for what it left.
@@ -88,6 +113,10 @@ pub(crate) fn assert_clean(lab: &Lab, after: &str) {
     assert!(!run("iptables-nft-save", &[]).contains("KUBE"), "chains left after {after}");
     assert!(!run("ip", &["link"]).contains("kube-ipvs0"), "device left after {after}");
     assert_eq!(run("ipset", &["list", "-n"]), "", "sets left after {after}");
+    #[cfg(feature = "bpf")]
+    let programs = harness::bpf::ingress_programs(&lab.node).expect("the kernel answers");
+    #[cfg(feature = "bpf")]
+    assert_eq!(programs, [], "programs left after {after}");
 }
 
 /// What a proof is asked about a connection.

@@ -172,6 +172,24 @@ fn a_false_proof_fails(bench: &mut Bench) {
         nft(&bench.lab, "delete table ip kube-proxy");
         refused(outcome, "another mode beside it");
     }
+    if bench.which() != Mode::Ebpf {
+        let ebpf = mode(Mode::Ebpf, Options::default());
+        if let Err(missing) = ebpf.check(&bench.lab.node) {
+            eprintln!("SKIP mode ebpf beside {}: {missing}", bench.which());
+            return;
+        }
+        let destination = at(vip(WEB as u8), 80);
+        let answer = answered(bench.lab.ask(destination), "web");
+        let claim = probe(answer, destination, WEB, 0);
+        bench.prove(&claim).expect("alone on the node");
+        let outcome = bench.beside(ebpf.as_ref(), |bench| bench.prove(&claim));
+        refused(outcome, "mode ebpf beside it");
+        bench.prove(&claim).unwrap_or_else(|error| match bench.which() {
+            // What it counted is told once.
+            Mode::Iptables | Mode::Userspace => Vec::new(),
+            _ => panic!("alone again: {error}"),
+        });
+    }
 }
 
 fn every_backend_is_reached_as_often_as_the_others(bench: &Bench) {
@@ -207,6 +225,11 @@ fn traffic_from_outside_comes_back_the_same_way(bench: &Bench) {
     for destination in [at(vip(WEB as u8), 80), at(NIC, 30_080), at(balanced(WEB as u8), 80)] {
         let answer = answered(bench.lab.ask(destination), &destination.to_string());
         assert_eq!(*answer.client.ip(), CLIENT);
+        if bench.which() == Mode::Ebpf {
+            // It sees the answer of a pod of its own node whoever that is addressed to.
+            assert_eq!(answer.peer, answer.client, "{destination}");
+            continue;
+        }
         assert!(is_nodes(answer.peer.ip()), "{destination}: {} was not replaced", answer.peer);
     }
 }
@@ -327,6 +350,17 @@ fn userspace_does_what_a_service_is() {
 #[test]
 fn nftables_does_what_a_service_is() {
     conforms(Mode::Nftables, nft());
+}
+
+#[test]
+fn ebpf_does_what_a_service_is() {
+    conforms(Mode::Ebpf, nft());
+}
+
+#[test]
+fn ebpf_is_not_proved_once_a_device_with_its_program_is_gone() {
+    let delete = ["ip", "link", "delete", "veth2"];
+    a_proof_fails_once_the_state_is_gone(Mode::Ebpf, &delete);
 }
 
 #[test]

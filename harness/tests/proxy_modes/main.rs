@@ -9,6 +9,8 @@
 
 mod bench;
 mod conformance;
+#[cfg(feature = "bpf")]
+mod ebpf;
 mod lab;
 mod relay;
 mod scale;

@@ -34,6 +34,14 @@ impl Step {
         Self { arguments: line.split(' ').map(str::to_owned).collect(), ..Self::default() }
     }
 
+    /// A command of this program's.
+    pub(super) fn own(arguments: &[&str]) -> Self {
+        let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+        let program = program.to_string_lossy().into_owned();
+        let arguments = arguments.iter().map(|&argument| argument.to_owned());
+        Self { arguments: std::iter::once(program).chain(arguments).collect(), ..Self::default() }
+    }
+
     pub(super) fn env(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.environment.push((key, value.into()));
         self

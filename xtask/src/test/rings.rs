@@ -9,13 +9,14 @@ pub(super) fn all() -> Vec<Ring> {
     vec![
         Ring {
             name: "house",
-            about: "formatting, lints, documentation",
+            about: "formatting, lints, documentation, BPF objects",
             missing: None,
             commands: vec![
                 Step::new("cargo fmt --all --check"),
                 Step::new("cargo clippy --quiet --workspace --all-targets -- -D warnings"),
                 Step::new("cargo doc --quiet --workspace --no-deps --document-private-items")
                     .env("RUSTDOCFLAGS", "-D warnings"),
+                Step::own(&["bpf", "--check"]),
             ],
         },
         Ring {

@@ -121,7 +121,9 @@ impl Director<'_> {
         let mut behind_nat = leg == Leg::Response;
         let mut times = Vec::new();
         for (index, hop) in self.path.hops().iter().enumerate().filter(|(_, h)| h.leg == leg) {
-            behind_nat ^= hop.host == Host::Entry && hop.site == Site::Translated;
+            if hop.host == Host::Entry && hop.stage.contains("proxy") {
+                behind_nat = leg == Leg::Request;
+            }
             let half = if self.path.relayed() { hop.beyond_relay } else { behind_nat };
             let Half { src, dst, isn, tsval } = halves[usize::from(half)];
             let stream = usize::from(leg == Leg::Response);

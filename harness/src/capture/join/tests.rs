@@ -12,7 +12,7 @@ use crate::capture::{Site, TapInfo};
 use crate::plan::{CniKind, Mode, Place, Road, Route};
 
 fn every_path() -> impl Iterator<Item = (String, Path)> {
-    let modes = [Mode::None, Mode::Iptables, Mode::Ipvs, Mode::Userspace];
+    let modes = [Mode::None, Mode::Iptables, Mode::Ipvs, Mode::Userspace, Mode::Ebpf];
     modes.into_iter().flat_map(|mode| {
         CniKind::ALL.iter().flat_map(move |&cni| {
             Road::ALL.iter().flat_map(move |&road| {

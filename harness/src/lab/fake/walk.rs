@@ -46,7 +46,7 @@ pub(super) fn walk(case: &Case, latency_ns: u64, rules_ns: u64, port: u16, kept:
 /// nftables.
 pub(super) fn rules_walked(case: &Case) -> u64 {
     match case.mode {
-        Mode::None => 0,
+        Mode::None | Mode::Ebpf => 0,
         Mode::Iptables => u64::from(case.services) + 2,
         Mode::Userspace | Mode::Ipvs | Mode::Nftables => 3,
     }
@@ -145,7 +145,7 @@ fn rules(case: &Case, backend: &str) -> Vec<MatchedRule> {
         text,
     };
     match case.mode {
-        Mode::None | Mode::Userspace | Mode::Ipvs => Vec::new(),
+        Mode::None | Mode::Userspace | Mode::Ipvs | Mode::Ebpf => Vec::new(),
         Mode::Iptables => {
             let before = u64::from(case.services);
             let text = format!("-A KUBE-SEP-FAKE -p tcp -j DNAT --to-destination {backend}");

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 
-use super::super::{NodeView, Probe, ProxyError, ServiceTable};
+use super::super::{NodeView, Probe, ProxyError, ServiceTable, foreign};
 use super::kernel::{self, Hook};
 use super::service::PortPlan;
 use super::transaction::TABLE;
@@ -191,8 +191,10 @@ fn translation(node: &NodeView<'_>, probe: &Probe) -> Result<String, ProxyError>
     }
 }
 
-/// No Service of another mode is there: iptables' chains in either backend, IPVS' table.
+/// No Service of another mode is there: iptables' chains in either backend, IPVS' table, programs
+/// of mode ebpf.
 fn nobody_else(node: &NodeView<'_>) -> Result<String, ProxyError> {
+    foreign::expect_no_programs(node.netns, Mode::Nftables)?;
     let found = ask(node.netns, || {
         let mut found = Vec::new();
         let tables = kernel::tables()?;

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Keys and values of the maps as bytes, laid out as `harness/bpf/proxy.bpf.c` declares them:
+//! addresses and ports in network byte order, the rest in the processor's.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use super::super::Protocol;
+use super::Ebpf;
+use super::plan::{Frontend, Port, Target};
+
+/// Bytes put together field by field.
+struct Packed<const N: usize> {
+    bytes: [u8; N],
+    at: usize,
+}
+
+impl<const N: usize> Packed<N> {
+    fn new() -> Self {
+        Self { bytes: [0; N], at: 0 }
+    }
+
+    fn with(mut self, field: &[u8]) -> Self {
+        self.bytes[self.at..][..field.len()].copy_from_slice(field);
+        self.at += field.len();
+        self
+    }
+
+    fn socket(self, address: SocketAddrV4) -> Self {
+        self.with(&address.ip().octets()).with(&address.port().to_be_bytes())
+    }
+}
+
+/// Number of the protocol in IP headers.
+pub(super) fn number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    }
+}
+
+/// `struct frontend`.
+pub(super) fn frontend(address: SocketAddrV4, protocol: Protocol) -> [u8; 8] {
+    Packed::new().socket(address).with(&u16::from(number(protocol)).to_ne_bytes()).bytes
+}
+
+/// `struct service`: a Service port at one of its addresses.
+pub(super) fn service(id: u32, port: &Port, frontend: &Frontend) -> [u8; 32] {
+    let Frontend { inside, outside, .. } = frontend;
+    let affinity_ns = port.affinity.map_or(0, ns);
+    let fields = [id, port.first, *inside, *outside].map(u32::to_ne_bytes);
+    Packed::new()
+        .with(fields.as_flattened())
+        .with(&affinity_ns.to_ne_bytes())
+        .with(&u32::from(!port.targets.is_empty()).to_ne_bytes())
+        .bytes
+}
+
+/// `struct endpoint`.
+pub(super) fn endpoint(target: &Target) -> [u8; 8] {
+    Packed::new().socket(target.address).with(&u16::from(target.here).to_ne_bytes()).bytes
+}
+
+/// `struct client`: key of a kept choice.
+pub(super) fn client(address: Ipv4Addr, service: u32) -> [u8; 8] {
+    Packed::new().with(&address.octets()).with(&service.to_ne_bytes()).bytes
+}
+
+/// When a kept choice ends, and the place of its endpoint (`struct affinity`).
+pub(super) fn affinity(bytes: &[u8]) -> Option<(u64, u32)> {
+    let until_ns = u64::from_ne_bytes(bytes.get(..8)?.try_into().ok()?);
+    Some((until_ns, u32::from_ne_bytes(bytes.get(8..12)?.try_into().ok()?)))
+}
+
+/// The constants of the programs.
+pub(super) fn settings(options: &Ebpf, address: Ipv4Addr) -> [u8; 76] {
+    let timeouts = timeouts_ns(options);
+    let shortest = timeouts.into_iter().filter(|ns| *ns > 0).min().unwrap_or(0);
+    let tell_ns = (shortest / 8).min(1_000_000_000);
+    Packed::new()
+        .with(timeouts.map(u64::to_ne_bytes).as_flattened())
+        .with(&tell_ns.to_ne_bytes())
+        .with(&address.octets())
+        .bytes
+}
+
+/// By the number of the connection's state; `enum state` of the program.
+pub(super) fn timeouts_ns(options: &Ebpf) -> [u64; 8] {
+    let t = &options.timeouts;
+    let all = [t.opening, t.open, t.half_closed, t.closed, t.reset, t.datagrams];
+    let mut by_state = [0; 8];
+    by_state.iter_mut().zip(all).for_each(|(timeout, of)| *timeout = ns(of));
+    by_state
+}
+
+fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
