@@ -90,6 +90,100 @@ fn json_is_the_summary_and_nothing_else_on_standard_output() {
 }
 
 #[test]
+fn the_walks_of_the_slowest_requests_are_kept_and_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let narrow = ["--mode", "iptables", "--services", "1000", "--workload", "newconn"];
+    let output = fake(dir.path(), &[&narrow[..], &["--trace-slowest", "2"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let run = dir.path().join("run");
+    let case = run.join("cases/fake/iptables+bridge/nodeport-remote/svc-1000/newconn");
+    let walks: Value =
+        serde_json::from_slice(&std::fs::read(case.join("walks.json")).unwrap()).unwrap();
+    assert_eq!(walks.as_array().map(Vec::len), Some(2));
+    assert_eq!(walks[0]["kept"], "slowest");
+    let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(page.contains("The slowest requests") && page.contains("KUBE-SERVICES rule 1,001"));
+
+    let output = xtask(&["bench", "--lab", "fake", "--trace-slowest", "101"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("run.trace_slowest: 101 is not between 0 and 100"));
+}
+
+#[test]
+fn trace_prints_the_walk_and_writes_the_files_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (perfetto, html) = (file("t.json"), file("t.html"));
+    let output = xtask(&[
+        "trace",
+        "--lab",
+        "fake",
+        "--mode",
+        "iptables",
+        "--cni",
+        "vxlan",
+        "--services",
+        "1000",
+        "--perfetto",
+        &perfetto,
+        "--html",
+        &html,
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    let parts = ["There: opening", "Back: answer", "There: request", "Back: response"];
+    let places: Vec<_> = parts.iter().map(|part| text.find(part).unwrap()).collect();
+    assert!(places.is_sorted(), "{text}");
+    assert!(text.contains("172.18.0.11:30080 -> 10.244.1.2:8080"), "{text}");
+    assert!(!text.contains('\u{1b}'), "no colour in a pipe");
+    assert_eq!(stderr(&output), format!("wrote {perfetto}\nwrote {html}\n"));
+    let trace: Value = serde_json::from_slice(&std::fs::read(&perfetto).unwrap()).unwrap();
+    assert!(trace["traceEvents"].as_array().is_some_and(|events| events.len() > 20));
+    assert!(std::fs::read_to_string(&html).unwrap().starts_with("<!DOCTYPE html>"));
+}
+
+#[test]
+fn trace_goes_through_every_mode_it_can_and_says_which_it_cannot() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let arguments = ["trace", "--lab", "fake", "--mode", "none,ipvs,nftables", "--json", "--out"];
+    let output = xtask(&[&arguments[..], &[out.to_str().unwrap()]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("skipped ipvs: needs mode ipvs;"), "{}", stderr(&output));
+    let walks: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let cases: Vec<_> = walks.as_array().unwrap().iter().map(|w| w["case"].as_str()).collect();
+    assert_eq!(
+        cases,
+        [
+            Some("fake/none+bridge/nodeport-remote/svc-1/newconn"),
+            Some("fake/nftables+bridge/nodeport-remote/svc-1/newconn"),
+        ]
+    );
+    for file in ["walks.json", "trace.txt", "trace.json", "trace.html"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+    // The same array in the file as on standard output.
+    assert_eq!(std::fs::read(out.join("walks.json")).unwrap(), output.stdout);
+}
+
+#[test]
+fn a_trace_that_cannot_be_had_ends_with_4_and_a_wrong_flag_with_2() {
+    let output = xtask(&["trace", "--lab", "fake", "--mode", "ipvs", "--json"]);
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    assert_eq!(output.stdout, b"[]\n");
+    for (flag, value, words) in [
+        ("--mode", "ebtables", "`ebtables` is not one of none, userspace"),
+        ("--route", "nodeport", "`nodeport` is not a route"),
+        ("--services", "0", "matrix.services: 0 is not between 1 and 60000"),
+        ("--workload", "nap", "matrix.workload: `nap` is not one of"),
+    ] {
+        let output = xtask(&["trace", "--lab", "fake", flag, value]);
+        assert_eq!(output.status.code(), Some(2), "{flag} {value}: {}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{flag} {value}: {}", stderr(&output));
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_record() {
     let summary = || {
         let dir = tempfile::tempdir().unwrap();
@@ -185,6 +279,7 @@ fn help_names_every_flag_and_exit_code() {
         "--yes",
         "--pcap",
         "--seed",
+        "--trace-slowest",
     ] {
         assert!(help.contains(flag), "{flag}");
     }

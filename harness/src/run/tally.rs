@@ -286,3 +286,79 @@ fn residual(values: &BTreeMap<i64, u64>) -> Option<Residual> {
     };
     Some(Residual { p50: at(0.50)?, p99: at(0.99)? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn walk(total_ns: u64) -> Walk {
+        Walk {
+            case: String::new(),
+            kept: "slowest".to_owned(),
+            engine: "fake".to_owned(),
+            client: String::new(),
+            destination: String::new(),
+            backend: String::new(),
+            total_ns,
+            steps: Vec::new(),
+            rules_walked: None,
+            conntrack: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn iteration(totals_ns: &[u64], events: u64, ns: f64, rules_walked: u64) -> Iteration {
+        let walks = Walks {
+            stages: Vec::new(),
+            residual: Vec::new(),
+            first_packet: Histogram::default(),
+            sampled: 0,
+            joined: 0,
+            unjoined: Vec::new(),
+            probe: Probe {
+                engine: "bpf".to_owned(),
+                reason: None,
+                events,
+                dropped: 1,
+                ns_per_event: Some(ns),
+                runs: Some(2 * events),
+                ns_per_run: Some(ns),
+                effect: None,
+                sample_every: 1,
+            },
+            counts: Some(Counts { rules_walked: Some(rules_walked), ..Counts::default() }),
+            slowest: totals_ns.iter().map(|&ns| walk(ns)).collect(),
+            pcap: None,
+        };
+        Iteration { walks: Some(walks), ..Iteration::default() }
+    }
+
+    #[test]
+    fn the_slowest_walks_of_all_iterations_are_kept_slowest_first() {
+        let mut tally = Tally::new(3);
+        tally.add(0, iteration(&[50, 20], 1, 1.0, 7));
+        tally.add(1, iteration(&[90, 40, 10], 1, 1.0, 7));
+        let kept: Vec<_> = tally.slowest.iter().map(|walk| walk.total_ns).collect();
+        assert_eq!(kept, [90, 50, 40]);
+        assert_eq!(tally.notes(None), Vec::<String>::new());
+    }
+
+    #[test]
+    fn costs_are_means_over_all_events_and_runs_not_over_iterations() {
+        let mut tally = Tally::new(0);
+        tally.add(0, iteration(&[], 100, 50.0, 7));
+        tally.add(1, iteration(&[], 300, 90.0, 7));
+        let probe = tally.probe().unwrap();
+        assert_eq!((probe.events, probe.runs, probe.dropped), (400, Some(800), 2));
+        assert_eq!((probe.ns_per_event, probe.ns_per_run), (Some(80.0), Some(80.0)));
+    }
+
+    #[test]
+    fn counts_that_differ_between_iterations_are_said_to() {
+        let mut tally = Tally::new(0);
+        tally.add(0, iteration(&[], 1, 1.0, 7));
+        tally.add(1, iteration(&[], 1, 1.0, 8));
+        assert_eq!(tally.counts.unwrap().rules_walked, Some(7));
+        assert_eq!(tally.notes(None).len(), 1);
+    }
+}

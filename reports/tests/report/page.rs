@@ -52,7 +52,8 @@ fn with_walks(home: &Path, walks: Vec<record::Walk>) -> Run {
     let dir = home.join("run");
     let one = run(&dir, "r1", vec![(case, Some(latency))]);
     let file = dir.join("cases").join(&one.summary.cases[0].id).join("walks.json");
-    fs::write(file, serde_json::to_string(&walks).unwrap()).unwrap();
+    let text = serde_json::to_string(&walks).expect("walks are plain data");
+    fs::write(file, text).expect("the case's folder is there");
     one
 }
 

@@ -66,8 +66,8 @@ fn control_characters_of_a_record_do_not_reach_the_terminal() {
 }
 
 fn events(trace: &str) -> Vec<Value> {
-    let trace: Value = serde_json::from_str(trace).unwrap();
-    trace["traceEvents"].as_array().unwrap().clone()
+    let trace: Value = serde_json::from_str(trace).expect("a trace is JSON");
+    trace["traceEvents"].as_array().expect("a trace has events").clone()
 }
 
 fn of<'a>(events: &'a [Value], phase: &str) -> Vec<&'a Value> {
