@@ -159,22 +159,6 @@ impl Condition {
         }
         all
     }
-
-    /// Whether a packet of a connection that exists already could meet what this asks of the
-    /// connection's state.
-    pub(super) fn admits_later_packets(&self) -> bool {
-        self.tests.iter().all(|(test, negated)| match test {
-            Test::States(states) => {
-                let later = |name: &str| ["ESTABLISHED", "DNAT", "SNAT"].contains(&name);
-                if *negated {
-                    !states.iter().any(|name| name == "ESTABLISHED")
-                } else {
-                    states.iter().any(|name| later(name))
-                }
-            }
-            _ => true,
-        })
-    }
 }
 
 impl Test {
@@ -377,15 +361,6 @@ mod tests {
         );
         assert_eq!(read("-A X -j QUEUE"), Target::Strange("QUEUE".to_owned()));
         assert_eq!(read("-A X -m comment --comment \"-j DROP \\\" -j DROP\""), Target::Continue);
-    }
-
-    #[test]
-    fn only_rules_on_new_connections_are_closed_to_later_packets() {
-        let admits = |rule: &str| Condition::read(rule, |_| false).admits_later_packets();
-        assert!(!admits("-A X -m conntrack --ctstate NEW -j Y"));
-        assert!(!admits("-A X -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"));
-        assert!(admits("-A X -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"));
-        assert!(admits("-A X -m mark --mark 0x4000/0x4000 -j ACCEPT"));
     }
 
     proptest! {

@@ -33,6 +33,8 @@ use crate::plan::Mode;
 /// Events of one connection and of the tunnels it takes are a few; this is room for a thousand.
 const EVENTS: SubscribeOptions = SubscribeOptions { events_max: 1_000, buffer_bytes: 1 << 20 };
 
+/// Connections at either end of a watch that may have been told of and not counted.
+const UNCOUNTED_MAX: usize = 6;
 /// Connections that an error names.
 const BEGUN_SHOWN: usize = 8;
 
@@ -64,8 +66,9 @@ impl Counting {
         node: &NodeView<'_>,
     ) -> Result<Self, ProxyError> {
         expect_only_iptables(mode, backend, node.netns)?;
-        let before = look(mode, backend, node.netns)?;
+        // Events for longer than counters: what was counted has then been told of.
         let events = Events::subscribe(node.netns, EVENTS).map_err(net(mode))?;
+        let before = look(mode, backend, node.netns)?;
         Ok(Self { mode, backend, before, events })
     }
 
@@ -75,6 +78,7 @@ impl Counting {
     /// The tool says no, or the rules have changed.
     pub(crate) fn end(self, node: &NodeView<'_>) -> Result<Counted, ProxyError> {
         let mode = self.mode;
+        let after = look(mode, self.backend, node.netns)?;
         let recorded = self.events.finish().map_err(net(mode))?;
         if recorded.lost + recorded.surplus > 0 {
             let what = format!("{} connections began", recorded.events.len());
@@ -82,7 +86,6 @@ impl Counting {
         }
         let new = recorded.events.iter().filter(|event| event.kind == EventKind::New);
         let flows = new.map(|event| event.flow).collect();
-        let after = look(mode, self.backend, node.netns)?;
         let Some(counted) = after.since(&self.before) else {
             return Err(not_one(mode, node, "the rules are not what they were".to_owned()));
         };
@@ -118,9 +121,9 @@ impl Counting {
 }
 
 impl Counted {
-    /// Replays the first packet of every connection that began, and returns those of the
-    /// connections that were asked for: `wanted` says which, `carrier` who carries them. The first
-    /// is always the probe's.
+    /// Replays the first packets of the connections that began, and returns those of the ones
+    /// that were asked for: `wanted` says which, `carrier` who carries them. The first is always
+    /// the probe's.
     ///
     /// # Errors
     /// The counters say otherwise.
@@ -132,38 +135,62 @@ impl Counted {
         wanted: impl Fn(&Flow) -> bool,
     ) -> Result<Vec<(Flow, Walk)>, ProxyError> {
         let tuple = Tuple::tcp(probe.client, probe.destination);
-        let tracked = self.flows.iter().position(|flow| flow.original == tuple);
-        let first = match tracked {
-            Some(at) => self.flows.remove(at),
-            None => untold(self.mode, node, tuple)?,
-        };
+        let tracked = self.flows.iter().any(|flow| flow.original == tuple);
+        if !tracked {
+            self.flows.insert(0, untold(self.mode, node, tuple)?);
+        }
+        let needed = |flow: &Flow| flow.original == tuple || wanted(flow);
         let (sets, local) = (Sets::new(node.netns), RefCell::new(HashMap::new()));
         let is_local = |address: Ipv4Addr| {
             *local.borrow_mut().entry(address).or_insert_with(|| is_local(node.netns, address))
         };
-        let began: Vec<Tuple> = std::iter::once(&first)
-            .chain(&self.flows)
-            .take(BEGUN_SHOWN)
-            .map(|flow| flow.original)
-            .collect();
-        let mut replay = Replay::new(&self.counted, &sets);
-        let mut walks = Vec::new();
-        for (nth, flow) in std::iter::once(first).chain(self.flows).enumerate() {
-            let is_tracked = nth > 0 || tracked.is_some();
-            let way = packet::way(&flow, is_tracked, carrier(&flow), &is_local);
-            let walk = replay
-                .walk(&way)
-                .map_err(|what| not_one(self.mode, node, format!("{}: {what}", flow.original)))?;
-            if nth == 0 || wanted(&flow) {
-                walks.push((flow, walk));
+        let replay = |flows: &[Flow]| {
+            let mut replay = Replay::new(&self.counted, &sets);
+            let mut walks = Vec::new();
+            for flow in flows {
+                let way = packet::way(flow, tracked, carrier(flow), &is_local);
+                let walk =
+                    replay.walk(&way).map_err(|what| format!("{}: {what}", flow.original))?;
+                if needed(flow) {
+                    walks.push((*flow, walk));
+                }
+            }
+            replay.settle()?;
+            walks.sort_by_key(|(flow, _)| flow.original != tuple);
+            Ok(walks)
+        };
+        let mut outcome = Err(String::new());
+        for flows in windows(&self.flows, needed) {
+            let this = replay(flows);
+            match this {
+                Ok(walks) => return Ok(walks),
+                // All connections are the likeliest, so what is wrong with them is told.
+                Err(_) if flows.len() < self.flows.len() => {}
+                error => outcome = error,
             }
         }
-        replay.settle().map_err(|what| {
-            let began: Vec<String> = began.iter().map(ToString::to_string).collect();
+        outcome.map_err(|what| {
+            let began = self.flows.iter().take(BEGUN_SHOWN).map(|flow| flow.original.to_string());
+            let began: Vec<String> = began.collect();
             not_one(self.mode, node, format!("{what}; began: {}", began.join(", ")))
-        })?;
-        Ok(walks)
+        })
     }
+}
+
+/// Connections that may have been counted: events are heard for a little longer than counters
+/// count, so the first and the last of those that are not needed may not have been. All of them
+/// come first, then ever fewer.
+fn windows(flows: &[Flow], needed: impl Fn(&Flow) -> bool) -> Vec<&[Flow]> {
+    let before = flows.iter().take_while(|flow| !needed(flow)).count();
+    let after = flows.iter().rev().take_while(|flow| !needed(flow)).count();
+    let (before, after) = (before.min(UNCOUNTED_MAX), after.min(UNCOUNTED_MAX));
+    let mut windows: Vec<&[Flow]> = (0..=before)
+        .flat_map(|front| (0..=after).map(move |back| (front, back)))
+        .filter_map(|(front, back)| flows.get(front..flows.len() - back))
+        .filter(|window| !window.is_empty())
+        .collect();
+    windows.sort_by_key(|window| std::cmp::Reverse(window.len()));
+    windows
 }
 
 /// Mode iptables being watched.

@@ -201,13 +201,19 @@ fn of(events: &[Event], probe: &Probe) -> Result<Vec<Event>, String> {
     if let Some(lost) = events.iter().find(|event| !known(event)) {
         return Err(format!("the trace in chain {} has no beginning", lost.chain));
     }
-    // The marking chain has two events, and addresses come with the first.
-    let entered = events.iter().filter(marks).filter(|event| event.packet == Some(asked)).count();
-    if entered != 1 {
-        return Err(format!("{entered} first packets {asked} came by"));
-    }
-    let of_mine =
-        events.iter().filter(|event| mine.contains(&event.id) && event.table != table::TABLE);
+    // The marking chain has two events, and addresses come with the first. A packet that was sent
+    // again is another one, whose destination is settled already.
+    let mut entered = events
+        .iter()
+        .enumerate()
+        .filter(|(_, event)| event.table == table::TABLE && event.packet == Some(asked));
+    let Some((first, _)) = entered.next() else {
+        return Err(format!("no first packet {asked} came by"));
+    };
+    let again = entered.next().map_or(events.len(), |(again, _)| again);
+    let of_mine = events[first..again]
+        .iter()
+        .filter(|event| mine.contains(&event.id) && event.table != table::TABLE);
     Ok(of_mine.cloned().collect())
 }
 
