@@ -269,30 +269,33 @@ HOOK(masqueraded, MASQUERADED)
 SEC("raw_tp/sk_data_ready")
 int readable(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct sock *sk = (struct sock *)ctx->args[0];
-	struct tcp_sock *tcp = (struct tcp_sock *)sk;
+	const struct sock *sk = READ_AS(struct sock, ctx->args[0]);
+	const struct inet_sock *inet;
+	const struct tcp_sock *tcp;
 	__u32 netns, read, come;
 	struct event *event;
 	__u64 number;
 
-	if (BPF_CORE_READ(sk, __sk_common.skc_family) != 2 /* AF_INET */ ||
-	    BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP ||
-	    BPF_CORE_READ((struct inet_sock *)sk, tos) != settings.mark)
+	if (sk->__sk_common.skc_family != 2 /* AF_INET */ || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
-	netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	inet = READ_AS(struct inet_sock, ctx->args[0]);
+	if (inet->tos != settings.mark)
+		return 0;
+	netns = sk->__sk_common.skc_net.net->ns.inum;
 	if (!bpf_map_lookup_elem(&hosts, &netns))
 		return 0;
-	read = BPF_CORE_READ(tcp, copied_seq);
-	come = BPF_CORE_READ(tcp, rcv_nxt);
+	tcp = READ_AS(struct tcp_sock, ctx->args[0]);
+	read = tcp->copied_seq;
+	come = tcp->rcv_nxt;
 	if (come == read)
 		return 0;
 	event = begin(READABLE, netns, 0, &number);
 	if (!event)
 		return 0;
-	event->source = BPF_CORE_READ(sk, __sk_common.skc_daddr);
-	event->destination = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
-	event->source_port = BPF_CORE_READ(sk, __sk_common.skc_dport);
-	event->destination_port = bpf_htons(BPF_CORE_READ(sk, __sk_common.skc_num));
+	event->source = sk->__sk_common.skc_daddr;
+	event->destination = sk->__sk_common.skc_rcv_saddr;
+	event->source_port = sk->__sk_common.skc_dport;
+	event->destination_port = bpf_htons(sk->__sk_common.skc_num);
 	event->seq = bpf_htonl(read);
 	event->ack = 0;
 	event->tsval = 0;

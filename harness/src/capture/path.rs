@@ -249,13 +249,13 @@ impl Walk {
     }
 
     /// The bridge's own device on the way out. On the way in it lies before PREROUTING or behind it,
-    /// as br_netfilter decides, and ends no stage.
+    /// as br_netfilter decides, and ends no stage; nor does it where a packet may pass it by, or
+    /// before the hooks (while the neighbour's address is stale, br_nf_pre_routing_finish_bridge()
+    /// sends it through the device first).
     fn bridge_hop(&mut self, stage: &'static str, host: Host) {
-        if !self.bridged {
-            return;
+        if self.bridged && !(host == Host::Entry && self.may_be_bridged()) {
+            self.hop(stage, host, Site::Bridge, Direction::Out);
         }
-        self.hop(stage, host, Site::Bridge, Direction::Out);
-        self.hops.last_mut().expect("just pushed").optional = self.may_be_bridged();
     }
 
     fn client_to_entry(&mut self) {
@@ -303,7 +303,11 @@ impl Walk {
 
     fn entry_to_local_pod(&mut self) {
         self.bridge_hop(self.out(), Host::Entry);
-        let before_veth = if self.bridged { "cni" } else { self.out() };
+        let before_veth = match (self.bridged, self.may_be_bridged()) {
+            (true, true) => "egress+cni",
+            (true, false) => "cni",
+            (false, _) => self.out(),
+        };
         self.hop(before_veth, Host::Entry, Site::PodVeth, Direction::Out);
         self.hop("cni", Host::Pod, Site::PodEth, Direction::In);
     }

@@ -5,5 +5,6 @@ mod bed;
 pub mod fake;
 pub mod netns;
 pub mod scratch;
+mod tell;
 
 pub use bed::{Bed, Down, Iteration, Lab, LabError, Ready, StageTimes, Walks};

@@ -63,8 +63,8 @@ pub struct RunSettings {
     pub iterations: u32,
     /// Capture engine.
     pub engine: Engine,
-    /// Load without probes beside each iteration, to see what they do to it.
-    pub unprobed: Span,
+    /// Whether each iteration has a block of the same load without probes beside it.
+    pub unprobed: bool,
     /// Requests a second that are followed through the taps.
     pub samples_per_second: u32,
     /// Bytes of a packet kept with `--pcap`.

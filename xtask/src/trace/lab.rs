@@ -3,10 +3,12 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use harness::Cancel;
-use harness::plan::{Case, Profile};
+use harness::lab::netns::NetnsBeds;
+use harness::plan::{ArrivalKind, Case, Profile};
 use record::Walk;
+use workloads::protocol::Connection;
 
 /// Builds the case's lab, makes one request through it and says every place it passed; beside each
 /// walk a pcapng of its packets, where `pcap` asks for one. `program` is this program's file, which
@@ -16,11 +18,19 @@ use record::Walk;
 /// [`harness::Unavailable`] where the machine lacks something, anything else where it should have
 /// worked.
 pub(super) fn walk(
-    _profile: &Profile,
+    profile: &Profile,
     case: &Case,
-    _program: &Path,
-    _pcap: bool,
-    _cancel: &Cancel,
+    program: &Path,
+    pcap: bool,
+    cancel: &Cancel,
 ) -> Result<Vec<(Walk, Option<Vec<u8>>)>> {
-    bail!("failed to trace {}: this build cannot follow a request yet", case.id("netns"))
+    let mut profile = profile.clone();
+    // One connection, one request: whatever the workload does besides is not what is looked at.
+    if let Some(workload) = profile.workload.get_mut(&case.workload) {
+        workload.arrival = ArrivalKind::Closed;
+        workload.connection = Connection::Newconn;
+        workload.connections = 1;
+    }
+    let beds = NetnsBeds::thorough(&profile, program, pcap)?;
+    Ok(vec![beds.trace(case, cancel)?])
 }

@@ -34,7 +34,7 @@ pub(super) struct Connection {
     /// The other half, behind the proxy process.
     pub(super) partner: Option<u32>,
     /// Whether it is the proxy process's own.
-    beyond_relay: bool,
+    pub(super) beyond_relay: bool,
     client_isn: u32,
     server_isn: Option<u32>,
     /// Where each stream has got to, as far as it was seen: sequence numbers wrap, this does not.
@@ -92,6 +92,12 @@ impl Connections {
         let hop = hops.find(packet, leg, entry.beyond_relay)?;
         let (start, end) = entry.stream_bytes(segment, leg)?;
         Some(Seen { connection, hop, start, time_ns: packet.time_ns, end })
+    }
+
+    /// Which connection a packet that was placed before belongs to, and which of its ways.
+    pub(super) fn whose(&self, packet: &Packet, hops: &HopTable) -> Option<(u32, Leg)> {
+        let Segment { src, dst, .. } = packet.segment;
+        self.by_place.get(&(hops.addresses(packet.tap), src, dst)).copied()
     }
 
     /// Takes a connection's addresses at a tap from its SYN.

@@ -10,8 +10,8 @@ use hdrhistogram::Histogram;
 use record::{Leg, Residual, StageRecord};
 use workloads::protocol::Sample;
 
-use super::JoinError;
 use super::timeline::Point;
+use super::{JoinError, Story};
 
 /// Single requests kept with all their times.
 pub const WALKS_KEPT: usize = 16;
@@ -134,8 +134,7 @@ pub struct Joined {
     /// Stages in path order, request leg first.
     pub stages: Vec<StageTimes>,
     /// Start (connect, or write on an open connection) to last byte minus the sum of the stages,
-    /// per joined request, nanoseconds. On a new connection it holds what the client does between
-    /// being connected and writing.
+    /// per joined request, nanoseconds.
     pub residual_ns: Vec<i64>,
     /// Requests there was a sample of.
     pub sampled: u64,
@@ -149,6 +148,8 @@ pub struct Joined {
     pub first_packet: Times,
     /// The first few joined requests.
     pub walks: Vec<Walk>,
+    /// The slowest joined requests, slowest first: as many as were asked for.
+    pub stories: Vec<Story>,
 }
 
 impl Joined {
@@ -289,9 +290,9 @@ impl Sums {
             return stage;
         }
         let mut names: Vec<&str> = Vec::new();
-        for point in &points[from + 1..=to] {
-            if !names.contains(&point.stage) {
-                names.push(point.stage);
+        for name in points[from + 1..=to].iter().flat_map(|point| point.stage.split('+')) {
+            if !names.contains(&name) {
+                names.push(name);
             }
         }
         let stage = self.stage(points[from + 1].leg, &names.join("+"), to);

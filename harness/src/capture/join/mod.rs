@@ -12,6 +12,7 @@
 mod connections;
 mod joined;
 mod sightings;
+mod story;
 #[cfg(test)]
 mod synthetic;
 #[cfg(test)]
@@ -41,9 +42,11 @@ use crate::proxy::Relay;
 use connections::{Connections, SYN_OFFSET};
 use joined::Sums;
 use sightings::Sightings;
+use story::Wanted;
 use timeline::{HopTable, Point, Source, points};
 
 pub use joined::{Joined, StageTimes, Times, Unjoined, WALKS_KEPT, Walk};
+pub use story::{Passage, Story};
 
 /// What was seen cannot be true, or cannot be joined at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,6 +114,7 @@ pub struct Joiner {
     points: Vec<Point>,
     taps: usize,
     connections: Connections,
+    stories: usize,
 }
 
 /// When a request was where.
@@ -119,6 +123,7 @@ struct Timeline {
     times: Vec<(usize, u64)>,
     /// Whether one of its bytes was seen twice at some tap.
     retransmitted: bool,
+    mark: Option<Mark>,
 }
 
 impl Joiner {
@@ -130,7 +135,13 @@ impl Joiner {
     pub fn new(path: &Path, taps: &[TapInfo]) -> Result<Self, JoinError> {
         let hops = HopTable::new(path, taps).ok_or(JoinError::NoOrigin)?;
         let points = points(path, &hops);
-        Ok(Self { hops, points, taps: taps.len(), connections: Connections::default() })
+        let connections = Connections::default();
+        Ok(Self { hops, points, taps: taps.len(), connections, stories: 0 })
+    }
+
+    /// Keeps of each window the stories of the `stories` slowest joined requests.
+    pub fn keeping(self, stories: u32) -> Self {
+        Self { stories: stories as usize, ..self }
     }
 
     /// Joins one window.
@@ -151,6 +162,7 @@ impl Joiner {
         marks.sort_unstable_by_key(mark_key);
 
         let mut sums = Sums::new(&self.points);
+        let mut wanted = Vec::new();
         for sample in samples {
             sums.joined.sampled += 1;
             if let Some(ns) = self.first_packet_ns(sample, &sightings) {
@@ -163,12 +175,18 @@ impl Joiner {
                 Ok(timeline) => {
                     sums.joined.retransmitted += u64::from(timeline.retransmitted);
                     sums.add(sample, &timeline.times, &self.points)?;
+                    if self.stories > 0 {
+                        wanted.push(self.wanted(sample, timeline.mark));
+                    }
                 }
                 Err(reason) => sums.unjoined(reason),
             }
         }
+        let mut joined = sums.finish();
+        let wanted = story::slowest(wanted, self.stories);
+        joined.stories = story::tell(wanted, &packets, &self.connections, &self.hops);
         self.connections.forget_closed();
-        Ok(sums.finish())
+        Ok(joined)
     }
 
     /// Where the taps lost packets, the first copy of a byte that was sent again may be among them:
@@ -208,8 +226,11 @@ impl Joiner {
             .connections
             .of_client(sample.client, sample.sent_ns)
             .ok_or(Unjoined::ConnectionNotSeen)?;
-        let mut timeline =
-            Timeline { times: Vec::with_capacity(self.points.len()), retransmitted: false };
+        let mut timeline = Timeline {
+            times: Vec::with_capacity(self.points.len()),
+            retransmitted: false,
+            mark: None,
+        };
         let mut mark = None;
         for (index, point) in self.points.iter().enumerate() {
             let time_ns = match point.source {
@@ -239,7 +260,14 @@ impl Joiner {
                 None => return Err(Unjoined::NotSeen(point.label.clone())),
             }
         }
+        timeline.mark = mark.copied();
         Ok(timeline)
+    }
+
+    fn wanted(&self, sample: &Sample, mark: Option<Mark>) -> Wanted {
+        let front = self.connections.of_client(sample.client, sample.sent_ns);
+        let back = front.and_then(|front| self.connections.at(front).partner);
+        Wanted { sample: *sample, mark, connections: [front, back] }
     }
 
     /// The server's mark of a request that reached its interface at `arrived_ns`.

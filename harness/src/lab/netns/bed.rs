@@ -1,29 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One case on namespaces: built, proved, loaded, followed, taken down.
 
+use std::net::SocketAddrV4;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use record::{Conntrack, Proof};
+use record::{Conntrack, Counts, Proof, Walk};
 use workloads::protocol::{
     Arrival, Connection, LoadCommand, LoadSpec, Mark, PhaseReport, TargetCommand, TargetReply,
 };
 
 use super::beds::Ground;
-use super::datapath::Datapath;
+use super::datapath::{self, Datapath, Met};
 use super::engine::Engine;
 use super::follow::Follower;
 use super::{NetnsLab, Topology, road};
 use crate::Cancel;
+use crate::capture::join::Story;
 use crate::lab::{Bed, Down, Iteration, LabError, Ready, Walks};
 use crate::net::{Agent, ToolError, conntrack};
 use crate::plan::{ArrivalKind, Case, LabSettings, WorkloadSettings};
-use crate::proxy::Fill;
+use crate::proxy::{Fill, Matched, Relay, ServiceTable};
 
 /// What an agent may take beyond the time it was told to work.
 const SLACK: Duration = Duration::from_secs(20);
 /// How often a stop is looked for while an agent works.
 const GLANCE: Duration = Duration::from_millis(100);
+/// How long a single request may take to start.
+const ONE_REQUEST: Duration = Duration::from_secs(2);
+/// Connections made to see which rules lead to one endpoint.
+const MET_MAX: u16 = 64;
+/// Load before a single request is followed.
+const WARM: Duration = Duration::from_millis(500);
 /// Samples kept of one iteration.
 const SAMPLES_MAX: u64 = 200_000;
 
@@ -35,7 +43,13 @@ pub(super) struct NetnsBed {
     ready: Ready,
     sample_every: u32,
     iterations: u32,
+    case: Case,
     backends: Vec<usize>,
+    table: ServiceTable,
+    /// The measured Service's index in the table.
+    service: usize,
+    met: Met,
+    counts: Option<Counts>,
     // Ended in this order: load, taps, proxy process, hosts.
     load: Agent,
     follower: Option<Follower>,
@@ -78,6 +92,7 @@ impl NetnsBed {
         let mut evidence = lab.prove()?;
         evidence.extend(datapath.prove(&ground, &lab, case, &table, service, &backends)?);
         let prove_ms = ms(start);
+        let met = datapath.met(&ground, &lab, case, &table, service, &backends, 0)?;
 
         let sources = road::sources(&lab, case.route.road);
         let workload = profile.workload[&case.workload].clone();
@@ -110,15 +125,19 @@ impl NetnsBed {
         let origin = road::origin(&lab, case.route.road);
         let mut load = Agent::start(origin, &ground.program, &["agent", "load"])?;
         load.tell(&spec)?;
-        let pcap_snap_bytes = ground.pcap.then_some(profile.run.pcap_snap_bytes);
-        let follower = Follower::new(engine, &lab, case, &backends, pcap_snap_bytes)?;
+        let follower = Follower::new(engine, &lab, case, &backends, &ground)?;
         Ok(Self {
             ground,
             workload,
             ready,
             sample_every: 1,
             iterations: 0,
+            case: case.clone(),
             backends,
+            table,
+            service,
+            met,
+            counts: None,
             load,
             follower,
             datapath,
@@ -133,9 +152,20 @@ impl NetnsBed {
         sample_every: u32,
         cancel: &Cancel,
     ) -> Result<PhaseReport, LabError> {
+        self.load_up_to(None, duration, sample_every, cancel)
+    }
+
+    /// The same, with so many requests at most.
+    fn load_up_to(
+        &mut self,
+        max_requests: Option<u64>,
+        duration: Duration,
+        sample_every: u32,
+        cancel: &Cancel,
+    ) -> Result<PhaseReport, LabError> {
         self.load.tell(&LoadCommand::Run {
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            max_requests: None,
+            max_requests,
             sample_every,
             max_samples: SAMPLES_MAX,
         })?;
@@ -187,6 +217,7 @@ impl Bed for NetnsBed {
             Some(mut follower) => {
                 follower.on(&self.lab)?;
                 let report = follower.costed(|| self.load(warm_up, 1, cancel))?;
+                self.counts = self.count(&mut follower, cancel)?;
                 follower.off();
                 self.follower = Some(follower);
                 report
@@ -252,19 +283,97 @@ impl NetnsBed {
         let mut load = self.load(duration, self.sample_every, cancel)?;
         let samples = std::mem::take(&mut load.samples);
         let (marks, relays) = (self.marks()?, self.datapath.take_relays()?);
-        let walks = follower.walks(&samples, &marks, &relays, self.sample_every)?;
+        let walks = follower.walks(&samples, &marks, &relays, self.sample_every, &self.lab)?;
         follower.off();
         self.follower = Some(follower);
+        let walks = Walks { counts: self.counts, ..walks };
         Ok((load, Some(walks)))
+    }
+
+    /// Follows one request by itself and counts what it is made of. The probes have to be on.
+    fn count(
+        &mut self,
+        follower: &mut Follower,
+        cancel: &Cancel,
+    ) -> Result<Option<Counts>, LabError> {
+        let Some((story, _)) = self.one_request(follower, cancel)? else { return Ok(None) };
+        let counts = follower.counts(&story);
+        Ok(Some(Counts {
+            rules_walked: Some(self.met.matched.walked),
+            conntrack_entries: Some(self.met.conntrack_entries),
+            ..counts
+        }))
+    }
+
+    /// Makes one request, followed, and nothing beside it. `None` where it could not be joined.
+    fn one_request(
+        &mut self,
+        follower: &mut Follower,
+        cancel: &Cancel,
+    ) -> Result<Option<(Story, Vec<Relay>)>, LabError> {
+        self.marks()?;
+        self.datapath.take_relays()?;
+        follower.forget()?;
+        let load = self.load_up_to(Some(1), ONE_REQUEST, 1, cancel)?;
+        let (marks, relays) = (self.marks()?, self.datapath.take_relays()?);
+        Ok(follower.story(&load.samples, &marks, &relays)?.map(|story| (story, relays)))
+    }
+
+    /// Which rules a connection meets that is sent to an endpoint. Endpoints are chosen by chance:
+    /// connections are made until one is sent there.
+    fn met_on_the_way_to(&mut self, endpoint: Option<SocketAddrV4>) -> Result<Matched, LabError> {
+        for nth in 1..=MET_MAX {
+            let Self { ground, lab, case, table, service, backends, .. } = self;
+            let met = self.datapath.met(ground, lab, case, table, *service, backends, nth)?;
+            let chosen = met.matched.endpoint;
+            if chosen.is_none() || endpoint.is_none() || chosen == endpoint {
+                return Ok(met.matched);
+            }
+        }
+        Err(LabError::Unsound(format!(
+            "none of {MET_MAX} connections was sent to {endpoint:?}, as the one before"
+        )))
+    }
+
+    /// Follows one request and says all there is to say about it.
+    pub(super) fn trace(&mut self, cancel: &Cancel) -> Result<(Walk, Option<Vec<u8>>), LabError> {
+        let Some(mut follower) = self.follower.take() else {
+            return Err(LabError::Capture("an engine without probes follows nothing".to_owned()));
+        };
+        // Neighbours, caches and the allocator have seen such a request before.
+        self.load_up_to(Some(20), WARM, 0, cancel)?;
+        follower.on(&self.lab)?;
+        let one = self.one_request(&mut follower, cancel)?;
+        let pcap = follower.pcap()?;
+        follower.off();
+        let Some((story, relays)) = one else {
+            let why = "the request was not seen at every place of its path".to_owned();
+            return Err(LabError::Capture(why));
+        };
+        let answered = story.mark.map(|mark| mark.local);
+        let matched = self.met_on_the_way_to(answered)?;
+        let teller = follower.teller(&story, &self.lab);
+        let mut walk = teller.walk(&story);
+        teller.add_rules(&mut walk, matched);
+        walk.notes.push(
+            "the rules are those of another connection to the same endpoint: watching them would \
+             have slowed this one"
+                .to_owned(),
+        );
+        walk.conntrack = datapath::entries(&self.lab, story.sample.client, &relays)?;
+        self.follower = Some(follower);
+        Ok((walk, pcap))
     }
 
     /// A block of the same load with the probes off, where there are probes. As many connections
     /// are marked, so that the two differ in the probes only.
     fn unprobed(&mut self, cancel: &Cancel) -> Result<Option<PhaseReport>, LabError> {
-        let duration = self.ground.profile.run.unprobed.0;
-        if self.follower.is_none() || duration.is_zero() {
+        let run = &self.ground.profile.run;
+        if self.follower.is_none() || !run.unprobed {
             return Ok(None);
         }
+        // As long as the other: a short block after a pause is a fast one.
+        let duration = run.duration.0;
         let load = self.load(duration, self.sample_every, cancel)?;
         self.marks()?;
         self.datapath.take_relays()?;

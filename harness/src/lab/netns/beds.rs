@@ -5,6 +5,8 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use record::Walk;
+
 use super::bed::NetnsBed;
 use super::engine::Engine;
 use crate::lab::scratch::Scratch;
@@ -30,6 +32,8 @@ pub(super) struct Ground {
     /// Whether frames are kept for a capture file.
     pub(super) pcap: bool,
     pub(super) scratch: Scratch,
+    /// Whether every site of a path is probed, and segments that only acknowledge are seen too.
+    pub(super) thorough: bool,
     engine: OnceCell<Result<Engine, Unavailable>>,
 }
 
@@ -39,7 +43,7 @@ impl Ground {
     /// # Errors
     /// The machine has none of them.
     pub(super) fn engine(&self, question: &Netns) -> Result<&Engine, Unavailable> {
-        let choose = || Engine::choose(self.profile.run.engine, question);
+        let choose = || Engine::choose(self.profile.run.engine, self.thorough, question);
         self.engine.get_or_init(choose).as_ref().map_err(Clone::clone)
     }
 
@@ -68,6 +72,7 @@ impl NetnsBeds {
             program: program.to_owned(),
             pcap,
             scratch,
+            thorough: false,
             engine: OnceCell::new(),
         };
         Ok(Self {
@@ -75,6 +80,34 @@ impl NetnsBeds {
             question: Netns::create("question")?,
             answers: RefCell::default(),
         })
+    }
+
+    /// The same, to follow single requests: every site of their path is probed.
+    ///
+    /// # Errors
+    /// As [`NetnsBeds::new`].
+    pub fn thorough(profile: &Profile, program: &Path, pcap: bool) -> Result<Self, LabError> {
+        let mut beds = Self::new(profile, program, pcap)?;
+        let ground = std::rc::Rc::get_mut(&mut beds.ground).expect("no bed has it yet");
+        ground.thorough = true;
+        Ok(beds)
+    }
+
+    /// Builds a case's lab and follows one request through it; with a capture file if there is to
+    /// be one.
+    ///
+    /// # Errors
+    /// [`LabError::Unavailable`] where the machine lacks something, anything else where it should
+    /// have worked.
+    pub fn trace(&self, case: &Case, cancel: &Cancel) -> Result<(Walk, Option<Vec<u8>>), LabError> {
+        self.check(case)?;
+        let engine = self.ground.engine(&self.question)?;
+        let mut bed = NetnsBed::up(self.ground.clone(), engine, case, cancel)?;
+        let traced = bed.trace(cancel);
+        let down = Box::new(bed).down();
+        // What was seen counts; the kernel takes the rest down when the process ends.
+        let _ = (down.settle)();
+        traced
     }
 
     /// Whether the machine has what a case needs.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A proxy mode on every node of a lab: installed, proved, followed.
 
+use std::collections::HashSet;
 use std::net::SocketAddrV4;
 use std::time::Instant;
 
@@ -11,7 +12,12 @@ use crate::lab::LabError;
 use crate::net::addresses::POD_PORT;
 use crate::net::conntrack::{self, Flow, Tuple};
 use crate::plan::{Case, Mode, Road};
-use crate::proxy::{Installed, NodeView, Probe, ProxyError, Relay, RuleText, ServiceTable};
+use crate::proxy::{
+    Installed, Matched, NodeView, Probe, ProxyError, Relay, RuleText, ServiceTable,
+};
+
+/// First of the probe connections that are watched; those before are the proofs'.
+const MET_FIRST: u16 = 2;
 
 /// A mode installed on every node; the entry node's first.
 #[derive(Debug)]
@@ -113,10 +119,80 @@ impl Datapath {
         Ok(evidence)
     }
 
+    /// What a connection of the harness's own meets: the same for every connection of the case that
+    /// is sent to the same endpoint. `nth` counts such connections, from 0.
+    #[expect(clippy::too_many_arguments, reason = "it is about all of them")]
+    pub(super) fn met(
+        &mut self,
+        ground: &Ground,
+        lab: &NetnsLab,
+        case: &Case,
+        table: &ServiceTable,
+        service: usize,
+        backends: &[usize],
+        nth: u16,
+    ) -> Result<Met, LabError> {
+        let road = case.route.road;
+        let destination = road::destination(lab, case, backends);
+        let client = source(lab, road, MET_FIRST + nth);
+        let before = tracked(lab)?;
+        let entry = view(ground, lab, 0);
+        let watch = self.installed[0].watch(&entry)?;
+        let greeting = greet(road::origin(lab, road), client, destination)?;
+        let backend = lab.pods().iter().find(|pod| pod.name == greeting.pod);
+        let backend = backend.map_or(destination, |pod| SocketAddrV4::new(pod.address, POD_PORT));
+        let probe = Probe { client, destination, backend, service: (service, 0) };
+        let matched = watch.matched(&entry, table, &probe)?;
+        let after = tracked(lab)?;
+        Ok(Met { matched, conntrack_entries: after.difference(&before).count() as u64 })
+    }
+
     /// Connections that the entry node's proxy process joined since the last call.
     pub(super) fn take_relays(&mut self) -> Result<Vec<Relay>, ProxyError> {
         self.installed[0].take_relays()
     }
+}
+
+/// What one connection met.
+#[derive(Debug)]
+pub(super) struct Met {
+    pub(super) matched: Matched,
+    /// Entries of connection tracking that it made on all nodes.
+    pub(super) conntrack_entries: u64,
+}
+
+/// Connections that the nodes' connection tracking holds: node and original addresses.
+fn tracked(lab: &NetnsLab) -> Result<HashSet<(usize, Tuple)>, LabError> {
+    let mut all = HashSet::new();
+    for (index, node) in lab.nodes().iter().enumerate() {
+        let flows = conntrack::dump(&node.netns, conntrack::Filter::default())?;
+        all.extend(flows.into_iter().map(|flow| (index, flow.original)));
+    }
+    Ok(all)
+}
+
+/// Entries of connection tracking, on any node, of the connection that has this source at the
+/// client, of whatever addresses it has behind a translation, and of the proxy process's.
+pub(super) fn entries(
+    lab: &NetnsLab,
+    client: SocketAddrV4,
+    relays: &[Relay],
+) -> Result<Vec<String>, LabError> {
+    let mut found = Vec::new();
+    let mut sources: Vec<_> = relays.iter().map(|relay| relay.upstream).collect();
+    sources.push(client);
+    for node in lab.nodes() {
+        for flow in conntrack::dump(&node.netns, conntrack::Filter::default())? {
+            if sources.contains(&flow.original.source) {
+                sources.push(flow.reply.destination);
+                found.push(format!(
+                    "{}: tcp {}, answered by {}",
+                    node.name, flow.original, flow.reply
+                ));
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn view<'a>(ground: &'a Ground, lab: &'a NetnsLab, index: usize) -> NodeView<'a> {

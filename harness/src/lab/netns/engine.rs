@@ -31,11 +31,15 @@ impl Engine {
     ///
     /// # Errors
     /// There are no taps either.
-    pub(super) fn choose(asked: plan::Engine, question: &Netns) -> Result<Self, Unavailable> {
+    pub(super) fn choose(
+        asked: plan::Engine,
+        thorough: bool,
+        question: &Netns,
+    ) -> Result<Self, Unavailable> {
         let instead = match asked {
             plan::Engine::Client => return Ok(Self::Client),
             plan::Engine::Tap => None,
-            plan::Engine::Bpf => match Self::bpf(question) {
+            plan::Engine::Bpf => match Self::bpf(thorough, question) {
                 Ok(engine) => return Ok(engine),
                 Err(unavailable) => Some(unavailable),
             },
@@ -45,12 +49,13 @@ impl Engine {
     }
 
     #[cfg(feature = "bpf")]
-    fn bpf(question: &Netns) -> Result<Self, Unavailable> {
-        Probes::load(ProbeOptions::default(), question).map(|probes| Self::Bpf(Rc::new(probes)))
+    fn bpf(thorough: bool, question: &Netns) -> Result<Self, Unavailable> {
+        Probes::load(ProbeOptions { keep_acks: thorough }, question)
+            .map(|probes| Self::Bpf(Rc::new(probes)))
     }
 
     #[cfg(not(feature = "bpf"))]
-    fn bpf(_: &Netns) -> Result<Self, Unavailable> {
+    fn bpf(_: bool, _: &Netns) -> Result<Self, Unavailable> {
         Err(Unavailable::new(
             "a build with the feature `bpf`",
             "one without it",
@@ -87,17 +92,19 @@ impl Capture {
         path: &Path,
         road: Road,
         backends: &[usize],
+        thorough: bool,
     ) -> Result<Option<Self>, CaptureError> {
         Ok(Some(match engine {
             Engine::Client => return Ok(None),
             Engine::Tap(_) => {
                 let infos = points::taps(lab, path, road).iter().map(TapInfo::of).collect();
-                Self::Taps { options: TapOptions::default(), infos, on: None }
+                let options = TapOptions { keep_acks: thorough, ..TapOptions::default() };
+                Self::Taps { options, infos, on: None }
             }
             #[cfg(feature = "bpf")]
             Engine::Bpf(probes) => {
                 let points = points::probes(lab, road, backends);
-                let placement = Placement::new(path, &points, false)?;
+                let placement = Placement::new(path, &points, thorough)?;
                 Self::Probes { probes: probes.clone(), placement, on: Vec::new() }
             }
         }))

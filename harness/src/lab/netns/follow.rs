@@ -2,16 +2,22 @@
 //! Probes on a case's path, and an iteration's packets turned into walks.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 
-use record::{Histogram, Probe};
+use record::{Counts, Histogram, Probe, Walk};
 use workloads::protocol::{Mark, Sample};
 
+use super::beds::Ground;
 use super::engine::{Capture, Engine, Seen};
 use super::{NetnsLab, points, road};
 #[cfg(feature = "bpf")]
 use crate::bpf::StatsOn;
-use crate::capture::{Joiner, Observations, Path, TapOptions, Taps, pcap};
+use crate::capture::join::{Passage, Story};
+use crate::capture::packet::flags;
+use crate::capture::{Joiner, Observations, Path, Site, TapOptions, Taps, pcap};
+use crate::lab::tell::Teller;
 use crate::lab::{LabError, StageTimes, Walks};
+use crate::net::addresses::POD_PORT;
 use crate::plan::{Case, Road};
 use crate::proxy::Relay;
 
@@ -26,6 +32,11 @@ pub(super) struct Follower {
     path: Path,
     road: Road,
     backends: Vec<usize>,
+    case: String,
+    client: String,
+    destination: SocketAddrV4,
+    /// Whether single requests are looked at as such.
+    thorough: bool,
     /// Why the engine is not the one that was asked for.
     reason: Option<String>,
     cost: Option<ProgramCost>,
@@ -60,26 +71,33 @@ impl Follower {
         lab: &NetnsLab,
         case: &Case,
         backends: &[usize],
-        pcap_snap_bytes: Option<u32>,
+        ground: &Ground,
     ) -> Result<Option<Self>, LabError> {
+        let Ground { thorough, ref profile, pcap, .. } = *ground;
         let path = Path::of(case.mode, case.cni, road::walked(case));
         let road = case.route.road;
-        let capture = Capture::of(engine, lab, &path, road, backends).map_err(capture_error)?;
+        let capture =
+            Capture::of(engine, lab, &path, road, backends, thorough).map_err(capture_error)?;
         let Some(capture) = capture else { return Ok(None) };
         let joiner = Joiner::new(&path, capture.infos()).map_err(capture_error)?;
+        let kept = if thorough { 1 } else { profile.run.trace_slowest };
         let reason = match engine {
             Engine::Tap(Some(instead)) => Some(instead.to_string()),
             _ => None,
         };
         Ok(Some(Self {
             capture,
-            joiner,
+            joiner: joiner.keeping(kept),
+            case: case.id("netns"),
+            client: road::origin(lab, road).name().to_owned(),
+            destination: road::destination(lab, case, backends),
+            thorough,
             path,
             road,
             backends: backends.to_vec(),
             reason,
             cost: None,
-            pcap_snap_bytes,
+            pcap_snap_bytes: pcap.then_some(profile.run.pcap_snap_bytes),
             frames: None,
         }))
     }
@@ -147,6 +165,7 @@ impl Follower {
         marks: &[Mark],
         relays: &[Relay],
         sample_every: u32,
+        lab: &NetnsLab,
     ) -> Result<Walks, LabError> {
         let seen = self.capture.drain().map_err(capture_error)?;
         let pcap = self.pcap()?;
@@ -168,9 +187,83 @@ impl Follower {
             unjoined: joined.unjoined.iter().map(|(why, n)| (why.to_string(), *n)).collect(),
             probe,
             counts: None,
-            slowest: Vec::new(),
+            slowest: joined.stories.iter().map(|story| self.walk(story, lab)).collect(),
             pcap,
         })
+    }
+
+    /// Forgets what passed since the probes were switched on.
+    pub(super) fn forget(&mut self) -> Result<(), LabError> {
+        self.capture.drain().map(drop).map_err(capture_error)
+    }
+
+    /// The story of the one request that passed; `None` where it could not be joined.
+    pub(super) fn story(
+        &mut self,
+        samples: &[Sample],
+        marks: &[Mark],
+        relays: &[Relay],
+    ) -> Result<Option<Story>, LabError> {
+        let Seen { packets, dropped, .. } = self.capture.drain().map_err(capture_error)?;
+        let joiner = Joiner::new(&self.path, self.capture.infos()).map_err(capture_error)?;
+        let observations = Observations { packets, dropped, samples, marks, relays };
+        let joined = joiner.keeping(1).join(observations).map_err(capture_error)?;
+        Ok(joined.stories.into_iter().next())
+    }
+
+    /// What a request is made of, as far as probes see it. Segments that only acknowledge come and
+    /// go with the kernel's timers and are left out.
+    pub(super) fn counts(&self, story: &Story) -> Counts {
+        let probes = self.capture.infos();
+        let site = |passage: &Passage| probes[usize::from(passage.tap)].site;
+        let carries = |passage: &&Passage| {
+            passage.segment.payload_bytes > 0 || passage.segment.has(flags::SYN)
+        };
+        let passages = || story.passages.iter().filter(carries);
+        let at_client = || passages().filter(|passage| site(passage) == Site::ClientEth);
+        // A hook is entered once, whatever number of probes it has.
+        let enters = |passage: &&Passage| {
+            let entrances = [
+                Site::PreConntrack,
+                Site::LocalIn,
+                Site::Forward,
+                Site::LocalOut,
+                Site::Postrouting,
+            ];
+            entrances.contains(&site(passage))
+        };
+        let hooks_seen = self.capture.name() == "bpf";
+        Counts {
+            rules_walked: None,
+            hooks_entered: hooks_seen.then(|| passages().filter(enters).count() as u64),
+            probe_hits: Some(passages().count() as u64),
+            packets: Some(at_client().count() as u64),
+            bytes: Some(at_client().map(|p| u64::from(p.segment.payload_bytes)).sum()),
+            conntrack_entries: None,
+        }
+    }
+
+    /// Tells a story in full.
+    fn walk(&self, story: &Story, lab: &NetnsLab) -> Walk {
+        self.teller(story, lab).walk(story)
+    }
+
+    /// Who tells the story of a request of this case.
+    pub(super) fn teller<'a>(&'a self, story: &Story, lab: &'a NetnsLab) -> Teller<'a> {
+        let pods = lab.pods();
+        let answered =
+            story.mark.and_then(|mark| pods.iter().find(|pod| pod.address == *mark.local.ip()));
+        let pod = answered.unwrap_or(&pods[self.backends[0]]);
+        Teller {
+            case: &self.case,
+            kept: if self.thorough { "trace" } else { "slowest" },
+            engine: self.capture.name(),
+            probes: self.capture.infos(),
+            client: &self.client,
+            pod: (pod.netns.name(), SocketAddrV4::new(pod.address, POD_PORT).to_string()),
+            entry: &lab.nodes()[0].name,
+            destination: self.destination.to_string(),
+        }
     }
 
     fn probe(&mut self, seen: &Seen, sample_every: u32) -> Probe {
@@ -196,7 +289,7 @@ impl Follower {
         probe
     }
 
-    fn pcap(&mut self) -> Result<Option<Vec<u8>>, LabError> {
+    pub(super) fn pcap(&mut self) -> Result<Option<Vec<u8>>, LabError> {
         let (Some(snap_bytes), Some(taps)) = (self.pcap_snap_bytes, &mut self.frames) else {
             return Ok(None);
         };

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Single requests with every segment of theirs that any probe saw.
+
+use std::collections::HashMap;
+
+use record::Leg;
+use workloads::protocol::{Mark, Sample};
+
+use super::connections::Connections;
+use super::timeline::HopTable;
+use crate::capture::packet::{Packet, Segment};
+
+/// Passages kept of one request; beyond them a story is of no use to a reader.
+const PASSAGES_MAX: usize = 10_000;
+
+/// One request and all that was seen of its connection from its start to its last byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Story {
+    /// The client's view.
+    pub sample: Sample,
+    /// The server's view.
+    pub mark: Option<Mark>,
+    /// In the order of time.
+    pub passages: Vec<Passage>,
+}
+
+/// A segment passed a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passage {
+    /// When, CLOCK_MONOTONIC, nanoseconds.
+    pub time_ns: u64,
+    /// Index of the probe.
+    pub tap: u16,
+    /// Way of the connection's data that it belongs to.
+    pub leg: Leg,
+    /// The segment as it was there.
+    pub segment: Segment,
+    /// Stage that ends there; `None` where the path has no hop there.
+    pub stage: Option<&'static str>,
+}
+
+/// A request whose story is wanted, and the connections it is made of.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) sample: Sample,
+    pub(super) mark: Option<Mark>,
+    pub(super) connections: [Option<u32>; 2],
+}
+
+/// The `keep` slowest of `requests`, slowest first; of equally slow ones those that came first.
+pub(super) fn slowest(mut requests: Vec<Wanted>, keep: usize) -> Vec<Wanted> {
+    let time_ns = |wanted: &Wanted| wanted.sample.last_byte_ns - start_ns(&wanted.sample);
+    requests.sort_by_key(|wanted| std::cmp::Reverse(time_ns(wanted)));
+    requests.truncate(keep);
+    requests
+}
+
+/// Gathers the stories of some requests from a window's packets, which are in the order of time.
+pub(super) fn tell(
+    wanted: Vec<Wanted>,
+    packets: &[Packet],
+    connections: &Connections,
+    hops: &HopTable,
+) -> Vec<Story> {
+    let mut of_connection: HashMap<u32, Vec<usize>> = HashMap::new();
+    for (index, one) in wanted.iter().enumerate() {
+        for connection in one.connections.iter().flatten() {
+            of_connection.entry(*connection).or_default().push(index);
+        }
+    }
+    let mut stories: Vec<Story> = wanted
+        .into_iter()
+        .map(|Wanted { sample, mark, .. }| Story { sample, mark, passages: Vec::new() })
+        .collect();
+    for packet in packets {
+        let Some((connection, leg)) = connections.whose(packet, hops) else { continue };
+        for &index in of_connection.get(&connection).into_iter().flatten() {
+            let Story { sample, passages, .. } = &mut stories[index];
+            let during = start_ns(sample)..=sample.last_byte_ns;
+            if during.contains(&packet.time_ns) && passages.len() < PASSAGES_MAX {
+                let beyond_relay = connections.at(connection).beyond_relay;
+                let hop = hops.find(packet, leg, beyond_relay);
+                passages.push(Passage {
+                    time_ns: packet.time_ns,
+                    tap: packet.tap,
+                    leg,
+                    segment: packet.segment,
+                    stage: hop.map(|hop| hops.hop(hop).stage),
+                });
+            }
+        }
+    }
+    stories
+}
+
+fn start_ns(sample: &Sample) -> u64 {
+    sample.connect_ns.unwrap_or(sample.sent_ns)
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From what was seen of one request to a walk that a person can read.
+
+mod objects;
+mod words;
+
+use record::{Leg, MatchedRule, Place, Walk, WalkStep};
+
+use crate::capture::join::{Passage, Story};
+use crate::capture::packet::{Direction, flags};
+use crate::capture::{Segment, Site, TapInfo};
+use crate::proxy::Matched;
+
+/// What a walk is told with besides its story.
+#[derive(Debug)]
+pub(super) struct Teller<'a> {
+    /// Case's id.
+    pub(super) case: &'a str,
+    /// Why the walk is kept: `trace` or `slowest`.
+    pub(super) kept: &'a str,
+    /// Capture engine.
+    pub(super) engine: &'a str,
+    /// The probes, by index.
+    pub(super) probes: &'a [TapInfo],
+    /// Host that the request starts on.
+    pub(super) client: &'a str,
+    /// Pod that answered: name and address.
+    pub(super) pod: (&'a str, String),
+    /// Node that requests enter.
+    pub(super) entry: &'a str,
+    /// Where the client connected to.
+    pub(super) destination: String,
+}
+
+/// A step and what it is ordered by.
+struct Timed {
+    time_ns: u64,
+    step: WalkStep,
+}
+
+impl Teller<'_> {
+    /// The walk of a story.
+    pub(super) fn walk(&self, story: &Story) -> Walk {
+        let mut timed = self.calls(story);
+        timed.extend(story.passages.iter().filter_map(|passage| self.passage(passage)));
+        // Stable: of two at the same nanosecond the call comes first, being there before.
+        timed.sort_by_key(|timed| timed.time_ns);
+        let start_ns = timed.first().map_or(0, |first| first.time_ns);
+        let mut last_ns = start_ns;
+        let steps: Vec<WalkStep> = timed
+            .into_iter()
+            .map(|Timed { time_ns, step }| {
+                let since_ns = time_ns - std::mem::replace(&mut last_ns, time_ns);
+                WalkStep { at_ns: time_ns - start_ns, since_ns, ..step }
+            })
+            .collect();
+        let (name, address) = &self.pod;
+        Walk {
+            case: self.case.to_owned(),
+            kept: self.kept.to_owned(),
+            engine: self.engine.to_owned(),
+            client: story.sample.client.to_string(),
+            destination: self.destination.clone(),
+            backend: format!("{name} {address}"),
+            total_ns: last_ns - start_ns,
+            steps,
+            rules_walked: None,
+            conntrack: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// What client and server did and when, by their own clocks.
+    fn calls(&self, story: &Story) -> Vec<Timed> {
+        let sample = &story.sample;
+        let (there, back) = (Leg::Request, Leg::Response);
+        let mut calls = Vec::new();
+        let mut call = |time_ns, leg, packet: &str, stage: &str, host: &str, name: &str| {
+            let words = words::call(name).to_owned();
+            let (packet, stage, host) = (packet.to_owned(), stage.to_owned(), host.to_owned());
+            let step = WalkStep {
+                at_ns: 0,
+                since_ns: 0,
+                leg,
+                packet,
+                stage,
+                host,
+                place: Place::Call,
+                name: name.to_owned(),
+                source: None,
+                destination: None,
+                encapsulated: false,
+                words,
+                objects: Vec::new(),
+                rules: Vec::new(),
+            };
+            calls.push(Timed { time_ns, step });
+        };
+        if let (Some(connect_ns), Some(connected_ns)) = (sample.connect_ns, sample.connected_ns) {
+            call(connect_ns, there, "connect", "", self.client, "connect called");
+            call(connected_ns, back, "connect", "connect", self.client, "connected");
+        }
+        let stage = if sample.connect_ns.is_some() { "handover" } else { "" };
+        call(sample.sent_ns, there, "request", stage, self.client, "request written");
+        if let Some(mark) = &story.mark {
+            call(mark.read_ns, there, "request", "wakeup", self.pod.0, "request read");
+            call(mark.written_ns, back, "response", "app", self.pod.0, "response written");
+        }
+        call(sample.first_byte_ns, back, "response", "client_rx", self.client, "first byte read");
+        call(sample.last_byte_ns, back, "response", "body", self.client, "last byte read");
+        calls
+    }
+
+    fn passage(&self, passage: &Passage) -> Option<Timed> {
+        let probe = self.probes.get(usize::from(passage.tap))?;
+        let Segment { src, dst, encapsulated, .. } = passage.segment;
+        let packet = packet(&passage.segment, passage.leg);
+        // Stages are of the request and the response; what opens a connection has none.
+        let staged = packet == "request" || packet == "response";
+        let place = match probe.site {
+            site if site.is_device() => Place::Device,
+            Site::Readable => Place::Socket,
+            _ => Place::Hook,
+        };
+        let step = WalkStep {
+            at_ns: 0,
+            since_ns: 0,
+            leg: passage.leg,
+            packet: packet.to_owned(),
+            stage: passage.stage.filter(|_| staged).unwrap_or_default().to_owned(),
+            host: probe.host().to_owned(),
+            place,
+            name: name(probe),
+            source: Some(src.to_string()),
+            destination: Some(dst.to_string()),
+            encapsulated,
+            words: words::passage(probe, passage.leg, encapsulated),
+            objects: objects::of(probe, &passage.segment),
+            rules: Vec::new(),
+        };
+        Some(Timed { time_ns: passage.time_ns, step })
+    }
+
+    /// Puts the rules that the first packet met where it met them, on the entry node.
+    pub(super) fn add_rules(&self, walk: &mut Walk, matched: Matched) {
+        walk.rules_walked = Some(matched.walked);
+        let mut elsewhere = Vec::new();
+        for rule in matched.rules {
+            match self.step_behind(walk, &rule) {
+                Some(index) => walk.steps[index].rules.push(rule),
+                None => elsewhere.push(rule),
+            }
+        }
+        for MatchedRule { hook, table, chain, text, .. } in elsewhere {
+            walk.notes.push(format!("matched where no probe was: {hook} {table} {chain}: {text}"));
+        }
+        if let Some(endpoint) = matched.endpoint {
+            walk.notes.push(format!("endpoint chosen: {endpoint}"));
+        }
+        walk.notes
+            .extend(matched.objects.into_iter().map(|object| format!("{}: {object}", self.entry)));
+    }
+
+    /// The step of the first packet that a rule was met before.
+    fn step_behind(&self, walk: &Walk, rule: &MatchedRule) -> Option<usize> {
+        let of_first = |step: &&WalkStep| step.packet == "SYN" && step.host == self.entry;
+        let behind = match rule.hook.as_str() {
+            "PREROUTING" => Site::Translated,
+            "INPUT" | "FORWARD" | "OUTPUT" => Site::Postrouting,
+            "POSTROUTING" => Site::Masqueraded,
+            _ => Site::Nic,
+        };
+        let named = |step: &&WalkStep| step.name == behind.word();
+        let at_hook = walk.steps.iter().position(|step| of_first(&step) && named(&step));
+        // Without a probe at the hook: where the packet is seen next, when it leaves the node.
+        let leaves = |step: &WalkStep| of_first(&step) && step.name.ends_with(" out");
+        at_hook.or_else(|| walk.steps.iter().position(leaves))
+    }
+}
+
+/// What a segment is to a reader.
+fn packet(segment: &Segment, leg: Leg) -> &'static str {
+    match (segment.has(flags::SYN), segment.has(flags::ACK), leg) {
+        (true, false, _) => "SYN",
+        (true, true, _) => "SYN-ACK",
+        _ if segment.has(flags::RST) => "RST",
+        _ if segment.payload_bytes > 0 && leg == Leg::Request => "request",
+        _ if segment.payload_bytes > 0 => "response",
+        _ if segment.has(flags::FIN) => "FIN",
+        _ => "ACK",
+    }
+}
+
+/// The probe's name on its host: `eth0 in`, `FORWARD`.
+fn name(probe: &TapInfo) -> String {
+    let place = probe.name.split_once('/').map_or(&*probe.name, |(_, place)| place);
+    match probe.direction {
+        Some(Direction::In) if probe.site.is_device() => format!("{place} in"),
+        Some(Direction::Out) if probe.site.is_device() => format!("{place} out"),
+        _ => place.to_owned(),
+    }
+}

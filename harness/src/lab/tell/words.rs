@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What happens at a place, in a sentence for somebody who sees it for the first time.
+
+use record::Leg;
+
+use crate::capture::packet::Direction;
+use crate::capture::{Site, TapInfo};
+
+/// Of a call of client or server.
+pub(super) fn call(name: &str) -> &'static str {
+    match name {
+        "connect called" => "The client asks its kernel for a TCP connection.",
+        "connected" => "The client's kernel has the answer: the connection is open.",
+        "request written" => "The client writes the HTTP request to its socket.",
+        "request read" => "The server has woken up and holds the request's bytes.",
+        "response written" => "The server has its answer and writes it to its socket.",
+        "first byte read" => "The client has woken up and holds the first byte of the answer.",
+        "last byte read" => "The answer is complete.",
+        _ => "",
+    }
+}
+
+/// Of a packet at a probe.
+pub(super) fn passage(probe: &TapInfo, leg: Leg, encapsulated: bool) -> String {
+    let outward = probe.direction == Some(Direction::Out);
+    let there = leg == Leg::Request;
+    let words = match probe.site {
+        Site::ClientEth if outward => "The client's kernel hands the packet to its network card.",
+        Site::ClientEth => "The packet is back at the client's network card.",
+        Site::Nic if encapsulated && outward => {
+            "The node sends it to the other node inside a UDP packet (VXLAN)."
+        }
+        Site::Nic if encapsulated => "It comes from the other node inside a UDP packet (VXLAN).",
+        Site::Nic if outward => "The node puts the packet on the wire.",
+        Site::Nic => "The packet reaches the node's network card.",
+        Site::Bridge if outward => "The node hands the packet to the bridge its pods hang on.",
+        Site::Bridge => "The bridge hands the packet up to the node.",
+        Site::Vxlan if outward => "The tunnel device wraps the packet for the other node.",
+        Site::Vxlan => "The tunnel device has unwrapped the packet.",
+        Site::PodVeth if outward => "The packet leaves by the cable that ends in the pod.",
+        Site::PodVeth => "The packet comes out of the pod's cable on the node.",
+        Site::PodEth if outward => "The pod's kernel hands the answer to its network card.",
+        Site::PodEth => "The packet is in the pod.",
+        Site::PreConntrack => "The node looks at the packet before it knows where to send it.",
+        Site::Conntracked => "The node has looked up which connection the packet belongs to.",
+        Site::Translated if there => {
+            "The proxy mode's rules have been asked: the destination is the chosen pod's now."
+        }
+        Site::Translated => "The answer is on its way to the real client again.",
+        Site::LocalIn => "The packet is for the node itself: it goes up, not on.",
+        Site::Forward => "The routing table knows the way: the packet is to be passed on.",
+        Site::LocalOut => "The node itself sends the packet on.",
+        Site::Postrouting => "The filter rules let it pass; it is about to leave.",
+        Site::Masqueraded if there => {
+            "If the answer has to come back by this node, the source is the node's now."
+        }
+        Site::Masqueraded => "The answer carries the address that the client asked.",
+        Site::Readable => "The bytes are in the server's socket; whoever waits is woken.",
+    };
+    words.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_a_walk_has_is_explained() {
+        for name in [
+            "connect called",
+            "connected",
+            "request written",
+            "request read",
+            "response written",
+            "first byte read",
+            "last byte read",
+        ] {
+            assert!(!call(name).is_empty(), "{name}");
+        }
+    }
+}
