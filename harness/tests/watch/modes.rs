@@ -2,6 +2,7 @@
 //! Each mode's rules are named as its structure demands, and counted the same every time.
 
 use std::net::SocketAddrV4;
+use std::time::Instant;
 
 use harness::plan::Mode;
 use harness::proxy::{Backend, Endpoint, Matched, Options, Probe, ProxyError};
@@ -111,6 +112,26 @@ fn every_service_before_it_is_walked_by_both_connections_of_the_relay() {
 #[test]
 fn services_before_it_are_not_walked_in_nftables() {
     grows_by(Mode::Nftables, NFT, [0, 0]);
+}
+
+#[test]
+fn services_before_it_are_not_walked_in_ipvs() {
+    grows_by(Mode::Ipvs, NFT, [0, 0]);
+}
+
+/// Two looks at the counters of ninety thousand rules, and the replay between them.
+#[test]
+fn of_ten_thousand_services_the_last_one_is_told_in_seconds() {
+    for options in [NFT, LEGACY] {
+        let Some(mut bench) = Bench::up(Mode::Iptables, options, 10_000, local()) else { continue };
+        let start = Instant::now();
+        let (matched, probe) = bench.watch(Asker::Client, NODE_PORT);
+        eprintln!("{} watched in {:?}", options.backend.word(), start.elapsed());
+        tells_who_answered(&matched, &probe);
+        let services = matched.rules.iter().find(|rule| rule.chain == "KUBE-SERVICES").unwrap();
+        assert_eq!((services.position, services.of), (10_001, 10_001));
+        bench.down();
+    }
 }
 
 fn iptables_names_its_chains(options: Options) {
@@ -250,6 +271,37 @@ fn nftables_names_its_chains_and_the_elements_of_its_maps() {
         let tables = harness::net::Tool::new("nft").args(["list", "tables"]).run_on(&lab.node);
         assert_eq!(tables.unwrap(), "", "the table of the watch is left");
     }
+}
+
+#[test]
+fn ipvs_names_its_sets_its_server_and_its_connection() {
+    let Some(mut bench) = Bench::up(Mode::Ipvs, NFT, 3, local()) else { return };
+    let matched = twice(&mut bench, Asker::Client, NODE_PORT);
+    stands_where_it_is_listed(&bench, &matched, Some(Backend::Nft));
+    assert_eq!(
+        chains(&matched.rules, "nat"),
+        [
+            "PREROUTING",
+            "KUBE-SERVICES",
+            "KUBE-NODE-PORT",
+            "KUBE-MARK-MASQ",
+            "POSTROUTING",
+            "KUBE-POSTROUTING",
+        ]
+    );
+    let members = |matched: &Matched| -> Vec<String> {
+        let sets = matched.rules.iter().filter(|rule| rule.position == 0);
+        sets.map(|rule| format!("{} {} of {}", rule.table, rule.text, rule.of)).collect()
+    };
+    assert!(members(&matched).contains(&"KUBE-NODE-PORT-TCP 30080 of 1".to_owned()));
+    for what in ["ip_vs virtual server: TCP 10.9.0.11:30080 rr", "ip_vs connection: tcp "] {
+        assert!(matched.objects.iter().any(|object| object.starts_with(what)), "{matched:#?}");
+    }
+    let matched = twice(&mut bench, Asker::Pod, VIP);
+    stands_where_it_is_listed(&bench, &matched, Some(Backend::Nft));
+    let member = "KUBE-CLUSTER-IP 10.96.0.100,tcp:80 of 3".to_owned();
+    assert!(members(&matched).contains(&member), "{matched:#?}");
+    bench.down();
 }
 
 #[test]
