@@ -262,6 +262,13 @@ HOOK(local_out, LOCAL_OUT)
 HOOK(postrouting, POSTROUTING)
 HOOK(masqueraded, MASQUERADED)
 
+/* Does nothing: what the kernel's own counting of a run costs. */
+SEC("netfilter")
+int empty(struct bpf_nf_ctx *ctx)
+{
+	return 1;
+}
+
 /*
  * sock_def_readable() (net/core/sock.c, since Linux 6.3) is about to wake whoever waits for the
  * socket. What can be read is a range of the stream: from what was read to what has come.

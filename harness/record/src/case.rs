@@ -114,7 +114,9 @@ pub struct Probe {
     pub events: u64,
     /// Packets the kernel had no room for.
     pub dropped: u64,
-    /// Processor time of the observer divided by `events`; nanoseconds.
+    /// What an event costs, nanoseconds. Engine `bpf`: run time of the probe programs less what
+    /// counting it costs (`runs` times `ns_per_empty_run`), divided by the events of the same block.
+    /// Engine `tap`: processor time of the thread that reads, divided by `events`.
     pub ns_per_event: Option<f64>,
     /// Runs of the probe programs, those that recorded nothing included: `run_cnt` of the kernel's
     /// statistics (`kernel.bpf_stats_enabled`). Engine `bpf` only.
@@ -124,6 +126,10 @@ pub struct Probe {
     /// nanoseconds.
     #[serde(default)]
     pub ns_per_run: Option<f64>,
+    /// The same of a program that does nothing, run beside them: what reading the clock for these
+    /// statistics costs.
+    #[serde(default)]
+    pub ns_per_empty_run: Option<f64>,
     /// What observing does to the figures themselves; `None` where it was not measured.
     #[serde(default)]
     pub effect: Option<ProbeEffect>,

@@ -161,6 +161,7 @@ impl Bed for FakeBed {
                     ns_per_event: Some(0.0),
                     runs: None,
                     ns_per_run: None,
+                    ns_per_empty_run: None,
                     effect: None,
                     sample_every: 1,
                 },

@@ -133,6 +133,7 @@ impl Tally {
             dropped: before.dropped + new.dropped,
             runs: before.runs.map_or(new.runs, |runs| Some(runs + new.runs.unwrap_or(0))),
             ns_per_run: new.ns_per_run.or(before.ns_per_run),
+            ns_per_empty_run: new.ns_per_empty_run.or(before.ns_per_empty_run),
             reason: new.reason.or(before.reason),
             ..new
         });

@@ -147,6 +147,7 @@ impl Spec {
                 ns_per_event: Some(412.0),
                 runs: None,
                 ns_per_run: None,
+                ns_per_empty_run: None,
                 effect: Some(ProbeEffect {
                     blocks: 7,
                     p50_on_ns: 101_200.0,

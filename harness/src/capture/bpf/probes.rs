@@ -43,6 +43,9 @@ const HOOKS: [(Place, &str, Hook); 8] = [
 const DEVICES: [(Place, &str); 2] =
     [(Place::TcIngress, "device_in"), (Place::TcEgress, "device_out")];
 const READABLE: &str = "readable";
+/// A program that does nothing, and where it does it: before all probes.
+const EMPTY: &str = "empty";
+const EMPTY_HOOK: Hook = Hook { number: 0, priority: CONNTRACK - 2 };
 
 /// Settings of the probes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,14 +70,19 @@ pub struct ProbeCapture {
 pub struct Cost {
     /// Times a probe ran, on whatever packet.
     pub runs: u64,
-    /// Time in all of them, nanoseconds.
+    /// Time in all of them, nanoseconds. Reading the clock for this count is in it.
     pub time_ns: u64,
+    /// Runs of the empty program.
+    pub empty_runs: u64,
+    /// Time in them, nanoseconds: what the count itself costs.
+    pub empty_time_ns: u64,
 }
 
 /// Loaded programs. Nothing runs until they are linked.
 #[derive(Debug)]
 pub struct Probes {
     programs: HashMap<Place, OwnedFd>,
+    empty: OwnedFd,
     hosts: MapHandle,
     reader: Reader,
     /// Why sockets cannot be probed, where they cannot.
@@ -116,6 +124,7 @@ impl Probes {
         }
         let mut probes = Self {
             programs,
+            empty: loaded.program(EMPTY)?,
             hosts: loaded.map("hosts")?,
             reader: Reader::start(Ring::map(&loaded.map("events")?)?, loaded.map(".bss")?)?,
             without_sockets,
@@ -144,6 +153,14 @@ impl Probes {
     pub(super) fn link_hook(&self, host: &Netns, place: Place) -> Result<Link, BpfError> {
         let (_, _, hook) = HOOKS.iter().find(|(at, ..)| *at == place).expect("a hook's place");
         Link::to_hook(&self.programs[&place], host, *hook)
+    }
+
+    /// Links the program that does nothing to a host, to be counted beside the others.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn link_empty(&self, host: &Netns) -> Result<Link, BpfError> {
+        Link::to_hook(&self.empty, host, EMPTY_HOOK)
     }
 
     pub(super) fn link_device(
@@ -186,7 +203,9 @@ impl Probes {
     /// # Errors
     /// The kernel does not say.
     pub fn cost(&self) -> Result<Cost, BpfError> {
-        let mut cost = Cost::default();
+        let empty = RunStats::of(self.empty.as_fd())?;
+        let mut cost =
+            Cost { empty_runs: empty.runs, empty_time_ns: empty.time_ns, ..Cost::default() };
         for program in self.programs.values() {
             let RunStats { runs, time_ns, .. } = RunStats::of(program.as_fd())?;
             cost.runs += runs;

@@ -215,7 +215,7 @@ impl Bed for NetnsBed {
         // Every connection is followed, so that the probes' cost is counted on many events.
         let report = match self.follower.take() {
             Some(mut follower) => {
-                follower.on(&self.lab)?;
+                follower.on_costed(&self.lab)?;
                 let report = follower.costed(|| self.load(warm_up, 1, cancel))?;
                 self.counts = self.count(&mut follower, cancel)?;
                 follower.off();

@@ -176,6 +176,15 @@ impl Capture {
         }
     }
 
+    /// Links the empty program beside the probes, for a block in which costs are counted.
+    #[cfg(feature = "bpf")]
+    pub(super) fn add_empty(&mut self, lab: &NetnsLab) -> Result<(), CaptureError> {
+        if let Self::Probes { probes, on, .. } = self {
+            on.push(probes.link_empty(&lab.nodes()[0].netns)?);
+        }
+        Ok(())
+    }
+
     /// Switches the probes off.
     pub(super) fn off(&mut self) {
         match self {

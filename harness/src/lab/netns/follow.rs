@@ -49,7 +49,8 @@ pub(super) struct Follower {
 #[derive(Clone, Copy, Debug)]
 struct ProgramCost {
     runs: u64,
-    time_ns: u64,
+    ns_per_run: f64,
+    ns_per_empty_run: Option<f64>,
     ns_per_event: f64,
     told: bool,
 }
@@ -102,6 +103,15 @@ impl Follower {
         }))
     }
 
+    /// Switches the probes on, and the empty program beside them, for a block in which costs are
+    /// counted.
+    pub(super) fn on_costed(&mut self, lab: &NetnsLab) -> Result<(), LabError> {
+        self.on(lab)?;
+        #[cfg(feature = "bpf")]
+        self.capture.add_empty(lab).map_err(capture_error)?;
+        Ok(())
+    }
+
     /// Switches the probes on.
     pub(super) fn on(&mut self, lab: &NetnsLab) -> Result<(), LabError> {
         if let Some(snap_bytes) = self.pcap_snap_bytes {
@@ -138,11 +148,18 @@ impl Follower {
         let after = self.capture.cost().map_err(capture_error)?.unwrap_or(before);
         drop(counting);
         let events = self.capture.drain().map_err(capture_error)?.events;
-        let time_ns = after.time_ns - before.time_ns;
+        let runs = after.runs - before.runs;
+        let time_ns = (after.time_ns - before.time_ns) as f64;
+        let empty_runs = after.empty_runs - before.empty_runs;
+        let empty_ns = (after.empty_time_ns - before.empty_time_ns) as f64;
+        let ns_per_empty_run = (empty_runs > 0).then(|| empty_ns / empty_runs as f64);
+        // What counting costs is not there when nobody counts.
+        let own_ns = (time_ns - ns_per_empty_run.unwrap_or(0.0) * runs as f64).max(0.0);
         self.cost = (events > 0).then(|| ProgramCost {
-            runs: after.runs - before.runs,
-            time_ns,
-            ns_per_event: time_ns as f64 / events as f64,
+            runs,
+            ns_per_run: time_ns / runs.max(1) as f64,
+            ns_per_empty_run,
+            ns_per_event: own_ns / events as f64,
             told: false,
         });
         Ok(outcome)
@@ -275,6 +292,7 @@ impl Follower {
             ns_per_event: (seen.events > 0).then(|| seen.reader_ns as f64 / seen.events as f64),
             runs: None,
             ns_per_run: None,
+            ns_per_empty_run: None,
             effect: None,
             sample_every,
         };
@@ -283,7 +301,8 @@ impl Follower {
             // Counted once, so told once.
             if !std::mem::replace(&mut cost.told, true) {
                 probe.runs = Some(cost.runs);
-                probe.ns_per_run = Some(cost.time_ns as f64 / cost.runs.max(1) as f64);
+                probe.ns_per_run = Some(cost.ns_per_run);
+                probe.ns_per_empty_run = cost.ns_per_empty_run;
             }
         }
         probe
