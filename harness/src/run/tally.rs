@@ -324,6 +324,7 @@ mod tests {
                 ns_per_event: Some(ns),
                 runs: Some(2 * events),
                 ns_per_run: Some(ns),
+                ns_per_empty_run: None,
                 effect: None,
                 sample_every: 1,
             },
