@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ring 2: `bench` on namespaces of this machine, end to end.
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test stops where it fails, and skips are for whoever runs it"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -194,6 +198,105 @@ fn an_ordinary_user_measures_too() {
     let summary = summary(&out);
     let cases = summary["cases"].as_array().unwrap();
     assert!(cases.iter().all(|case| case["status"] == "measured"), "{cases:#?}");
+    for case in cases {
+        // BPF is the host's, and a user namespace gives no right to it.
+        assert_eq!(case["probe"]["engine"], "tap", "{case:#}");
+        let reason = case["probe"]["reason"].as_str().unwrap();
+        assert!(reason.contains("user namespace") || reason.contains("CAP_"), "{reason}");
+    }
+}
+
+/// Runs a few short cases with the walks of their two slowest requests.
+fn short(out: &Path) -> Value {
+    let output = bench(
+        out,
+        &[
+            "--mode",
+            "none,iptables",
+            "--route",
+            "nodeport-local",
+            "--services",
+            "1",
+            "--workload",
+            "newconn,keepalive",
+            "--iterations",
+            "2",
+            "--duration",
+            "200ms",
+            "--trace-slowest",
+            "2",
+        ],
+    )
+    .output()
+    .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary = summary(out);
+    assert_eq!(summary["cases"].as_array().unwrap().len(), 2 * 2);
+    summary
+}
+
+/// Why this machine did not use engine `bpf` although the test is root; said where it is so.
+fn without_bpf(summary: &Value) -> bool {
+    let reason = &summary["cases"][0]["probe"]["reason"];
+    if !reason.is_null() {
+        eprintln!("skipped: {reason}");
+    }
+    !reason.is_null()
+}
+
+#[test]
+fn root_measures_with_bpf_and_counts_the_same_in_every_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, other] = ["one", "other"].map(|name| short(&dir.path().join(name)));
+    if without_bpf(&one) {
+        return;
+    }
+    let both = one["cases"].as_array().unwrap().iter().zip(other["cases"].as_array().unwrap());
+    for (case, again) in both {
+        for case in [case, again] {
+            let probe = &case["probe"];
+            assert_eq!(probe["engine"], "bpf", "{case:#}");
+            assert!(probe["reason"].is_null(), "{case:#}");
+            assert_eq!(probe["dropped"], 0, "{case:#}");
+            assert_eq!(probe["effect"]["blocks"], 2, "{case:#}");
+            assert!(case["joined_ratio"].as_f64().unwrap() >= 0.99, "{case:#}");
+        }
+        assert_eq!(case["id"], again["id"]);
+        let counts = case["counts"].as_object().unwrap();
+        assert!(counts.values().all(Value::is_u64), "{counts:#?}");
+        assert_eq!(case["counts"], again["counts"], "{}", case["id"]);
+        // What tells the modes apart: rules and an entry of connection tracking.
+        let translated = case["mode"] == "iptables";
+        assert_eq!(counts["rules_walked"].as_u64().unwrap() > 0, translated, "{case:#}");
+        assert_eq!(counts["conntrack_entries"].as_u64().unwrap() > 0, translated, "{case:#}");
+        // SYN, SYN-ACK, request and response; of a kept connection the last two.
+        let packets = if case["workload"] == "newconn" { 4 } else { 2 };
+        assert_eq!(counts["packets"], packets, "{case:#}");
+    }
+}
+
+#[test]
+fn the_slowest_requests_are_kept_slowest_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let summary = short(&out);
+    for case in summary["cases"].as_array().unwrap() {
+        let folder = out.join("cases").join(case["id"].as_str().unwrap());
+        let walks: Vec<Value> =
+            serde_json::from_slice(&fs::read(folder.join("walks.json")).unwrap()).unwrap();
+        assert!((1..=2).contains(&walks.len()), "{} walks", walks.len());
+        let totals: Vec<_> = walks.iter().map(|walk| walk["total_ns"].as_u64().unwrap()).collect();
+        assert!(totals.is_sorted_by(|one, next| one >= next), "{totals:?}");
+        for walk in &walks {
+            assert_eq!(walk["case"], case["id"]);
+            assert_eq!(walk["kept"], "slowest");
+            assert_eq!(walk["engine"], case["probe"]["engine"]);
+            assert!(walk["steps"].as_array().unwrap().len() > 5, "{walk:#}");
+        }
+        // The slowest cannot be faster than half of all requests are.
+        let median = case["latency_ns"]["p50"].as_u64().unwrap();
+        assert!(totals.iter().all(|&total| total >= median), "{totals:?} beside {median}");
+    }
 }
 
 #[test]

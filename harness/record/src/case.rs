@@ -168,9 +168,10 @@ pub struct Counts {
     pub hooks_entered: Option<u64>,
     /// Places at which a probe recorded one of its packets or calls.
     pub probe_hits: Option<u64>,
-    /// TCP segments on the client's interface, both directions.
+    /// TCP segments on the client's interface, both directions; those that only acknowledge come and
+    /// go with the kernel's timers and are left out, here and in hooks and probe hits.
     pub packets: Option<u64>,
-    /// Bytes of these segments from the IP header on.
+    /// Bytes of data in these segments; the headers of IP and TCP are none.
     pub bytes: Option<u64>,
     /// Entries of connection tracking that it made, on all hosts.
     pub conntrack_entries: Option<u64>,

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, InvalidHeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 
 use crate::body::{self, Fill, MAX_BYTES};
 use crate::protocol::{Mark, TargetReply};
@@ -80,7 +80,7 @@ impl Pod {
         let mut response = Response::new(body.unwrap_or_else(|| Fill::new(0)));
         *response.status_mut() = status;
         response.headers_mut().insert(POD, self.name.clone());
-        response.headers_mut().insert(PEER, peer);
+        response.headers_mut().insert(PEER, of_version(peer, head.version));
         self.served.set(self.served.get() + 1);
         Ok(response)
     }
@@ -93,6 +93,16 @@ impl Pod {
         let length: u64 = path.strip_prefix("/bytes/")?.parse().ok()?;
         (length <= MAX_BYTES).then(|| Fill::new(length))
     }
+}
+
+/// HTTP/2 has no white space around a field's value: it would be part of it, and malformed (RFC 9113,
+/// section 8.2.1).
+fn of_version(value: HeaderValue, version: Version) -> HeaderValue {
+    if version < Version::HTTP_2 {
+        return value;
+    }
+    let bare = value.as_bytes().trim_ascii_end();
+    HeaderValue::from_bytes(bare).expect("a part of a header's value is one")
 }
 
 #[cfg(test)]

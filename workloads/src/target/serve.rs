@@ -70,11 +70,18 @@ async fn accept(listener: TcpListener, pod: Rc<Pod>) {
 async fn serve(stream: TcpStream, peer: SocketAddr, pod: Rc<Pod>) {
     let SocketAddr::V4(peer) = peer else { return };
     let Ok(marker) = marker(&stream, peer, &pod) else { return };
-    let header: HeaderValue =
-        peer.to_string().try_into().expect("an address has no character a header has not");
+    let header = peer_header(peer);
     let service = service_fn(move |request| Rc::clone(&pod).answer(header.clone(), request));
     let io = TokioIo::new(Observed::new(stream, marker));
     let _ = auto::Builder::new(Local).serve_connection(io, service).await;
+}
+
+/// The longest an address and port can be, so that answers to all clients have the same length: a
+/// request's bytes are then the same whichever port it came from. White space behind a field's value
+/// is no part of it (RFC 9112, section 5).
+fn peer_header(peer: SocketAddrV4) -> HeaderValue {
+    let longest = "255.255.255.255:65535".len();
+    format!("{peer:<longest$}").try_into().expect("an address has no character a header has not")
 }
 
 /// Prepares the socket, and a marker if the client's SYN carried [`SAMPLE_TOS`]: where
@@ -87,4 +94,18 @@ fn marker(stream: &TcpStream, peer: SocketAddrV4, pod: &Rc<Pod>) -> io::Result<O
     }
     let SocketAddr::V4(local) = stream.local_addr()? else { return Ok(None) };
     Ok(Some(Marker::new(pod.clone(), peer, local)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peer_takes_the_same_room_whatever_its_address() {
+        let header = |peer: &str| peer_header(peer.parse().unwrap());
+        for peer in ["10.8.0.1:80", "10.8.0.21:1044", "255.255.255.255:65535"] {
+            assert_eq!(header(peer).len(), 21, "{peer}");
+            assert_eq!(header(peer).to_str().unwrap().trim_end(), peer);
+        }
+    }
 }

@@ -47,7 +47,7 @@ pub(super) fn all() -> Vec<Ring> {
                     "cargo test --no-fail-fast -p harness --test lab --test proxy_modes --test nftables \
                  --test conntrack --test capture --test first_packet --test watch -- --test-threads=2",
                 ),
-                Step::new("cargo test -p xtask --test bench -- --test-threads=1"),
+                Step::new("cargo test -p xtask --test bench --test trace -- --test-threads=1"),
             ],
         },
         Ring {
