@@ -160,7 +160,7 @@ pub(crate) struct TraceArgs {
     /// Where the hosts live
     #[arg(long, value_name = "LAB", default_value = "netns", hide = true)]
     pub(crate) lab: LabKind,
-    /// Proxy modes, traced in turn: none, userspace, iptables, ipvs, nftables
+    /// Proxy modes, traced in turn: none, userspace, iptables, ipvs, nftables, ebpf
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "nftables")]
     pub(crate) mode: Vec<Mode>,
     /// CNI: ptp, bridge, vxlan

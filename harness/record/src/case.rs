@@ -156,24 +156,27 @@ pub struct ProbeEffect {
     pub throughput_ratio: f64,
 }
 
-/// Exact figures of one request of the case, connection included where it makes one. They are the
-/// same in every run of the case on the same kernel; `None` where the engine cannot tell.
+/// Exact figures of one request of the case, its connection included where it makes one; followed by
+/// itself during the warm-up. Segments are those that open a connection or carry data: how many only
+/// acknowledge depends on timers. The figures are the same in every run of the case on the same
+/// kernel; `None` where the engine cannot tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Rules tested for the connection's first packet on the entry node, in all chains and hooks,
-    /// those that did not match included. One look-up in a set or map is one rule.
+    /// Rules tested for the first packet on the entry node, in all chains and hooks, those that did
+    /// not match included; watched on a connection of the harness's own by the same road. One
+    /// look-up in a set or map is one rule.
     pub rules_walked: Option<u64>,
-    /// Netfilter hooks that the request's and the response's packets entered, on all hosts; a packet
-    /// that passes a hook twice counts twice.
+    /// Netfilter hooks on the entry node that the segments entered, both directions; a segment that
+    /// passes a hook twice counts twice.
     pub hooks_entered: Option<u64>,
-    /// Places at which a probe recorded one of its packets or calls.
+    /// Probes of the engine that the segments passed, both directions, all hosts.
     pub probe_hits: Option<u64>,
-    /// TCP segments on the client's interface, both directions; those that only acknowledge come and
-    /// go with the kernel's timers and are left out, here and in hooks and probe hits.
+    /// Segments on the client's interface, both directions.
     pub packets: Option<u64>,
-    /// Bytes of data in these segments; the headers of IP and TCP are none.
+    /// Bytes of payload in these, headers not counted.
     pub bytes: Option<u64>,
-    /// Entries of connection tracking that it made, on all hosts.
+    /// Entries of connection tracking on all nodes that a connection makes; counted on the one whose
+    /// rules are watched.
     pub conntrack_entries: Option<u64>,
 }
 

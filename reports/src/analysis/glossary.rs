@@ -5,15 +5,23 @@
 pub const STAGES: &[(&str, &str)] = &[
     ("dns", "name looked up by the client"),
     ("connect", "client's connect() called to connected: SYN there, SYN-ACK back"),
+    ("handover", "connected to request written: the client itself"),
     ("tls", "TLS handshake"),
     ("client_tx", "client's write to the client's interface"),
     ("wire", "client's interface to the node's NIC, or back"),
     ("nic_rx", "NIC receive (softirq, GRO) to PREROUTING, before conntrack"),
     ("conntrack", "connection tracking looks the packet up"),
     ("proxy", "the proxy mode's rules find the Service and choose the endpoint (destination NAT)"),
-    ("route", "routing decision, up to FORWARD"),
-    ("filter", "FORWARD chain"),
+    (
+        "route",
+        "routing decision, up to FORWARD, or to INPUT where the node itself takes the packet up",
+    ),
+    ("filter", "the chains of FORWARD, or of OUTPUT, up to POSTROUTING"),
     ("masq", "POSTROUTING, source NAT"),
+    (
+        "egress",
+        "behind source NAT to the device: conntrack confirms a new connection, neighbour, queue",
+    ),
     ("cni", "through the CNI's devices, between the node and the pod's eth0"),
     ("encap", "into the tunnel, on the entry node"),
     ("fabric", "between the two nodes"),
@@ -56,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_joined_name_is_explained_only_when_all_its_parts_are_known() {
-        assert_eq!(explain("filter").unwrap(), "FORWARD chain");
+        assert_eq!(explain("masq").unwrap(), "POSTROUTING, source NAT");
         assert_eq!(
             explain("route+filter").unwrap(),
             "2 stages that these probes could not tell apart"

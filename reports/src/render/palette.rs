@@ -36,6 +36,7 @@ const STAGES: &[(&str, RGBColor)] = &[
     ("masq", RGBColor(0xb5, 0x47, 0x8c)),
     ("filter", RGBColor(0x2f, 0x7f, 0xc1)),
     ("route", RGBColor(0xb5, 0xd4, 0xf1)),
+    ("egress", RGBColor(0x30, 0x18, 0xd8)),
     ("nic_rx", RGBColor(0x1f, 0xa8, 0xb8)),
     ("app", RGBColor(0xf0, 0xe4, 0x42)),
     ("pod_rx", RGBColor(0x00, 0x7a, 0x5a)),
@@ -45,11 +46,12 @@ const STAGES: &[(&str, RGBColor)] = &[
     ("cni", RGBColor(0x6f, 0x9a, 0x1f)),
     ("encap", RGBColor(0x7b, 0x3f, 0xa0)),
     ("decap", RGBColor(0xc7, 0xae, 0xe6)),
-    ("fabric", RGBColor(0xa6, 0x7c, 0x3d)),
+    ("fabric", RGBColor(0xbe, 0x8c, 0x32)),
     ("wire", RGBColor(0xe6, 0xd3, 0xa8)),
     ("client_tx", RGBColor(0x96, 0x9f, 0xaa)),
     ("client_rx", RGBColor(0x6c, 0x75, 0x80)),
     ("connect", RGBColor(0xbc, 0xc3, 0xcc)),
+    ("handover", RGBColor(0x4a, 0x50, 0x58)),
     ("tls", RGBColor(0x2f, 0x35, 0x3d)),
     ("dns", RGBColor(0xe4, 0xe0, 0xd2)),
     ("body", RGBColor(0xd9, 0xdd, 0xe3)),
@@ -132,13 +134,26 @@ mod tests {
     #[test]
     fn neighbours_on_every_path_stay_apart_for_every_eye() {
         for path in [
-            "dns connect tls client_tx wire nic_rx conntrack proxy route filter masq cni pod_rx \
-             wakeup app pod_tx cni nic_rx conntrack route filter masq wire client_rx body",
-            "masq encap fabric decap deliver pod_rx",
+            "dns connect handover client_tx wire nic_rx conntrack proxy route filter masq egress cni \
+             pod_rx wakeup app pod_tx cni nic_rx conntrack proxy route filter masq egress wire \
+             client_rx body",
+            "connect tls handover",
+            "tls client_tx",
+            "route proxy filter",
+            "egress encap fabric decap deliver pod_rx",
+            "egress fabric deliver pod_rx+wakeup",
+            "egress encap fabric decap nic_rx",
+            "masq egress+cni cni",
             "pod_tx deliver encap fabric decap nic_rx",
             "pod_tx deliver fabric nic_rx",
-            "cni nic_rx+conntrack+proxy+route+filter+masq cni",
-            "wire nic_rx+conntrack+proxy+route+filter+masq encap",
+            "cni nic_rx+conntrack+proxy+route+filter+masq+egress cni",
+            "wire nic_rx+conntrack+proxy+route+filter+masq+egress encap",
+            "decap nic_rx+conntrack+proxy+route+filter+masq+egress wire",
+            "fabric nic_rx+conntrack+proxy+route+filter+masq+egress fabric",
+            "wire nic_rx+proxy+route+egress encap",
+            "decap nic_rx+proxy+route+egress wire",
+            "cni nic_rx+proxy+route+egress cni",
+            "fabric nic_rx+proxy+route+egress fabric",
             "conntrack+proxy route+filter masq",
             "cni pod_rx+wakeup app",
         ] {

@@ -10,6 +10,7 @@ mod stamp;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+#[cfg(feature = "bpf")]
 use harness::bpf::Opened;
 
 use self::build::Compiler;
@@ -86,7 +87,6 @@ fn check(source: &Path, compiler: Option<&Compiler>) -> Result<String> {
         ensure!(again == bytes, "{name} is not what its source is compiled to; {MEND}");
         return Ok(format!("{name}: what its source is compiled to, byte by byte"));
     }
-    let names = |bytes: &[u8]| Ok::<_, anyhow::Error>(Opened::read("a BPF object", bytes)?.names());
     let (committed_names, names) = (names(&bytes)?, names(&again)?);
     ensure!(
         committed_names == names,
@@ -96,6 +96,17 @@ fn check(source: &Path, compiler: Option<&Compiler>) -> Result<String> {
         "{name}: has the programs and maps of its source; built with {}",
         committed.compiler
     ))
+}
+
+/// Programs and maps of an object.
+#[cfg(feature = "bpf")]
+fn names(object: &[u8]) -> Result<Vec<String>> {
+    Ok(Opened::read("a BPF object", object)?.names())
+}
+
+#[cfg(not(feature = "bpf"))]
+fn names(_: &[u8]) -> Result<Vec<String>> {
+    bail!("failed to compare what two compilers made: built without the feature `bpf`")
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 use anyhow::Result;
 use harness::capture::Taps;
+#[cfg(feature = "bpf")]
+use harness::capture::bpf::{ProbeOptions, Probes};
 use harness::net::{Netns, privilege};
 use harness::plan::{CniKind, IptablesBackend, Mode};
 use harness::{Unavailable, cni, proxy};
@@ -67,6 +69,7 @@ pub(crate) fn doctor() -> Result<Exit> {
                 "stages",
                 taps.map(|()| "packet sockets".to_owned()),
             ));
+            findings.push(Finding::new("engine bpf", "stages inside the node", probes(&question)));
             (true, findings)
         }
     };
@@ -74,6 +77,25 @@ pub(crate) fn doctor() -> Result<Exit> {
         print(&finding);
     }
     Ok(if lab { Exit::Ok } else { Exit::Unavailable })
+}
+
+/// What the engine `bpf` can see here.
+#[cfg(feature = "bpf")]
+fn probes(question: &Netns) -> Result<String, Unavailable> {
+    let probes = Probes::load(ProbeOptions::default(), question)?;
+    Ok(match probes.without_sockets() {
+        None => "devices, hooks and sockets".to_owned(),
+        Some(why) => format!("devices and hooks; sockets: {why}"),
+    })
+}
+
+#[cfg(not(feature = "bpf"))]
+fn probes(_: &Netns) -> Result<String, Unavailable> {
+    Err(Unavailable::new(
+        "a build with the feature `bpf`",
+        "one without it",
+        "build without --no-default-features",
+    ))
 }
 
 fn options(backend: IptablesBackend) -> proxy::Options {

@@ -161,12 +161,14 @@ pub(super) struct Met {
     pub(super) conntrack_entries: u64,
 }
 
-/// Connections that the nodes' connection tracking holds: node and original addresses.
+/// TCP connections that the nodes' connection tracking holds: node and original addresses. (Bridges
+/// that have come up report to routers by IGMP, which is tracked too.)
 fn tracked(lab: &NetnsLab) -> Result<HashSet<(usize, Tuple)>, LabError> {
     let mut all = HashSet::new();
     for (index, node) in lab.nodes().iter().enumerate() {
         let flows = conntrack::dump(&node.netns, conntrack::Filter::default())?;
-        all.extend(flows.into_iter().map(|flow| (index, flow.original)));
+        let tcp = flows.into_iter().map(|flow| flow.original).filter(Tuple::is_tcp);
+        all.extend(tcp.map(|original| (index, original)));
     }
     Ok(all)
 }

@@ -86,6 +86,7 @@ pub(super) struct Seen {
 
 impl Capture {
     /// Probes for a path, off. `None` for an engine that has none.
+    #[cfg_attr(not(feature = "bpf"), expect(unused_variables, reason = "taps ask the path alone"))]
     pub(super) fn of(
         engine: &Engine,
         lab: &NetnsLab,
@@ -129,6 +130,7 @@ impl Capture {
     }
 
     /// Switches the probes on. What passed before is not seen.
+    #[cfg_attr(not(feature = "bpf"), expect(unused_variables, reason = "taps ask the path alone"))]
     pub(super) fn on(
         &mut self,
         lab: &NetnsLab,
