@@ -161,12 +161,15 @@ pub(super) struct Met {
     pub(super) conntrack_entries: u64,
 }
 
-/// Connections that the nodes' connection tracking holds: node and original addresses.
+/// Connections that the nodes' connection tracking holds: node and original addresses. TCP's and UDP's:
+/// bridges send IGMP reports at any moment after they came up.
 fn tracked(lab: &NetnsLab) -> Result<HashSet<(usize, Tuple)>, LabError> {
     let mut all = HashSet::new();
     for (index, node) in lab.nodes().iter().enumerate() {
         let flows = conntrack::dump(&node.netns, conntrack::Filter::default())?;
-        all.extend(flows.into_iter().map(|flow| (index, flow.original)));
+        let originals = flows.into_iter().map(|flow| flow.original);
+        let ours = originals.filter(|tuple| matches!(tuple.protocol, 6 | 17));
+        all.extend(ours.map(|tuple| (index, tuple)));
     }
     Ok(all)
 }
