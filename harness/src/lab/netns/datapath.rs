@@ -161,14 +161,25 @@ pub(super) struct Met {
     pub(super) conntrack_entries: u64,
 }
 
+<<<<<<< HEAD
 /// TCP connections that the nodes' connection tracking holds: node and original addresses. (Bridges
 /// that have come up report to routers by IGMP, which is tracked too.)
+=======
+/// Connections that the nodes' connection tracking holds: node and original addresses. TCP's and UDP's:
+/// bridges send IGMP reports at any moment after they came up.
+>>>>>>> h3
 fn tracked(lab: &NetnsLab) -> Result<HashSet<(usize, Tuple)>, LabError> {
     let mut all = HashSet::new();
     for (index, node) in lab.nodes().iter().enumerate() {
         let flows = conntrack::dump(&node.netns, conntrack::Filter::default())?;
+<<<<<<< HEAD
         let tcp = flows.into_iter().map(|flow| flow.original).filter(Tuple::is_tcp);
         all.extend(tcp.map(|original| (index, original)));
+=======
+        let originals = flows.into_iter().map(|flow| flow.original);
+        let ours = originals.filter(|tuple| matches!(tuple.protocol, 6 | 17));
+        all.extend(ours.map(|tuple| (index, tuple)));
+>>>>>>> h3
     }
     Ok(all)
 }
