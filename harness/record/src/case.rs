@@ -165,9 +165,10 @@ pub struct Counts {
     /// TCP segments on the client's interface, both directions; those that only acknowledge come and
     /// go with the kernel's timers and are left out, here and in hooks and probe hits.
     pub packets: Option<u64>,
-    /// Bytes of data in these segments; the headers of IP and TCP are none.
+    /// Bytes of data in these segments; the headers of IP and TCP are none. `None` over HTTP/2,
+    /// which packs the date of an answer into more bytes or fewer.
     pub bytes: Option<u64>,
-    /// Entries of connection tracking that it made, on all hosts.
+    /// Entries of connection tracking that it made, on all hosts; a tunnel's own are left out.
     pub conntrack_entries: Option<u64>,
 }
 
