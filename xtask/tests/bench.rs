@@ -207,14 +207,16 @@ fn an_ordinary_user_measures_too() {
 }
 
 /// Runs a few short cases with the walks of their two slowest requests.
-fn short(out: &Path) -> Value {
+fn short(out: &Path, cni: &str, route: &str) -> Value {
     let output = bench(
         out,
         &[
             "--mode",
             "none,iptables",
+            "--cni",
+            cni,
             "--route",
-            "nodeport-local",
+            route,
             "--services",
             "1",
             "--workload",
@@ -246,8 +248,17 @@ fn without_bpf(summary: &Value) -> bool {
 
 #[test]
 fn root_measures_with_bpf_and_counts_the_same_in_every_run() {
+    two_runs_count_the_same("bridge", "nodeport-local");
+}
+
+#[test]
+fn a_tunnel_between_the_nodes_does_not_make_counts_vary() {
+    two_runs_count_the_same("vxlan", "nodeport-remote");
+}
+
+fn two_runs_count_the_same(cni: &str, route: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let [one, other] = ["one", "other"].map(|name| short(&dir.path().join(name)));
+    let [one, other] = ["one", "other"].map(|name| short(&dir.path().join(name), cni, route));
     if without_bpf(&one) {
         return;
     }
@@ -279,7 +290,7 @@ fn root_measures_with_bpf_and_counts_the_same_in_every_run() {
 fn the_slowest_requests_are_kept_slowest_first() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");
-    let summary = short(&out);
+    let summary = short(&out, "bridge", "nodeport-local");
     for case in summary["cases"].as_array().unwrap() {
         let folder = out.join("cases").join(case["id"].as_str().unwrap());
         let walks: Vec<Value> =

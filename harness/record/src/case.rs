@@ -159,8 +159,7 @@ pub struct ProbeEffect {
 /// Exact figures of one request of the case, its connection included where it makes one; followed by
 /// itself during the warm-up. Segments are those that open a connection or carry data: how many only
 /// acknowledge depends on timers. The figures are the same in every run of the case on the same
-/// kernel, but for the byte that a port of five digits takes where the answer names its peer; `None`
-/// where the engine cannot tell.
+/// kernel; `None` where the engine cannot tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Rules tested for the first packet on the entry node, in all chains and hooks, those that did
@@ -174,10 +173,10 @@ pub struct Counts {
     pub probe_hits: Option<u64>,
     /// Segments on the client's interface, both directions.
     pub packets: Option<u64>,
-    /// Bytes of payload in these, headers not counted.
+    /// Bytes of payload in these, headers not counted; `None` over HTTP/2, where they vary.
     pub bytes: Option<u64>,
-    /// TCP and UDP flows that a connection adds to connection tracking on all nodes, a tunnel's own
-    /// included; counted on the one whose rules are watched.
+    /// Entries of connection tracking that a connection makes on all nodes, a tunnel's own left out;
+    /// counted on the one whose rules are watched.
     pub conntrack_entries: Option<u64>,
 }
 

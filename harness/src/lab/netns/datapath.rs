@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::net::SocketAddrV4;
 use std::time::Instant;
 
+use nix::libc::IPPROTO_TCP;
+
 use super::beds::Ground;
 use super::greeting::greet;
 use super::{NetnsLab, road};
@@ -157,29 +159,19 @@ impl Datapath {
 #[derive(Debug)]
 pub(super) struct Met {
     pub(super) matched: Matched,
-    /// Entries of connection tracking that it made on all nodes.
+    /// Entries of connection tracking that it made on all nodes, TCP's only.
     pub(super) conntrack_entries: u64,
 }
 
-<<<<<<< HEAD
-/// TCP connections that the nodes' connection tracking holds: node and original addresses. (Bridges
-/// that have come up report to routers by IGMP, which is tracked too.)
-=======
-/// Connections that the nodes' connection tracking holds: node and original addresses. TCP's and UDP's:
-/// bridges send IGMP reports at any moment after they came up.
->>>>>>> h3
+/// TCP connections that the nodes' connection tracking holds: node and original addresses. What a
+/// tunnel adds is left out: the source port of VXLAN's packets is a hash of those inside (RFC 7348,
+/// section 5), so that how many entries these have is chance.
 fn tracked(lab: &NetnsLab) -> Result<HashSet<(usize, Tuple)>, LabError> {
     let mut all = HashSet::new();
     for (index, node) in lab.nodes().iter().enumerate() {
         let flows = conntrack::dump(&node.netns, conntrack::Filter::default())?;
-<<<<<<< HEAD
-        let tcp = flows.into_iter().map(|flow| flow.original).filter(Tuple::is_tcp);
-        all.extend(tcp.map(|original| (index, original)));
-=======
-        let originals = flows.into_iter().map(|flow| flow.original);
-        let ours = originals.filter(|tuple| matches!(tuple.protocol, 6 | 17));
-        all.extend(ours.map(|tuple| (index, tuple)));
->>>>>>> h3
+        let of_tcp = flows.into_iter().filter(|flow| flow.original.protocol == IPPROTO_TCP as u8);
+        all.extend(of_tcp.map(|flow| (index, flow.original)));
     }
     Ok(all)
 }

@@ -21,13 +21,6 @@ impl Tuple {
     }
 }
 
-impl Tuple {
-    /// Whether it is a TCP connection's.
-    pub fn is_tcp(&self) -> bool {
-        i32::from(self.protocol) == nix::libc::IPPROTO_TCP
-    }
-}
-
 impl Default for Tuple {
     fn default() -> Self {
         let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
