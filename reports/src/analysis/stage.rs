@@ -16,14 +16,16 @@ pub struct StageRow<'a> {
     pub cells: Vec<Option<&'a StageRecord>>,
 }
 
-/// Stages that pass in the client's own host: its program, its kernel, its reads.
-const CLIENT: [&str; 6] = ["dns", "connect", "tls", "client_tx", "client_rx", "body"];
+/// Stages that pass in the client's own host (its program, its kernel, its reads), and those in which
+/// the server is woken and works.
+const ENDS: [&str; 9] =
+    ["dns", "connect", "tls", "handover", "client_tx", "client_rx", "body", "wakeup", "app"];
 
-/// Whether the client alone spends a stage's time, so that neither the node nor the pod shows in
-/// it. `connect` spans a round trip through the node, but the client's kernel and the wait for its
-/// processor are most of it; the node's share of it is `first_packet_ns`.
-pub fn of_client(name: &str) -> bool {
-    name.split('+').all(|part| CLIENT.contains(&part))
+/// Whether client or server alone spend a stage's time, so that no network shows in it. `connect`
+/// spans a round trip through the node, but the client's kernel and the wait for its processor are
+/// most of it; the node's share of it is `first_packet_ns`.
+pub fn of_the_ends(name: &str) -> bool {
+    name.split('+').all(|part| ENDS.contains(&part))
 }
 
 /// Stages of one leg of a case.
@@ -71,7 +73,9 @@ mod tests {
 
     #[test]
     fn a_stage_is_the_clients_only_if_all_its_parts_are() {
-        assert!(of_client("connect") && of_client("client_rx+body"));
-        assert!(!of_client("client_tx+wire") && !of_client("app") && !of_client(""));
+        assert!(of_the_ends("connect") && of_the_ends("client_rx+body") && of_the_ends("app"));
+        assert!(
+            !of_the_ends("client_tx+wire") && !of_the_ends("pod_rx+wakeup") && !of_the_ends("")
+        );
     }
 }

@@ -7,7 +7,7 @@ use crate::analysis::curve::curve;
 use crate::analysis::group::{Group, Series, groups};
 use crate::analysis::number::{prose_list, shorten};
 use crate::analysis::slope::{Family, Line, Metric, families};
-use crate::analysis::stage::{of_client, of_leg, rows};
+use crate::analysis::stage::{of_leg, of_the_ends, rows};
 use crate::render::chart::{
     Bar, Chart, Curve, LatencyChart, Part, Row, SERIES_MAX, ServicesChart, StagesChart,
     ThroughputChart,
@@ -162,22 +162,23 @@ fn stages(group: &Group<'_>, series: &[Series<'_>]) -> Planned {
     }
 }
 
-/// The same without the client's own stages, which are long and alike in every mode and would
-/// press what the modes and CNIs differ in into a few pixels.
+/// The same without the stages of client and server, which are long and alike in every mode and
+/// would press what the modes and CNIs differ in into a few pixels.
 fn datapath(group: &Group<'_>, series: &[Series<'_>]) -> Planned {
-    let title = "The node's and the pod's part";
+    let title = "The network's part";
     Planned {
         name: name("datapath", group),
         alt: format!(
-            "Mean time in each stage outside the client, stacked, per proxy mode and leg, for {}",
+            "Mean time in each stage outside client and server, stacked, per proxy mode and leg, for {}",
             group.title
         ),
-        caption: "The chart above without the stages that pass in the client (connect, client_tx, \
-                  client_rx, body), on a scale of its own. What connecting costs the node is in the \
-                  first packet, not here."
+        caption: "The chart above without the stages that pass in the client (connect, handover, \
+                  client_tx, client_rx, body) and in which the server is woken and works (wakeup, app), \
+                  on a scale of its own. What connecting costs the node is in the first packet, not \
+                  here."
             .to_owned(),
-        chart: stacked(title, group, series, |stage| !of_client(stage))
-            .ok_or_else(|| "no case of this group has stages of the node or the pod".to_owned()),
+        chart: stacked(title, group, series, |stage| !of_the_ends(stage))
+            .ok_or_else(|| "no case of this group has stages of the network".to_owned()),
     }
 }
 

@@ -49,17 +49,15 @@ fn every_stage_the_lab_writes_is_explained() {
 }
 
 #[test]
-fn the_nodes_chart_leaves_the_clients_stages_out() {
+fn the_networks_chart_leaves_out_the_stages_of_client_and_server() {
     let page = page(preceded_by("body"));
     let whole = lettering(&page, "Mean time in each stage, stacked");
-    let node = lettering(&page, "Mean time in each stage outside the client");
+    let node = lettering(&page, "Mean time in each stage outside client and server");
     let has = |lines: &[String], name: &str| lines.iter().any(|line| line == name);
-    for name in ["connect", "client_tx", "client_rx", "body"] {
+    for name in ["connect", "client_tx", "app", "client_rx", "body"] {
         assert!(has(&whole, name) && !has(&node, name), "{name}");
     }
-    for name in
-        ["wire", "nic_rx+conntrack+proxy+route+filter+masq", "pod_rx+wakeup", "app", "pod_tx"]
-    {
+    for name in ["wire", "nic_rx+conntrack+proxy+route+filter+masq", "pod_rx+wakeup", "pod_tx"] {
         assert!(has(&whole, name) && has(&node, name), "{name}");
     }
 }

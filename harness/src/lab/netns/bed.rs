@@ -359,12 +359,15 @@ impl NetnsBed {
         let matched = self.met_on_the_way_to(answered)?;
         let teller = follower.teller(&story, &self.lab);
         let mut walk = teller.walk(&story);
+        let any_rules = !matched.rules.is_empty();
         teller.add_rules(&mut walk, matched);
-        walk.notes.push(
-            "the rules are those of another connection to the same endpoint: watching them would \
-             have slowed this one"
-                .to_owned(),
-        );
+        if any_rules {
+            walk.notes.push(
+                "the rules are those of another connection to the same endpoint: watching them would \
+                 have slowed this one"
+                    .to_owned(),
+            );
+        }
         walk.conntrack = datapath::entries(&self.lab, story.sample.client, &relays)?;
         self.follower = Some(follower);
         Ok((walk, pcap))

@@ -166,7 +166,9 @@ impl Teller<'_> {
         let of_first = |step: &&WalkStep| step.packet == "SYN" && step.host == self.entry;
         let behind = match rule.hook.as_str() {
             "PREROUTING" => Site::Translated,
-            "INPUT" | "FORWARD" | "OUTPUT" => Site::Postrouting,
+            // What INPUT lets through goes up, and down again by OUTPUT.
+            "INPUT" => Site::LocalOut,
+            "FORWARD" | "OUTPUT" => Site::Postrouting,
             "POSTROUTING" => Site::Masqueraded,
             _ => Site::Nic,
         };

@@ -44,9 +44,11 @@ pub(super) fn passage(probe: &TapInfo, leg: Leg, encapsulated: bool) -> String {
         Site::PreConntrack => "The node looks at the packet before it knows where to send it.",
         Site::Conntracked => "The node has looked up which connection the packet belongs to.",
         Site::Translated if there => {
-            "The proxy mode's rules have been asked: the destination is the chosen pod's now."
+            "Destination NAT is behind it: what was for a Service is for the chosen pod now."
         }
-        Site::Translated => "The answer is on its way to the real client again.",
+        Site::Translated => {
+            "If the source had been replaced, the answer is for the real client again."
+        }
         Site::LocalIn => "The packet is for the node itself: it goes up, not on.",
         Site::Forward => "The routing table knows the way: the packet is to be passed on.",
         Site::LocalOut => "The node itself sends the packet on.",
@@ -54,7 +56,9 @@ pub(super) fn passage(probe: &TapInfo, leg: Leg, encapsulated: bool) -> String {
         Site::Masqueraded if there => {
             "If the answer has to come back by this node, the source is the node's now."
         }
-        Site::Masqueraded => "The answer carries the address that the client asked.",
+        Site::Masqueraded => {
+            "If the client asked a Service, the answer comes from the Service's address now."
+        }
         Site::Readable => "The bytes are in the server's socket; whoever waits is woken.",
     };
     words.to_owned()
