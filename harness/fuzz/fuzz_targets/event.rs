@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Any bytes as a probe's event: reading must not panic, and takes one length only.
+#![no_main]
+
+use harness::capture::bpf::{EVENT_BYTES, Event};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if Event::read(bytes).is_some() {
+        assert_eq!(bytes.len(), EVENT_BYTES);
+    }
+});
