@@ -263,10 +263,10 @@ HOOK(postrouting, POSTROUTING)
 HOOK(masqueraded, MASQUERADED)
 
 /* Does nothing: what the kernel's own counting of a run costs. */
-SEC("netfilter")
-int empty(struct bpf_nf_ctx *ctx)
+SEC("tcx/egress")
+int empty(struct __sk_buff *skb)
 {
-	return 1;
+	return PASS;
 }
 
 /*

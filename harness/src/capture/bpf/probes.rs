@@ -43,9 +43,8 @@ const HOOKS: [(Place, &str, Hook); 8] = [
 const DEVICES: [(Place, &str); 2] =
     [(Place::TcIngress, "device_in"), (Place::TcEgress, "device_out")];
 const READABLE: &str = "readable";
-/// A program that does nothing, and where it does it: before all probes.
+/// A program that does nothing.
 const EMPTY: &str = "empty";
-const EMPTY_HOOK: Hook = Hook { number: 0, priority: CONNTRACK - 2 };
 
 /// Settings of the probes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,12 +154,12 @@ impl Probes {
         Link::to_hook(&self.programs[&place], host, *hook)
     }
 
-    /// Links the program that does nothing to a host, to be counted beside the others.
+    /// Links the program that does nothing to what a device sends, to be counted beside the others.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn link_empty(&self, host: &Netns) -> Result<Link, BpfError> {
-        Link::to_hook(&self.empty, host, EMPTY_HOOK)
+    pub fn link_empty(&self, host: &Netns, device: &str) -> Result<Link, BpfError> {
+        Link::to_device(&self.empty, host, device, Side::Egress, Order::Last)
     }
 
     pub(super) fn link_device(

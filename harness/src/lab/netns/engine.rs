@@ -4,6 +4,8 @@
 #[cfg(feature = "bpf")]
 use std::rc::Rc;
 
+#[cfg(feature = "bpf")]
+use super::road;
 use super::{NetnsLab, points};
 use crate::Unavailable;
 #[cfg(feature = "bpf")]
@@ -178,11 +180,12 @@ impl Capture {
         }
     }
 
-    /// Links the empty program beside the probes, for a block in which costs are counted.
+    /// Links the empty program beside the probes, for a block in which costs are counted: where
+    /// requests leave the client, which they do in every mode.
     #[cfg(feature = "bpf")]
-    pub(super) fn add_empty(&mut self, lab: &NetnsLab) -> Result<(), CaptureError> {
+    pub(super) fn add_empty(&mut self, lab: &NetnsLab, road: Road) -> Result<(), CaptureError> {
         if let Self::Probes { probes, on, .. } = self {
-            on.push(probes.link_empty(&lab.nodes()[0].netns)?);
+            on.push(probes.link_empty(road::origin(lab, road), &lab.client().nic)?);
         }
         Ok(())
     }

@@ -108,7 +108,7 @@ impl Follower {
     pub(super) fn on_costed(&mut self, lab: &NetnsLab) -> Result<(), LabError> {
         self.on(lab)?;
         #[cfg(feature = "bpf")]
-        self.capture.add_empty(lab).map_err(capture_error)?;
+        self.capture.add_empty(lab, self.road).map_err(capture_error)?;
         Ok(())
     }
 
