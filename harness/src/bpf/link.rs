@@ -114,6 +114,16 @@ impl Link {
     }
 }
 
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Closing alone would not do: a child that another thread is just starting holds a copy of
+        // the descriptor until it calls execve(2). Tracepoints cannot be detached; those live as
+        // long as the copy.
+        // SAFETY: the descriptor is open and a link's.
+        let _ = unsafe { libbpf_sys::bpf_link_detach(self.0.as_raw_fd()) };
+    }
+}
+
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
