@@ -9,6 +9,7 @@ pub mod capture;
 pub mod cni;
 pub mod event;
 pub mod host;
+pub mod kernel;
 pub mod lab;
 pub mod net;
 pub mod plan;

@@ -7,7 +7,7 @@ use std::path::Path;
 use harness::Cancel;
 use harness::event::{Event, Receiver, Step};
 use harness::lab::fake::FakeLab;
-use harness::plan::{Plan, Profile};
+use harness::plan::{HOST_KERNEL, Plan, Profile};
 use record::{Fidelity, Host, Manifest, Run, RunWriter, Status, Summary};
 
 const PROFILE: &str = r#"
@@ -33,6 +33,7 @@ fn manifest(profile: &Profile) -> Manifest {
         seed: profile.seed,
         revision: None,
         host: Host::default(),
+        kernels: Vec::new(),
         tools: Vec::new(),
         interrupted: None,
     }
@@ -40,7 +41,7 @@ fn manifest(profile: &Profile) -> Manifest {
 
 fn run(text: &str, dir: &Path, receiver: &mut dyn Receiver, cancel: &Cancel) -> Run {
     let profile = Profile::parse(Path::new("fake.toml"), text).unwrap();
-    let plan = Plan::new(&profile).unwrap();
+    let plan = Plan::new(&profile, &[HOST_KERNEL]).unwrap();
     let summary = Summary {
         schema_version: record::SCHEMA_VERSION,
         run_id: "test".to_owned(),
@@ -154,7 +155,7 @@ timeout = "1s"
 fn a_full_disk_is_an_error_and_earlier_cases_stay_whole() {
     let dir = tempfile::tempdir().unwrap();
     let profile = Profile::parse(Path::new("fake.toml"), PROFILE).unwrap();
-    let plan = Plan::new(&profile).unwrap();
+    let plan = Plan::new(&profile, &[HOST_KERNEL]).unwrap();
     let summary = Summary {
         schema_version: record::SCHEMA_VERSION,
         run_id: "test".to_owned(),

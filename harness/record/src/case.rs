@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Fidelity;
+
 /// How a case ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -224,8 +226,11 @@ pub struct CaseRecord {
     pub id: String,
     /// `netns` or `fake`.
     pub lab: String,
-    /// Kernel the lab ran on: `host`.
+    /// Kernel the lab ran on: `host`, or the label of a guest's, `uml-7.2.13`.
     pub kernel: String,
+    /// What the case's times may be used for, where its kernel makes that differ from the run's.
+    #[serde(default)]
+    pub fidelity: Option<Fidelity>,
     /// Proxy mode.
     pub mode: String,
     /// How pods are wired.

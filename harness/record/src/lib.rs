@@ -8,6 +8,7 @@
 mod case;
 mod error;
 mod histogram;
+mod kernel;
 mod manifest;
 mod reader;
 mod summary;
@@ -20,6 +21,7 @@ pub use case::{
 };
 pub use error::RecordError;
 pub use histogram::Histogram;
+pub use kernel::GuestKernel;
 pub use manifest::{Host, Manifest, Tool};
 pub use reader::{Run, WALKS_BYTES_MAX};
 pub use summary::{Fidelity, Summary};

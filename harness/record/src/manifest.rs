@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::GuestKernel;
+
 /// Where and how a run was made. Enough to make it again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -28,6 +30,9 @@ pub struct Manifest {
     pub revision: Option<String>,
     /// The machine.
     pub host: Host,
+    /// Kernels of its own that the lab ran on; none where all cases ran on the host's.
+    #[serde(default)]
+    pub kernels: Vec<GuestKernel>,
     /// Versions of the tools the run called.
     pub tools: Vec<Tool>,
     /// Whether the run was interrupted, and how.

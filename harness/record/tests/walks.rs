@@ -83,6 +83,7 @@ fn written(dir: &Path, walks: Vec<Walk>) -> (Run, CaseRecord) {
         seed: 1,
         revision: None,
         host: Host::default(),
+        kernels: Vec::new(),
         tools: Vec::new(),
         interrupted: None,
     };

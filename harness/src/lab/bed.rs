@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The seam between a run and a lab: a lab makes beds, a bed is one case ready to be measured.
 
-use record::{Conntrack, Counts, Histogram, Leg, Probe, Proof, Walk};
+use record::{Conntrack, Counts, Fidelity, Histogram, Leg, Probe, Proof, Walk};
 use workloads::protocol::PhaseReport;
 
 use crate::plan::Case;
@@ -107,8 +107,8 @@ pub trait Bed {
 pub struct Ready {
     /// How the mode was proved.
     pub proof: Proof,
-    /// Kernel the lab runs on.
-    pub kernel: String,
+    /// What times on the bed's kernel may be used for, where that differs from the run's.
+    pub fidelity: Option<Fidelity>,
     /// Texts that were applied, for the record: file name and content.
     pub files: Vec<(String, Vec<u8>)>,
     /// Rules and elements programmed on the entry node.

@@ -73,7 +73,7 @@ impl Lab for FakeLab {
                     mode: case.mode.word().to_owned(),
                     evidence: vec!["the profile says so".to_owned()],
                 },
-                kernel: "none".to_owned(),
+                fidelity: None,
                 files: vec![("rules.txt".to_owned(), case.mode.word().into())],
                 rules: u64::from(case.services),
                 notes: vec!["times are written in the profile".to_owned()],

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::HOST_KERNEL;
+
 /// Gives an enum its one spelling, used in profiles, on the command line and in case ids.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
@@ -150,8 +152,10 @@ impl<'de> Deserialize<'de> for Route {
 }
 
 /// One point of the matrix.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
+    /// Kernel the lab runs on: [`HOST_KERNEL`], or the label of a guest's.
+    pub kernel: String,
     /// How Services are implemented.
     pub mode: Mode,
     /// How pods are wired.
@@ -167,15 +171,20 @@ pub struct Case {
 }
 
 impl Case {
-    /// Path-like name: `netns/nftables+bridge/nodeport-remote/svc-1000/newconn`. The measured
-    /// Service's position is named where it is not the usual one, the last.
+    /// Path-like name: `netns/nftables+bridge/nodeport-remote/svc-1000/newconn`. The kernel is named
+    /// where it is not the host's, `netns+uml-7.2.13/...`; the measured Service's position where it
+    /// is not the usual one, the last.
     pub fn id(&self, lab: &str) -> String {
-        let Self { mode, cni, route, services, position, workload } = self;
+        let Self { kernel, mode, cni, route, services, position, workload } = self;
+        let kernel = match kernel.as_str() {
+            HOST_KERNEL => String::new(),
+            label => format!("+{label}"),
+        };
         let place = match position {
             _ if *services == 1 => String::new(),
             Position::Last => String::new(),
             other => format!("-{other}"),
         };
-        format!("{lab}/{mode}+{cni}/{route}/svc-{services}{place}/{workload}")
+        format!("{lab}{kernel}/{mode}+{cni}/{route}/svc-{services}{place}/{workload}")
     }
 }

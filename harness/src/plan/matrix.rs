@@ -34,12 +34,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Multiplies a profile's matrix out.
+    /// Multiplies a profile's matrix out, on the kernels that its choices came down to: `host` or
+    /// labels. Kernels are in one group, so that they take turns like modes.
     ///
     /// # Errors
     /// An axis is empty, a value is out of its range, or two values cannot be had together.
-    pub fn new(profile: &Profile) -> Result<Self, PlanError> {
-        validate(profile)?;
+    pub fn new(profile: &Profile, kernels: &[&str]) -> Result<Self, PlanError> {
+        validate(profile, kernels)?;
         let matrix = &profile.matrix;
         let mut groups = Vec::new();
         for &cni in &matrix.cni {
@@ -47,7 +48,8 @@ impl Plan {
                 for &services in &matrix.services {
                     for &position in positions(&matrix.position, services) {
                         for workload in &matrix.workload {
-                            let case = |&mode: &Mode| Case {
+                            let case = |kernel: &str, mode: Mode| Case {
+                                kernel: kernel.to_owned(),
                                 mode,
                                 cni,
                                 route,
@@ -55,7 +57,11 @@ impl Plan {
                                 position,
                                 workload: workload.clone(),
                             };
-                            groups.push(Group { cases: matrix.mode.iter().map(case).collect() });
+                            let of_kernel =
+                                |&kernel| matrix.mode.iter().map(move |&mode| case(kernel, mode));
+                            groups.push(Group {
+                                cases: kernels.iter().flat_map(of_kernel).collect(),
+                            });
                         }
                     }
                 }
@@ -96,8 +102,9 @@ fn axis<T: PartialEq + fmt::Display>(key: &str, values: &[T]) -> Result<(), Plan
     }
 }
 
-fn validate(profile: &Profile) -> Result<(), PlanError> {
+fn validate(profile: &Profile, kernels: &[&str]) -> Result<(), PlanError> {
     let Profile { matrix, run, lab, service, .. } = profile;
+    axis("matrix.kernel", kernels)?;
     axis("matrix.mode", &matrix.mode)?;
     axis("matrix.cni", &matrix.cni)?;
     axis("matrix.route", &matrix.route)?;
@@ -105,6 +112,7 @@ fn validate(profile: &Profile) -> Result<(), PlanError> {
     axis("matrix.position", &matrix.position)?;
     axis("matrix.workload", &matrix.workload)?;
     let cases = [
+        kernels.len(),
         matrix.mode.len(),
         matrix.cni.len(),
         matrix.route.len(),
@@ -188,14 +196,15 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::plan::HOST_KERNEL;
 
     fn plan(text: &str) -> Result<Plan, PlanError> {
-        Plan::new(&Profile::parse(Path::new("p"), text).unwrap())
+        Plan::new(&Profile::parse(Path::new("p"), text).unwrap(), &[HOST_KERNEL])
     }
 
     #[test]
     fn the_default_matrix_has_one_group_for_each_point_beside_the_mode() {
-        let plan = Plan::new(&Profile::embedded().unwrap()).unwrap();
+        let plan = Plan::new(&Profile::embedded().unwrap(), &[HOST_KERNEL]).unwrap();
         assert_eq!(plan.groups.len(), 8);
         assert_eq!(plan.cases(), 48);
         assert_eq!(
@@ -209,6 +218,23 @@ mod tests {
         let plan = plan("[matrix]\nservices = [10]\nposition = [\"first\"]\n").unwrap();
         let id = plan.groups[0].cases[0].id("netns");
         assert_eq!(id, "netns/none+bridge/nodeport-remote/svc-10-first/newconn");
+    }
+
+    #[test]
+    fn kernels_take_turns_in_one_group_and_are_in_the_ids() {
+        let profile = Profile::parse(Path::new("p"), "[matrix]\nmode = [\"none\", \"ipvs\"]").unwrap();
+        let plan = Plan::new(&profile, &[HOST_KERNEL, "uml-7.2.13"]).unwrap();
+        let ids: Vec<_> = plan.groups[0].cases.iter().map(|case| case.id("netns")).collect();
+        assert_eq!(plan.groups.len(), 8);
+        assert_eq!(
+            ids,
+            [
+                "netns/none+bridge/nodeport-remote/svc-1/newconn",
+                "netns/ipvs+bridge/nodeport-remote/svc-1/newconn",
+                "netns+uml-7.2.13/none+bridge/nodeport-remote/svc-1/newconn",
+                "netns+uml-7.2.13/ipvs+bridge/nodeport-remote/svc-1/newconn",
+            ]
+        );
     }
 
     #[test]

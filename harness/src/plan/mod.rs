@@ -2,11 +2,13 @@
 //! From a profile to the list of cases it asks for. Pure: no host is looked at here.
 
 mod case;
+mod kernel;
 mod matrix;
 mod profile;
 mod source;
 
 pub use case::{Case, CniKind, Mode, Place, Position, Road, Route};
+pub use kernel::{HOST_KERNEL, KernelChoice};
 pub use matrix::{CASES_MAX, Group, Plan, PlanError};
 pub use profile::{
     AffinityKind, ArrivalKind, Engine, FakeSettings, IptablesBackend, LabSettings, MatrixSettings,

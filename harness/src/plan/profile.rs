@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use workloads::protocol::{Connection, Protocol, Schedule};
 
-use super::{CniKind, Mode, Position, Route};
+use super::{CniKind, KernelChoice, Mode, Position, Route};
 use crate::units::Span;
 
 /// A profile with every default filled in.
@@ -37,6 +37,8 @@ pub struct Profile {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MatrixSettings {
+    /// Kernels.
+    pub kernel: Vec<KernelChoice>,
     /// Proxy modes.
     pub mode: Vec<Mode>,
     /// CNIs.

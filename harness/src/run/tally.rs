@@ -169,7 +169,8 @@ impl Tally {
         let record = CaseRecord {
             id,
             lab: lab.to_owned(),
-            kernel: ready.as_ref().map_or_else(|| "host".to_owned(), |ready| ready.kernel.clone()),
+            kernel: case.kernel.clone(),
+            fidelity: ready.as_ref().and_then(|ready| ready.fidelity),
             mode: case.mode.to_string(),
             cni: case.cni.to_string(),
             route: case.route.to_string(),

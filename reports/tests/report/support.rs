@@ -43,6 +43,7 @@ impl Spec {
             id: self.id(),
             lab: "netns".to_owned(),
             kernel: "host".to_owned(),
+            fidelity: None,
             mode: self.mode.clone(),
             cni: self.cni.clone(),
             route: self.route.clone(),
@@ -296,6 +297,7 @@ pub(crate) fn manifest(run_id: &str) -> Manifest {
         seed: 42,
         revision: Some("1a2b3c4d5e6f-dirty".to_owned()),
         host: host(),
+        kernels: Vec::new(),
         tools: vec![
             Tool { name: "iptables".to_owned(), version: "iptables v1.8.9 (nf_tables)".to_owned() },
             Tool { name: "nft".to_owned(), version: "nftables v1.0.6 (Lester Gooch #5)".to_owned() },

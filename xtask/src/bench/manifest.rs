@@ -32,6 +32,7 @@ impl Made {
             profile: profile.resolved(),
             seed: profile.seed,
             revision: revision(),
+            kernels: Vec::new(),
             tools: harness::host::tools(),
             host,
             interrupted: None,

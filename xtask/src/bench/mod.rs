@@ -14,7 +14,7 @@ use harness::lab::Lab;
 use harness::lab::fake::FakeLab;
 use harness::lab::netns::NetnsBeds;
 use harness::net::privilege;
-use harness::plan::{Plan, Profile};
+use harness::plan::{HOST_KERNEL, Plan, Profile};
 use record::{Run, RunWriter, Status, Summary};
 
 use self::manifest::Made;
@@ -26,7 +26,7 @@ use crate::packages;
 /// Runs the command.
 pub(crate) fn run(args: BenchArgs) -> Result<Exit> {
     let profile = overrides::profile(&args)?;
-    let plan = Plan::new(&profile)?;
+    let plan = Plan::new(&profile, &[HOST_KERNEL])?;
     // Before the process leaves the host's network: installing needs it.
     let privilege = match args.lab {
         LabKind::Fake => "none".to_owned(),

@@ -27,7 +27,7 @@ struct Traced {
 pub(crate) fn run(args: &TraceArgs) -> Result<Exit> {
     let profile = narrowed(args)?;
     let cases: Vec<Case> =
-        Plan::new(&profile)?.groups.into_iter().flat_map(|group| group.cases).collect();
+        Plan::new(&profile, &[harness::plan::HOST_KERNEL])?.groups.into_iter().flat_map(|group| group.cases).collect();
     if args.lab == LabKind::Netns {
         // Before the process leaves the host's network: installing needs it.
         packages::supply(&packages::for_modes(&profile.matrix.mode), args.yes)?;

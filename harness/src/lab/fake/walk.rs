@@ -209,12 +209,12 @@ fn socket(stage: &str, host: &str) -> WalkStep {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Plan, Profile};
+    use crate::plan::{HOST_KERNEL, Plan, Profile};
 
     #[test]
     fn every_walk_lasts_as_long_as_its_request_and_never_goes_back_in_time() {
         let profile = Profile::embedded().unwrap();
-        for group in Plan::new(&profile).unwrap().groups {
+        for group in Plan::new(&profile, &[HOST_KERNEL]).unwrap().groups {
             for case in &group.cases {
                 for (latency_ns, rules_ns) in [(100_000, 0), (100_001, 13_013), (7, 3)] {
                     let walk = walk(case, latency_ns, rules_ns, 40_000, "trace");
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn the_destination_changes_once_towards_the_pod_and_the_source_once_on_the_way_back() {
         let profile = Profile::embedded().unwrap();
-        let case = &Plan::new(&profile).unwrap().groups[0].cases[2];
+        let case = &Plan::new(&profile, &[HOST_KERNEL]).unwrap().groups[0].cases[2];
         let walk = walk(case, 100_000, 13, 40_000, "trace");
         let ends = |packet: &str| {
             let mut ends: Vec<_> = walk

@@ -99,7 +99,7 @@ impl NetnsBed {
         let workload = profile.workload[&case.workload].clone();
         let ready = Ready {
             proof: Proof { mode: case.mode.to_string(), evidence },
-            kernel: "host".to_owned(),
+            fidelity: None,
             files: datapath
                 .texts
                 .iter()

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Kernels of our own under a netns lab: a guest boots with this program as init, builds the lab
+//! inside, and answers the harness outside over one port.
+
+mod boot;
+mod error;
+
+pub use boot::{Boot, Init, Kernel};
+pub use error::KernelError;
