@@ -2,7 +2,7 @@
 //! A capability this machine lacks.
 
 /// What is missing, what is there instead, and what would supply it. Ends up as a skip's reason.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[error("needs {need}; found {found}; try: {remedy}")]
 pub struct Unavailable {
     /// What is needed, for example `kernel option CONFIG_IP_VS`.

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use harness::plan::{CniKind, Engine, Mode, Position, Route};
+use harness::plan::{CniKind, Engine, KernelChoice, Mode, Position, Route};
 use harness::units::Span;
 
 /// What does a Kubernetes Service really cost, and where?
@@ -61,6 +61,16 @@ pub(crate) enum Agent {
     Load,
     Target,
     Proxy,
+    /// Process 1 of a guest.
+    Guest {
+        #[arg(long)]
+        port: String,
+    },
+    /// The lab in a guest.
+    GuestLab {
+        #[arg(long)]
+        port: String,
+    },
 }
 
 /// Which lab.
@@ -88,6 +98,10 @@ pub(crate) struct BenchArgs {
     /// Where the hosts live
     #[arg(long, value_name = "LAB", default_value = "netns", hide = true)]
     pub(crate) lab: LabKind,
+    /// Kernels: auto (the host's, or where it lacks a mode an installed one that has it), host, uml,
+    /// uml:NAME|PATH, qemu, qemu:PATH
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) kernel: Vec<KernelChoice>,
     /// Proxy modes: none, userspace, iptables, ipvs, nftables, ebpf
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) mode: Vec<Mode>,
@@ -160,6 +174,9 @@ pub(crate) struct TraceArgs {
     /// Where the hosts live
     #[arg(long, value_name = "LAB", default_value = "netns", hide = true)]
     pub(crate) lab: LabKind,
+    /// Kernel: auto, host, uml, uml:NAME|PATH, qemu, qemu:PATH [default: the profile's]
+    #[arg(long, value_name = "KERNEL")]
+    pub(crate) kernel: Option<KernelChoice>,
     /// Proxy modes, traced in turn: none, userspace, iptables, ipvs, nftables, ebpf
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "nftables")]
     pub(crate) mode: Vec<Mode>,

@@ -6,6 +6,7 @@ mod bench;
 mod bpf;
 mod cli;
 mod exit;
+mod kernels;
 mod lab;
 mod look;
 mod packages;
@@ -32,6 +33,12 @@ fn main() -> ExitCode {
         Command::Agent(Agent::Load) => return workloads::load::main(),
         Command::Agent(Agent::Target) => return workloads::target::main(),
         Command::Agent(Agent::Proxy) => return harness::proxy::userspace::relay::main(),
+        Command::Agent(Agent::Guest { port }) => {
+            harness::kernel::init::run(&port).map(|never| match never {}).map_err(Into::into)
+        }
+        Command::Agent(Agent::GuestLab { port }) => {
+            harness::kernel::serve::run(&port).map(|()| exit::Exit::Ok).map_err(Into::into)
+        }
     };
     match result {
         Ok(exit) => exit.into(),

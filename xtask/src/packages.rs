@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use harness::plan::Mode;
+use harness::plan::{KernelChoice, Mode, Profile};
+
+use crate::kernels;
 
 /// A program and the Debian package it comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,18 +42,23 @@ pub(crate) const FOR_TESTS: [Program; 11] = [
     program("chromium", "chromium", "tests of the report in a browser"),
 ];
 
-/// Programs that modes call. Those of ipvs are of no use where the kernel has no IPVS: the mode is
-/// skipped there whatever is installed.
-pub(crate) fn for_modes(modes: &[Mode]) -> Vec<Program> {
+/// Programs that a profile's modes call. Those of ipvs are of no use where no kernel has IPVS: the
+/// mode is skipped there whatever is installed. Guests have the machine's own programs.
+pub(crate) fn for_bench(profile: &Profile) -> Vec<Program> {
+    let ip_vs = profile.matrix.kernel.iter().any(|choice| match choice {
+        KernelChoice::Host => harness::proxy::ipvs::kernel_may_have_ip_vs(),
+        KernelChoice::Auto => {
+            harness::proxy::ipvs::kernel_may_have_ip_vs() || kernels::any_installed()
+        }
+        KernelChoice::Uml(_) | KernelChoice::Qemu(_) => true,
+    });
     let mut programs = Vec::new();
-    for mode in modes {
+    for mode in &profile.matrix.mode {
         match mode {
             Mode::None | Mode::Ebpf => {}
             Mode::Userspace | Mode::Iptables => programs.push(IPTABLES),
             Mode::Nftables => programs.push(NFT),
-            Mode::Ipvs if harness::proxy::ipvs::kernel_may_have_ip_vs() => {
-                programs.extend([IPTABLES, IPSET, IPVSADM]);
-            }
+            Mode::Ipvs if ip_vs => programs.extend([IPTABLES, IPSET, IPVSADM]),
             Mode::Ipvs => {}
         }
     }

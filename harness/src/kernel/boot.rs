@@ -45,9 +45,12 @@ pub struct Boot {
 }
 
 /// A kernel that guests can be booted on.
-pub trait Kernel {
+pub trait Kernel: std::fmt::Debug {
     /// What the record says about it. `label` is its name in case ids, `uml-7.2.13`.
     fn facts(&self) -> &GuestKernel;
+
+    /// Changes its name: two kernels of one run may not have the same.
+    fn relabel(&mut self, label: String);
 
     /// Prepares a guest.
     ///

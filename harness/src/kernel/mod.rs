@@ -3,7 +3,17 @@
 //! inside, and answers the harness outside over one port.
 
 mod boot;
+mod console;
+mod digest;
 mod error;
+mod guest;
+pub mod init;
+mod line;
+pub(crate) mod protocol;
+pub mod serve;
+pub mod uml;
 
 pub use boot::{Boot, Init, Kernel};
 pub use error::KernelError;
+pub use guest::Guest;
+pub use uml::Uml;

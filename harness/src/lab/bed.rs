@@ -2,8 +2,10 @@
 //! The seam between a run and a lab: a lab makes beds, a bed is one case ready to be measured.
 
 use record::{Conntrack, Counts, Fidelity, Histogram, Leg, Probe, Proof, Walk};
+use serde::{Deserialize, Serialize};
 use workloads::protocol::PhaseReport;
 
+use crate::kernel::KernelError;
 use crate::plan::Case;
 use crate::{Cancel, Unavailable};
 
@@ -38,6 +40,17 @@ pub enum LabError {
         /// What happened instead.
         found: String,
     },
+    /// The kernel the case was to run on could not be booted, or its guest ended.
+    #[error(transparent)]
+    Kernel(KernelError),
+    /// What went wrong inside a guest, in its own words.
+    #[error("{message}")]
+    InGuest {
+        /// One sentence.
+        message: String,
+        /// What the failing tool wrote to standard error.
+        stderr: Option<String>,
+    },
     /// The figures of an iteration are not what their names say.
     #[error("{0}")]
     Unsound(String),
@@ -46,12 +59,27 @@ pub enum LabError {
     Cancelled,
 }
 
+impl From<KernelError> for LabError {
+    /// What the machine lacks is a reason to skip, whoever found it out.
+    fn from(error: KernelError) -> Self {
+        match error {
+            KernelError::Unavailable(unavailable) => Self::Unavailable(unavailable),
+            error => Self::Kernel(error),
+        }
+    }
+}
+
 impl LabError {
-    /// What the failing tool wrote to standard error, when a tool failed.
+    /// What the failing tool wrote to standard error, when a tool failed; of a guest, the last lines
+    /// of its console.
     pub fn stderr(&self) -> Option<String> {
         use crate::net::{NetError, ToolError};
         use crate::proxy::ProxyError;
         let tool = match self {
+            Self::Kernel(KernelError::Guest { console, .. }) => {
+                return Some(console.clone()).filter(|text| !text.is_empty());
+            }
+            Self::InGuest { stderr, .. } => return stderr.clone(),
             Self::Tool(tool) | Self::Net(NetError::Tool(tool)) => tool,
             Self::Proxy(ProxyError::Tool { source, .. }) => source,
             Self::Proxy(ProxyError::Net { source: NetError::Tool(tool), .. }) => tool,
@@ -103,13 +131,14 @@ pub trait Bed {
 }
 
 /// What is known of a bed before the first request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ready {
     /// How the mode was proved.
     pub proof: Proof,
     /// What times on the bed's kernel may be used for, where that differs from the run's.
     pub fidelity: Option<Fidelity>,
     /// Texts that were applied, for the record: file name and content.
+    #[serde(with = "super::bytes::named")]
     pub files: Vec<(String, Vec<u8>)>,
     /// Rules and elements programmed on the entry node.
     pub rules: u64,
@@ -126,7 +155,7 @@ pub struct Ready {
 }
 
 /// What one iteration gave.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Iteration {
     /// The load generator's figures.
     pub load: PhaseReport,
@@ -139,7 +168,7 @@ pub struct Iteration {
 }
 
 /// Requests followed through the taps in one iteration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Walks {
     /// Stages in path order.
     pub stages: Vec<StageTimes>,
@@ -160,11 +189,12 @@ pub struct Walks {
     /// Walks of the slowest followed requests, slowest first: at most `run.trace_slowest`.
     pub slowest: Vec<Walk>,
     /// A pcapng of the iteration, when asked for.
+    #[serde(with = "super::bytes::optional")]
     pub pcap: Option<Vec<u8>>,
 }
 
 /// One stage's times in one iteration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StageTimes {
     /// Name.
     pub name: String,

@@ -2,9 +2,13 @@
 //! Labs: where the hosts of a case live.
 
 mod bed;
+pub(crate) mod bytes;
 pub mod fake;
+pub mod guest;
+mod kernels;
 pub mod netns;
 pub mod scratch;
 mod tell;
 
 pub use bed::{Bed, Down, Iteration, Lab, LabError, Ready, StageTimes, Walks};
+pub use kernels::KernelLabs;

@@ -11,7 +11,7 @@ mod netns;
 pub(crate) mod nfnetlink;
 mod offload;
 pub mod privilege;
-mod process;
+pub(crate) mod process;
 mod state;
 mod sysctl;
 mod tool;

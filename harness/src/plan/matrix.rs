@@ -138,6 +138,8 @@ fn validate(profile: &Profile, kernels: &[&str]) -> Result<(), PlanError> {
     within("lab.mtu", lab.mtu.into(), 1280, 65_535)?;
     within("lab.client_addresses", lab.client_addresses.into(), 1, 200)?;
     within("lab.pod_extra_addresses", lab.pod_extra_addresses.into(), 0, 64)?;
+    within("lab.guest_memory_mib", lab.guest_memory_mib.into(), 256, 65_536)?;
+    within("lab.guest_cpus", lab.guest_cpus.into(), 1, 8)?;
     within("service.filler_endpoints", service.filler_endpoints.into(), 0, 1000)?;
     // The entry node's first pod is the client of the clusterip road.
     within("service.endpoints", service.endpoints.into(), 1, (lab.pods_per_node - 1).into())?;
@@ -222,7 +224,8 @@ mod tests {
 
     #[test]
     fn kernels_take_turns_in_one_group_and_are_in_the_ids() {
-        let profile = Profile::parse(Path::new("p"), "[matrix]\nmode = [\"none\", \"ipvs\"]").unwrap();
+        let profile =
+            Profile::parse(Path::new("p"), "[matrix]\nmode = [\"none\", \"ipvs\"]").unwrap();
         let plan = Plan::new(&profile, &[HOST_KERNEL, "uml-7.2.13"]).unwrap();
         let ids: Vec<_> = plan.groups[0].cases.iter().map(|case| case.id("netns")).collect();
         assert_eq!(plan.groups.len(), 8);

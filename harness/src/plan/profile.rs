@@ -101,6 +101,10 @@ pub struct LabSettings {
     pub client_addresses: u32,
     /// Further addresses of each pod.
     pub pod_extra_addresses: u32,
+    /// Memory of a guest, MiB.
+    pub guest_memory_mib: u32,
+    /// Processors of a guest.
+    pub guest_cpus: u32,
 }
 
 /// The measured Service and the others.

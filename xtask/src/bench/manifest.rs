@@ -3,8 +3,9 @@
 
 use std::process::Command;
 
+use super::ground::Ground;
 use harness::plan::Profile;
-use record::{Fidelity, Manifest};
+use record::{Fidelity, GuestKernel, Manifest};
 
 /// A manifest under way.
 #[derive(Debug)]
@@ -16,12 +17,12 @@ pub(super) struct Made {
 
 impl Made {
     /// Looks at the machine now, before anything loads it.
-    pub(super) fn new(profile: &Profile, privilege: &str) -> Self {
+    pub(super) fn new(profile: &Profile, ground: &Ground) -> Self {
         let now = jiff::Zoned::now();
         // Two runs may start in the same second: the process id tells them apart.
         let run_id =
             format!("{}-{:04x}", now.strftime("%Y%m%d-%H%M%S"), std::process::id() & 0xffff);
-        let host = harness::host::host(privilege);
+        let host = harness::host::host(ground.privilege());
         let manifest = Manifest {
             schema_version: record::SCHEMA_VERSION,
             run_id: run_id.clone(),
@@ -32,18 +33,19 @@ impl Made {
             profile: profile.resolved(),
             seed: profile.seed,
             revision: revision(),
-            kernels: Vec::new(),
+            kernels: ground.kernels(),
             tools: harness::host::tools(),
             host,
             interrupted: None,
         };
-        Self { run_id, fidelity: harness::host::fidelity(&manifest.host), manifest }
+        let fidelity = ground.fidelity().unwrap_or_else(|| harness::host::fidelity(&manifest.host));
+        Self { run_id, fidelity, manifest }
     }
 
     /// The manifest of a run that has ended.
-    pub(super) fn ended(self, interrupted: Option<String>) -> Manifest {
+    pub(super) fn ended(self, interrupted: Option<String>, kernels: Vec<GuestKernel>) -> Manifest {
         let ended_at = Some(jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string());
-        Manifest { ended_at, interrupted, ..self.manifest }
+        Manifest { ended_at, interrupted, kernels, ..self.manifest }
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask bench`: profile to plan, plan to record, record to report.
 
+mod ground;
 mod manifest;
 mod overrides;
 mod terminal;
@@ -10,36 +11,29 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use harness::Cancel;
-use harness::lab::Lab;
-use harness::lab::fake::FakeLab;
-use harness::lab::netns::NetnsBeds;
-use harness::net::privilege;
-use harness::plan::{HOST_KERNEL, Plan, Profile};
+use harness::plan::{HOST_KERNEL, Plan};
 use record::{Run, RunWriter, Status, Summary};
 
+use self::ground::Ground;
 use self::manifest::Made;
 use self::terminal::Terminal;
-use crate::cli::{BenchArgs, LabKind};
+use crate::cli::BenchArgs;
 use crate::exit::Exit;
-use crate::packages;
 
 /// Runs the command.
 pub(crate) fn run(args: BenchArgs) -> Result<Exit> {
     let profile = overrides::profile(&args)?;
-    let plan = Plan::new(&profile, &[HOST_KERNEL])?;
-    // Before the process leaves the host's network: installing needs it.
-    let privilege = match args.lab {
-        LabKind::Fake => "none".to_owned(),
-        LabKind::Netns => {
-            packages::supply(&packages::for_modes(&profile.matrix.mode), args.yes)?;
-            privilege::enter_private_namespaces()?.to_string()
-        }
-    };
+    // What is wrong with the matrix is said before anything is installed or booted.
+    Plan::new(&profile, &[HOST_KERNEL])?;
+    let ground = Ground::new(&args, &profile)?;
+    let plan = Plan::new(&profile, &ground.labels())?;
+    if let Some(reason) = ground.reason() {
+        eprintln!("{reason}");
+    }
     let cancel = Cancel::default();
     stop_on_signal(cancel.clone())?;
-    let made = Made::new(&profile, &privilege);
+    let made = Made::new(&profile, &ground);
     let dir = out_dir(&args, &made.run_id);
-    let lab = lab(&args, &profile)?;
     let summary = Summary {
         schema_version: record::SCHEMA_VERSION,
         run_id: made.run_id.clone(),
@@ -48,21 +42,22 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit> {
     };
     let mut writer = RunWriter::create(&dir, &made.manifest, summary)?;
     let mut terminal = Terminal::new(&profile);
-    harness::run::run(&profile, &plan, lab.as_ref(), &mut writer, &mut terminal, &cancel)?;
-    drop(lab);
+    harness::run::run(&profile, &plan, ground.lab(), &mut writer, &mut terminal, &cancel)?;
+    let (kernels, missed_a_kernel) = (ground.kernels(), ground.missed_a_kernel());
+    for message in ground.down() {
+        eprintln!("warning: {message}");
+    }
     let interrupted = cancel.requested();
-    writer.write_manifest(&made.ended(interrupted.then(|| "Ctrl-C".to_owned())))?;
-    finish(&args, &dir, interrupted)
+    writer.write_manifest(&made.ended(interrupted.then(|| "Ctrl-C".to_owned()), kernels))?;
+    let exit = finish(&args, &dir, interrupted)?;
+    // Nothing ran because a kernel that was asked for could not: the record has its last lines.
+    let nothing = matches!(exit, Exit::NothingRan | Exit::Failed) && !any_measured(&dir)?;
+    Ok(if nothing && missed_a_kernel { Exit::Unavailable } else { exit })
 }
 
-fn lab(args: &BenchArgs, profile: &Profile) -> Result<Box<dyn Lab>> {
-    Ok(match args.lab {
-        LabKind::Fake => Box::new(FakeLab::new(profile)),
-        LabKind::Netns => {
-            let program = std::env::current_exe().context("failed to find this program's file")?;
-            Box::new(NetnsBeds::new(profile, &program, args.pcap)?)
-        }
-    })
+fn any_measured(dir: &Path) -> Result<bool> {
+    let run = Run::open(dir)?;
+    Ok(run.summary.cases.iter().any(|case| case.status == Status::Measured))
 }
 
 fn out_dir(args: &BenchArgs, run_id: &str) -> PathBuf {

@@ -12,6 +12,7 @@ use crate::cli::BenchArgs;
 pub(super) fn profile(args: &BenchArgs) -> Result<Profile, ProfileError> {
     let mut profile = crate::profile::read(&args.profile)?;
     let matrix = &mut profile.matrix;
+    replace(&mut matrix.kernel, &args.kernel);
     replace(&mut matrix.mode, &args.mode);
     replace(&mut matrix.cni, &args.cni);
     replace(&mut matrix.route, &args.route);

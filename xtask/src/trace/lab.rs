@@ -1,36 +1,83 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where a trace comes from: one request through a lab of network namespaces.
-
-use std::path::Path;
+//! Where a trace comes from: one request through a lab of network namespaces, or the fake lab.
 
 use anyhow::Result;
 use harness::Cancel;
-use harness::lab::netns::NetnsBeds;
-use harness::plan::{ArrivalKind, Case, Profile};
+use harness::lab::fake::FakeLab;
+use harness::plan::{ArrivalKind, Case, HOST_KERNEL, Profile};
 use record::Walk;
 use workloads::protocol::Connection;
 
-/// Builds the case's lab, makes one request through it and says every place it passed; beside each
-/// walk a pcapng of its packets, where `pcap` asks for one. `program` is this program's file, which
-/// the lab's hosts run as agents.
-///
-/// # Errors
-/// [`harness::Unavailable`] where the machine lacks something, anything else where it should have
-/// worked.
-pub(super) fn walk(
-    profile: &Profile,
-    case: &Case,
-    program: &Path,
-    pcap: bool,
-    cancel: &Cancel,
-) -> Result<Vec<(Walk, Option<Vec<u8>>)>> {
-    let mut profile = profile.clone();
-    // One connection, one request: whatever the workload does besides is not what is looked at.
-    if let Some(workload) = profile.workload.get_mut(&case.workload) {
-        workload.arrival = ArrivalKind::Closed;
-        workload.connection = Connection::Newconn;
-        workload.connections = 1;
+use crate::cli::{LabKind, TraceArgs};
+use crate::kernels::{self, Chosen, Purpose};
+use crate::packages;
+
+/// A lab that follows single requests.
+#[derive(Debug)]
+pub(super) enum TraceLab {
+    Fake(FakeLab),
+    Netns(Box<Chosen>),
+}
+
+impl TraceLab {
+    /// Installs what was asked for, chooses the kernel and makes the lab. To be called before the
+    /// process has a second thread.
+    ///
+    /// # Errors
+    /// The lab cannot be had here.
+    pub(super) fn new(args: &TraceArgs, profile: &Profile) -> Result<Self> {
+        if args.lab == LabKind::Fake {
+            return Ok(Self::Fake(FakeLab::new(profile)));
+        }
+        // Before the process leaves the host's network: installing needs it.
+        packages::supply(&packages::for_bench(profile), args.yes)?;
+        let program = kernels::program()?;
+        let mut profile = profile.clone();
+        // One connection, one request: whatever the workload does besides is not what is looked at.
+        for workload in profile.workload.values_mut() {
+            workload.arrival = ArrivalKind::Closed;
+            workload.connection = Connection::Newconn;
+            workload.connections = 1;
+        }
+        let pcap = args.pcap.is_some() || args.out.is_some();
+        let purpose = Purpose { profile: &profile, program: &program, pcap, thorough: true };
+        let chosen = kernels::choose(purpose)?;
+        if let Some(reason) = &chosen.reason {
+            eprintln!("{reason}");
+        }
+        Ok(Self::Netns(Box::new(chosen)))
     }
-    let beds = NetnsBeds::thorough(&profile, program, pcap)?;
-    Ok(vec![beds.trace(case, cancel)?])
+
+    /// Kernels of the cases.
+    pub(super) fn labels(&self) -> Vec<&str> {
+        match self {
+            Self::Fake(_) => vec![HOST_KERNEL],
+            Self::Netns(chosen) => chosen.labels.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// Builds the case's lab, makes one request through it and says every place it passed; beside
+    /// each walk a pcapng of its packets, where one was asked for.
+    ///
+    /// # Errors
+    /// [`harness::Unavailable`] where the machine lacks something, anything else where it should
+    /// have worked.
+    pub(super) fn walks(
+        &self,
+        case: &Case,
+        cancel: &Cancel,
+    ) -> Result<Vec<(Walk, Option<Vec<u8>>)>> {
+        Ok(match self {
+            Self::Fake(lab) => vec![(lab.trace(case)?, None)],
+            Self::Netns(chosen) => vec![chosen.lab.trace(case, cancel)?],
+        })
+    }
+
+    /// Ends the guest; one sentence should it not.
+    pub(super) fn down(self) -> Vec<String> {
+        match self {
+            Self::Fake(_) => Vec::new(),
+            Self::Netns(chosen) => chosen.lab.down(),
+        }
+    }
 }

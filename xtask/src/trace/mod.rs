@@ -5,16 +5,14 @@ mod files;
 mod lab;
 
 use anyhow::{Context, Result};
-use harness::lab::LabError;
-use harness::lab::fake::FakeLab;
-use harness::net::privilege;
-use harness::plan::{Case, Mode, Plan, Profile};
+use harness::plan::{Case, HOST_KERNEL, Mode, Plan, Profile};
 use harness::{Cancel, Unavailable};
 use record::Walk;
 
-use crate::cli::{LabKind, TraceArgs};
+use self::lab::TraceLab;
+use crate::cli::TraceArgs;
 use crate::exit::Exit;
-use crate::{bench, look, packages, profile};
+use crate::{bench, kernels, look, profile};
 
 /// A walk, the mode it went through, and its packets where they were asked for.
 struct Traced {
@@ -26,13 +24,13 @@ struct Traced {
 /// Runs the command.
 pub(crate) fn run(args: &TraceArgs) -> Result<Exit> {
     let profile = narrowed(args)?;
-    let cases: Vec<Case> =
-        Plan::new(&profile, &[harness::plan::HOST_KERNEL])?.groups.into_iter().flat_map(|group| group.cases).collect();
-    if args.lab == LabKind::Netns {
-        // Before the process leaves the host's network: installing needs it.
-        packages::supply(&packages::for_modes(&profile.matrix.mode), args.yes)?;
-        privilege::enter_private_namespaces()?;
-    }
+    Plan::new(&profile, &[HOST_KERNEL])?;
+    let lab = TraceLab::new(args, &profile)?;
+    let cases: Vec<Case> = Plan::new(&profile, &lab.labels())?
+        .groups
+        .into_iter()
+        .flat_map(|group| group.cases)
+        .collect();
     let cancel = Cancel::default();
     bench::stop_on_signal(cancel.clone())?;
     let mut traced = Vec::new();
@@ -41,12 +39,16 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Exit> {
         if cancel.requested() {
             break;
         }
-        match walks(args, &profile, case, &cancel) {
-            Ok(walks) => traced.extend(walks),
+        match lab.walks(case, &cancel) {
+            Ok(walks) => traced.extend(walks.into_iter().map(|(walk, pcap)| Traced {
+                mode: case.mode,
+                walk,
+                pcap,
+            })),
             // One mode that this machine lacks must not hide the others.
             Err(error) => {
                 let mode = case.mode;
-                if let Some(Unavailable { need, found, remedy }) = lacking(&error) {
+                if let Some(Unavailable { need, found, remedy }) = kernels::lacking(&error) {
                     eprintln!("skipped {mode}: needs {need}; found {found}; try {remedy}");
                     skipped += 1;
                 } else if !cancel.requested() {
@@ -55,6 +57,9 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Exit> {
                 }
             }
         }
+    }
+    for message in lab.down() {
+        eprintln!("warning: {message}");
     }
     show(args, &traced)?;
     Ok(match (cancel.requested(), failed, traced.len(), skipped) {
@@ -65,31 +70,13 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Exit> {
     })
 }
 
-fn walks(args: &TraceArgs, profile: &Profile, case: &Case, cancel: &Cancel) -> Result<Vec<Traced>> {
-    let walks = match args.lab {
-        LabKind::Fake => vec![(FakeLab::new(profile).trace(case)?, None)],
-        LabKind::Netns => {
-            let program = std::env::current_exe().context("failed to find this program's file")?;
-            let pcap = args.pcap.is_some() || args.out.is_some();
-            lab::walk(profile, case, &program, pcap, cancel)?
-        }
-    };
-    Ok(walks.into_iter().map(|(walk, pcap)| Traced { mode: case.mode, walk, pcap }).collect())
-}
-
-/// What the machine lacks, where that is what went wrong.
-fn lacking(error: &anyhow::Error) -> Option<&Unavailable> {
-    let of_lab = || match error.downcast_ref() {
-        Some(LabError::Unavailable(unavailable)) => Some(unavailable),
-        _ => None,
-    };
-    error.downcast_ref().or_else(of_lab)
-}
-
 /// The profile narrowed to one case for each mode.
 fn narrowed(args: &TraceArgs) -> Result<Profile> {
     let mut profile = profile::read(&args.profile)?;
     let matrix = &mut profile.matrix;
+    if let Some(kernel) = &args.kernel {
+        matrix.kernel = vec![kernel.clone()];
+    }
     matrix.mode = args.mode.clone();
     matrix.cni = vec![args.cni];
     matrix.route = vec![args.route];

@@ -110,13 +110,28 @@ impl NetnsBeds {
         traced
     }
 
+    /// Whether kernel and tools have a proxy mode; asked once.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn has_mode(&self, mode: Mode) -> Result<(), Unavailable> {
+        let ask = || self.ground.mode(mode).check(&self.question);
+        self.answers.borrow_mut().modes.entry(mode).or_insert_with(ask).clone()
+    }
+
+    /// Whether the kernel has what a CNI is made of; asked once.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn has_cni(&self, kind: CniKind) -> Result<(), Unavailable> {
+        let ask = || cni::of(kind).check(&self.question);
+        self.answers.borrow_mut().cnis.entry(kind).or_insert_with(ask).clone()
+    }
+
     /// Whether the machine has what a case needs.
     fn check(&self, case: &Case) -> Result<(), Unavailable> {
-        let mut answers = self.answers.borrow_mut();
-        let ask_cni = || cni::of(case.cni).check(&self.question);
-        answers.cnis.entry(case.cni).or_insert_with(ask_cni).clone()?;
-        let ask_mode = || self.ground.mode(case.mode).check(&self.question);
-        answers.modes.entry(case.mode).or_insert_with(ask_mode).clone()?;
+        self.has_cni(case.cni)?;
+        self.has_mode(case.mode)?;
         self.ground.engine(&self.question).map(drop)
     }
 }

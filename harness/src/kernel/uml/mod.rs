@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//! User-Mode Linux: a kernel as an ordinary process of an ordinary user (Documentation/virt/uml in
+//! the kernel's tree). The machine's files are the guest's, read-only.
+
+mod memory;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use record::{Fidelity, GuestKernel};
+
+use super::{Boot, Init, Kernel, KernelError, digest};
+use crate::Unavailable;
+
+/// A guest says that it is alive every second; a machine so busy that thirty are missing measures
+/// nothing.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// A boot takes a third of a second.
+const BOOT_MAX: Duration = Duration::from_secs(30);
+
+/// A User-Mode Linux kernel.
+#[derive(Debug)]
+pub struct Uml {
+    facts: GuestKernel,
+}
+
+impl Uml {
+    /// A kernel by its name in the store or its path; the one in use where nothing is said.
+    ///
+    /// # Errors
+    /// There is none, or it is no User-Mode Linux.
+    pub fn find(which: Option<&str>) -> Result<Self, KernelError> {
+        match which {
+            Some(path) if path.contains('/') => Self::new(Path::new(path), None),
+            _ => Err(none("none built and none named")),
+        }
+    }
+
+    /// The kernel in `file`, which was built from a configuration of this hash if that is known.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no User-Mode Linux.
+    pub fn new(file: &Path, config_sha256: Option<String>) -> Result<Self, KernelError> {
+        let path = file.canonicalize().map_err(|source| KernelError::File {
+            op: "find",
+            path: file.to_owned(),
+            source,
+        })?;
+        let release = release(&path)?;
+        let facts = GuestKernel {
+            label: format!("uml-{release}"),
+            kind: "uml".to_owned(),
+            sha256: digest::of_file(&path)?,
+            path: path.display().to_string(),
+            release,
+            config_sha256,
+            accelerator: "process".to_owned(),
+            accelerator_reason: None,
+            fidelity: Fidelity::Relative,
+            memory_bytes: 0,
+            cpus: 0,
+            boot_ms: None,
+            host: None,
+        };
+        Ok(Self { facts })
+    }
+}
+
+/// What the kernel calls itself: it is a program, and answers `--version`.
+fn release(path: &Path) -> Result<String, KernelError> {
+    let malformed = |found: String| KernelError::Malformed { path: path.to_owned(), found };
+    let output = Command::new(path)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| malformed(format!("it cannot be run: {error}")))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let word = text.trim();
+    let plausible = word.starts_with(|c: char| c.is_ascii_digit())
+        && word.len() < 80
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || ".-_+~".contains(c));
+    if output.status.success() && plausible {
+        return Ok(word.to_owned());
+    }
+    Err(malformed(
+        "it is no User-Mode Linux kernel: it answers --version with no release".to_owned(),
+    ))
+}
+
+impl Kernel for Uml {
+    fn facts(&self) -> &GuestKernel {
+        &self.facts
+    }
+
+    fn relabel(&mut self, label: String) {
+        self.facts.label = label;
+    }
+
+    fn boot(&self, init: &Init) -> Result<Boot, KernelError> {
+        let memory = memory::folder(init.memory_mib)?;
+        let mut command = Command::new(&self.facts.path);
+        command
+            // Two processors need the seccomp mode of running guest code.
+            .args(["seccomp=on".to_owned(), format!("ncpus={}", init.cpus)])
+            .arg(format!("mem={}M", init.memory_mib))
+            .args(["root=/dev/root", "rootfstype=hostfs", "hostfs=/", "ro"])
+            .arg(format!("init={}", path_word(&init.program)?))
+            // The console is standard error, the first serial line standard input and output.
+            .args(["con=null", "con0=null,fd:2", "ssl=null", "ssl0=fd:0,fd:1"])
+            // Named, or the kernel adds a console of its own behind the arguments of process 1.
+            .args(["console=tty0", "quiet", "panic=-1", "--"])
+            .args(Init::arguments("/dev/ttyS0"))
+            .env("TMPDIR", memory);
+        Ok(Boot { command, silence_max: SILENCE_MAX, boot_max: BOOT_MAX, files: None })
+    }
+}
+
+/// A path as one word of a kernel's command line, which is split at spaces.
+fn path_word(path: &Path) -> Result<String, KernelError> {
+    match path.to_str() {
+        Some(text) if !text.contains(|c: char| c.is_whitespace() || c == '"') => {
+            Ok(text.to_owned())
+        }
+        _ => Err(KernelError::Malformed {
+            path: PathBuf::from(path),
+            found: "a kernel's command line cannot name a path with spaces or quotes in it".into(),
+        }),
+    }
+}
+
+/// What is said where no kernel of this kind is to be had.
+pub(super) fn none(found: impl Into<String>) -> KernelError {
+    Unavailable::new("a User-Mode Linux kernel", found, "cargo xtask lab kernel build").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_kernel_is_refused_before_anything_boots() {
+        let error = Uml::new(Path::new("/bin/true"), None).unwrap_err();
+        assert!(error.to_string().contains("no User-Mode Linux kernel"), "{error}");
+        let error = Uml::new(Path::new("/proc/version"), None).unwrap_err();
+        assert!(error.to_string().contains("cannot be run"), "{error}");
+        let Err(KernelError::File { op, source, .. }) = Uml::new(Path::new("/no/kernel"), None)
+        else {
+            panic!("a file that is not there was taken for a kernel");
+        };
+        assert_eq!((op, source.kind()), ("find", std::io::ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn a_program_that_a_command_line_cannot_name_is_refused() {
+        assert_eq!(path_word(Path::new("/a/b-c.d")).unwrap(), "/a/b-c.d");
+        assert!(path_word(Path::new("/a b/c")).is_err());
+    }
+}
