@@ -3,7 +3,9 @@
 //! inside, and answers the harness outside over one port.
 
 mod boot;
+pub mod config;
 mod error;
+pub mod store;
 
 pub use boot::{Boot, Init, Kernel};
 pub use error::KernelError;
