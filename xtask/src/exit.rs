@@ -34,7 +34,7 @@ pub(crate) fn of(error: &anyhow::Error) -> Exit {
             && !matches!(error.downcast_ref(), Some(record::RecordError::Io { op, .. }) if *op != "read");
     if usage {
         Exit::Usage
-    } else if error.is::<harness::Unavailable>() {
+    } else if error.is::<harness::Unavailable>() || error.is::<harness::kernel::KernelError>() {
         Exit::Unavailable
     } else {
         Exit::Failed

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use harness::Unavailable;
-use harness::kernel::{Kernel, Uml};
+use harness::kernel::{Kernel, KernelError, Uml};
 use harness::lab::guest::GuestBeds;
 use harness::lab::netns::NetnsBeds;
 use harness::lab::{KernelLabs, LabError};
@@ -183,8 +183,10 @@ fn best_guest(purpose: Purpose<'_>, modes: &[Mode]) -> Option<(GuestBeds, Vec<Mo
 /// Kernels that `auto` may choose, the best first: those whose times can be used.
 fn installed() -> Vec<Box<dyn Kernel>> {
     let mut kernels: Vec<Box<dyn Kernel>> = Vec::new();
-    if let Ok(uml) = Uml::find(None) {
-        kernels.push(Box::new(uml));
+    match Uml::find(None) {
+        Ok(uml) => kernels.push(Box::new(uml)),
+        Err(KernelError::Unavailable(_)) => {}
+        Err(error) => eprintln!("kernel uml is not used: {error}"),
     }
     kernels
 }
@@ -215,7 +217,6 @@ pub(crate) fn program() -> Result<std::path::PathBuf> {
 
 /// What the machine lacks, where that is what went wrong.
 pub(crate) fn lacking(error: &anyhow::Error) -> Option<&Unavailable> {
-    use harness::kernel::KernelError;
     if let Some(LabError::Unavailable(unavailable)) = error.downcast_ref() {
         return Some(unavailable);
     }

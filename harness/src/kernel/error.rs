@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::store::StoreError;
 use crate::Unavailable;
 
 /// A guest could not be booted, or ended before its time.
@@ -11,6 +12,9 @@ pub enum KernelError {
     /// The machine lacks something: a kernel, a module, /dev/kvm, room on a tmpfs.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+    /// The store of kernels has none of this name, or one that cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A file the guest boots from cannot be used.
     #[error("failed to {op} {}: {source}", path.display())]
     File {

@@ -3,6 +3,7 @@
 //! inside, and answers the harness outside over one port.
 
 mod boot;
+pub mod config;
 mod console;
 mod digest;
 mod error;
@@ -11,6 +12,7 @@ pub mod init;
 mod line;
 pub(crate) mod protocol;
 pub mod serve;
+pub mod store;
 pub mod uml;
 
 pub use boot::{Boot, Init, Kernel};

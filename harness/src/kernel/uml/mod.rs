@@ -5,11 +5,12 @@
 mod memory;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use record::{Fidelity, GuestKernel};
 
+use super::store::{Store, StoredKernel, image};
 use super::{Boot, Init, Kernel, KernelError, digest};
 use crate::Unavailable;
 
@@ -26,35 +27,34 @@ pub struct Uml {
 }
 
 impl Uml {
-    /// A kernel by its name in the store or its path; the one in use where nothing is said.
+    /// A kernel by its name in the store or its path; where nothing is said the one in use, or the
+    /// one that was built last.
     ///
     /// # Errors
     /// There is none, or it is no User-Mode Linux.
     pub fn find(which: Option<&str>) -> Result<Self, KernelError> {
         match which {
-            Some(path) if path.contains('/') => Self::new(Path::new(path), None),
-            _ => Err(none("none built and none named")),
+            Some(path) if path.contains('/') => Self::new(image::ask(Path::new(path))?),
+            Some(name) => Self::new(Store::open()?.find(name)?),
+            None => {
+                let store = Store::open()?;
+                let kernel = match store.current()? {
+                    Some(kernel) => Some(kernel),
+                    None => store.list()?.pop(),
+                };
+                Self::new(kernel.ok_or_else(|| none("none built, and none named"))?)
+            }
         }
     }
 
-    /// The kernel in `file`, which was built from a configuration of this hash if that is known.
-    ///
-    /// # Errors
-    /// The file cannot be read, or is no User-Mode Linux.
-    pub fn new(file: &Path, config_sha256: Option<String>) -> Result<Self, KernelError> {
-        let path = file.canonicalize().map_err(|source| KernelError::File {
-            op: "find",
-            path: file.to_owned(),
-            source,
-        })?;
-        let release = release(&path)?;
+    fn new(kernel: StoredKernel) -> Result<Self, KernelError> {
         let facts = GuestKernel {
-            label: format!("uml-{release}"),
+            label: format!("uml-{}", kernel.version),
             kind: "uml".to_owned(),
-            sha256: digest::of_file(&path)?,
-            path: path.display().to_string(),
-            release,
-            config_sha256,
+            sha256: digest::of_file(&kernel.path)?,
+            path: kernel.path.display().to_string(),
+            release: kernel.version,
+            config_sha256: Some(kernel.config_sha256),
             accelerator: "process".to_owned(),
             accelerator_reason: None,
             fidelity: Fidelity::Relative,
@@ -65,27 +65,6 @@ impl Uml {
         };
         Ok(Self { facts })
     }
-}
-
-/// What the kernel calls itself: it is a program, and answers `--version`.
-fn release(path: &Path) -> Result<String, KernelError> {
-    let malformed = |found: String| KernelError::Malformed { path: path.to_owned(), found };
-    let output = Command::new(path)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| malformed(format!("it cannot be run: {error}")))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let word = text.trim();
-    let plausible = word.starts_with(|c: char| c.is_ascii_digit())
-        && word.len() < 80
-        && word.chars().all(|c| c.is_ascii_alphanumeric() || ".-_+~".contains(c));
-    if output.status.success() && plausible {
-        return Ok(word.to_owned());
-    }
-    Err(malformed(
-        "it is no User-Mode Linux kernel: it answers --version with no release".to_owned(),
-    ))
 }
 
 impl Kernel for Uml {
@@ -130,7 +109,7 @@ fn path_word(path: &Path) -> Result<String, KernelError> {
 }
 
 /// What is said where no kernel of this kind is to be had.
-pub(super) fn none(found: impl Into<String>) -> KernelError {
+fn none(found: impl Into<String>) -> KernelError {
     Unavailable::new("a User-Mode Linux kernel", found, "cargo xtask lab kernel build").into()
 }
 
@@ -140,15 +119,14 @@ mod tests {
 
     #[test]
     fn what_is_no_kernel_is_refused_before_anything_boots() {
-        let error = Uml::new(Path::new("/bin/true"), None).unwrap_err();
-        assert!(error.to_string().contains("no User-Mode Linux kernel"), "{error}");
-        let error = Uml::new(Path::new("/proc/version"), None).unwrap_err();
-        assert!(error.to_string().contains("cannot be run"), "{error}");
-        let Err(KernelError::File { op, source, .. }) = Uml::new(Path::new("/no/kernel"), None)
-        else {
-            panic!("a file that is not there was taken for a kernel");
-        };
-        assert_eq!((op, source.kind()), ("find", std::io::ErrorKind::NotFound));
+        for (path, why) in [
+            ("/bin/true", "no User-Mode Linux kernel"),
+            ("/proc/version", "failed to run"),
+            ("/no/kernel", "failed to find"),
+        ] {
+            let error = Uml::find(Some(path)).unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
     }
 
     #[test]
