@@ -17,7 +17,7 @@ use serde_json::Value;
 
 fn bench(out: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.arg("bench").arg("--out").arg(out).args(arguments).env("CI", "true");
+    command.args(["bench", "--kernel", "host", "--out"]).arg(out).args(arguments).env("CI", "true");
     command
 }
 
@@ -178,6 +178,8 @@ fn an_ordinary_user_measures_too() {
         .arg(&program)
         .args([
             "bench",
+            "--kernel",
+            "host",
             "--mode",
             "none,userspace,iptables,nftables",
             "--services",

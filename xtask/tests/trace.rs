@@ -13,7 +13,7 @@ use serde_json::Value;
 
 fn trace(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.arg("trace").args(arguments).env("CI", "true");
+    command.args(["trace", "--kernel", "host"]).args(arguments).env("CI", "true");
     let output = command.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
