@@ -61,6 +61,11 @@ impl Console {
         Self { lines, ended }
     }
 
+    /// Adds a line that came another way.
+    pub(super) fn add(&self, line: &[u8]) {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
     /// The last lines so far.
     pub(super) fn last_lines(&self) -> String {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);

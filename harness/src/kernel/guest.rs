@@ -128,10 +128,7 @@ impl Guest {
                     match serde_json::from_slice(&line) {
                         Ok(Say::Alive) => {}
                         Ok(say) => return Ok(say),
-                        Err(error) => {
-                            let start = String::from_utf8_lossy(&line[..line.len().min(200)]);
-                            return Err(self.lost(format!("the guest said {start:?}: {error}")));
-                        }
+                        Err(error) => return Err(self.nonsense(&line, &error)),
                     }
                 }
                 Ok(Err(error)) => return Err(self.lost(format!("its port failed: {error}"))),
@@ -153,6 +150,17 @@ impl Guest {
                 return Err(self.lost(format!("no answer in {seconds} s; the guest was ended")));
             }
         }
+    }
+
+    /// What is no answer: a kernel that dies early writes on whatever it has, and its own words say
+    /// more than how they fail to be JSON.
+    fn nonsense(&mut self, line: &[u8], error: &serde_json::Error) -> KernelError {
+        self.console.add(line);
+        while let Ok(Ok(line)) = self.heard.recv_timeout(LAST_LINES_MAX) {
+            self.console.add(&line);
+        }
+        let start = String::from_utf8_lossy(&line[..line.len().min(200)]);
+        self.lost(format!("the guest said {start:?}: {error}"))
     }
 
     /// Kills the guest and says why, with the last lines of its console.

@@ -20,14 +20,11 @@ use crate::net::process::search_path;
 /// Open files of a process: a load generator with 10,000 connections, and room.
 const FILES_MAX: u64 = 1 << 16;
 
-/// File systems a guest needs. A kernel that mounts one itself answers `EBUSY`.
-const MOUNTS: [(&str, &str); 5] = [
-    ("proc", "/proc"),
-    ("sysfs", "/sys"),
-    ("devtmpfs", "/dev"),
-    ("tmpfs", "/run"),
-    ("tmpfs", "/tmp"),
-];
+/// File systems a guest needs. A kernel that mounts one itself answers `EBUSY`. /run is the one place
+/// that is the guest's own and can be written; /tmp stays the host's, as programs may lie there.
+const MOUNTS: [(&str, &str); 4] =
+    [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", OWN)];
+const OWN: &str = "/run";
 
 /// Is process 1: never returns but with a reason not to be.
 ///
@@ -58,7 +55,8 @@ fn guest(port: &str) -> io::Result<()> {
     let child = Command::new(std::env::current_exe()?)
         .args(["agent", "guest-lab", "--port", port])
         .env("PATH", search_path())
-        .env("HOME", "/tmp")
+        .env("HOME", OWN)
+        .env("TMPDIR", OWN)
         .current_dir(Path::new("/"))
         .stdin(Stdio::null())
         .spawn()?;

@@ -5,6 +5,7 @@ use anyhow::Result;
 use harness::capture::Taps;
 #[cfg(feature = "bpf")]
 use harness::capture::bpf::{ProbeOptions, Probes};
+use harness::kernel::{Kernel, KernelError, Uml};
 use harness::net::{Netns, privilege};
 use harness::plan::{CniKind, IptablesBackend, Mode};
 use harness::{Unavailable, cni, proxy};
@@ -73,10 +74,25 @@ pub(crate) fn doctor() -> Result<Exit> {
             (true, findings)
         }
     };
-    for finding in findings.into_iter().chain(programs) {
+    let kernels = [uml()];
+    for finding in findings.into_iter().chain(kernels).chain(programs) {
         print(&finding);
     }
     Ok(if lab { Exit::Ok } else { Exit::Unavailable })
+}
+
+/// The User-Mode Linux that `--kernel uml` and `auto` would boot.
+fn uml() -> Finding {
+    let answer = match Uml::find(None) {
+        Ok(uml) => Ok(format!("{} ({})", uml.facts().label, uml.facts().path)),
+        Err(KernelError::Unavailable(unavailable)) => Err(unavailable),
+        Err(error) => Err(Unavailable::new(
+            "a User-Mode Linux kernel",
+            error.to_string(),
+            "cargo xtask lab kernel ls",
+        )),
+    };
+    Finding::new("kernel uml", "modes the host's kernel lacks", answer)
 }
 
 /// What the engine `bpf` can see here.

@@ -4,6 +4,7 @@
 
 mod memory;
 
+use std::env::temp_dir;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -78,12 +79,22 @@ impl Kernel for Uml {
 
     fn boot(&self, init: &Init) -> Result<Boot, KernelError> {
         let memory = memory::folder(init.memory_mib)?;
+        // Its sockets and process id; without a word it takes HOME, and panics where it may not.
+        let own = tempfile::Builder::new()
+            .prefix(&format!("nic2pod-{}-", std::process::id()))
+            .tempdir()
+            .map_err(|source| KernelError::File {
+                op: "make a folder in",
+                path: temp_dir(),
+                source,
+            })?;
         let mut command = Command::new(&self.facts.path);
         command
             // Two processors need the seccomp mode of running guest code.
             .args(["seccomp=on".to_owned(), format!("ncpus={}", init.cpus)])
             .arg(format!("mem={}M", init.memory_mib))
             .args(["root=/dev/root", "rootfstype=hostfs", "hostfs=/", "ro"])
+            .arg(format!("uml_dir={}/", path_word(own.path())?))
             .arg(format!("init={}", path_word(&init.program)?))
             // The console is standard error, the first serial line standard input and output.
             .args(["con=null", "con0=null,fd:2", "ssl=null", "ssl0=fd:0,fd:1"])
@@ -91,7 +102,7 @@ impl Kernel for Uml {
             .args(["console=tty0", "quiet", "panic=-1", "--"])
             .args(Init::arguments("/dev/ttyS0"))
             .env("TMPDIR", memory);
-        Ok(Boot { command, silence_max: SILENCE_MAX, boot_max: BOOT_MAX, files: None })
+        Ok(Boot { command, silence_max: SILENCE_MAX, boot_max: BOOT_MAX, files: Some(own) })
     }
 }
 
