@@ -6,6 +6,7 @@ mod boot;
 pub mod config;
 mod error;
 pub mod store;
+pub mod uml;
 
 pub use boot::{Boot, Init, Kernel};
 pub use error::KernelError;

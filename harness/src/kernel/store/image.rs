@@ -17,7 +17,7 @@ const BYTES_MAX: u64 = 1 << 20;
 
 /// Asks the file at `path` for its version and its configuration (`--version`, `--showconfig`:
 /// arch/um/kernel/um_arch.c, arch/um/kernel/config.c.in).
-pub(super) fn ask(path: &Path) -> Result<StoredKernel, StoreError> {
+pub(in super::super) fn ask(path: &Path) -> Result<StoredKernel, StoreError> {
     let path = path.canonicalize().map_err(|source| StoreError::File {
         op: "find",
         path: path.to_owned(),
