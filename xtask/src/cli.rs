@@ -54,6 +54,44 @@ pub(crate) enum LabCommand {
     Doctor,
     /// Remove what killed runs left behind
     Gc,
+    /// Build, list and choose User-Mode Linux kernels for labs
+    #[command(subcommand)]
+    Kernel(KernelCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KernelCommand {
+    /// Build a kernel with everything that modes, CNIs and engines need, and keep it
+    Build(KernelBuildArgs),
+    /// The kernels there are; the one in use has a star
+    Ls,
+    /// Choose the kernel that --kernel uml runs on
+    Use {
+        /// A name or version that `ls` shows, or a path of a file built elsewhere, with a slash in it
+        #[arg(value_name = "NAME|PATH")]
+        kernel: String,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask lab kernel build --yes
+  cargo xtask lab kernel build --source ~/linux --config kasan.config
+
+Without --source, the distribution's newest linux-source package is taken, or where that is older
+than 6.19, Debian sid's. Sources are never written to. Kernels are kept in
+$XDG_CACHE_HOME/nic2pod/kernels, named by version and configuration; the build needs 5 GiB there.")]
+pub(crate) struct KernelBuildArgs {
+    /// A kernel tree of your own, clean (never configured in)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) source: Option<PathBuf>,
+    /// Further options, in Kconfig's form, laid over the project's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Install missing packages without asking (Debian or Ubuntu, as root)
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Subcommand)]

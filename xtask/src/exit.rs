@@ -3,6 +3,9 @@
 
 use std::process::ExitCode;
 
+use harness::kernel::store::StoreError;
+use harness::kernel::uml::build::BuildError;
+
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -26,16 +29,39 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// A name, a path or a file that `lab kernel` was given and cannot use.
+fn kernel_usage(error: &anyhow::Error) -> bool {
+    let store = match error.downcast_ref() {
+        Some(BuildError::Tree { .. } | BuildError::Fragment { .. }) => return true,
+        Some(BuildError::Store(store)) => Some(store),
+        _ => error.downcast_ref(),
+    };
+    matches!(
+        store,
+        Some(
+            StoreError::Unknown { .. }
+                | StoreError::Ambiguous { .. }
+                | StoreError::Malformed { .. }
+                | StoreError::File { op: "find" | "run", .. }
+        )
+    )
+}
+
 /// The exit code of an error that ended a command.
 pub(crate) fn of(error: &anyhow::Error) -> Exit {
     let usage = error.is::<harness::plan::ProfileError>()
         || error.is::<harness::plan::PlanError>()
         || error.is::<record::RecordError>()
             && !matches!(error.downcast_ref(), Some(record::RecordError::Io { op, .. }) if *op != "read");
-    if usage {
+    if usage || kernel_usage(error) {
         Exit::Usage
-    } else if error.is::<harness::Unavailable>() || error.is::<harness::kernel::KernelError>() {
+    } else if error.is::<harness::Unavailable>()
+        || error.is::<harness::kernel::KernelError>()
+        || matches!(error.downcast_ref(), Some(BuildError::Unavailable(_)))
+    {
         Exit::Unavailable
+    } else if matches!(error.downcast_ref(), Some(BuildError::Stopped)) {
+        Exit::Interrupted
     } else {
         Exit::Failed
     }

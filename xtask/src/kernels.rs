@@ -191,6 +191,13 @@ fn installed() -> Vec<Box<dyn Kernel>> {
     kernels
 }
 
+/// Whether mode ipvs cannot be had as things are, and `auto` may change that.
+pub(crate) fn none_has_ip_vs(profile: &Profile) -> bool {
+    profile.matrix.kernel == [KernelChoice::Auto]
+        && !harness::proxy::ipvs::kernel_may_have_ip_vs()
+        && !any_installed()
+}
+
 /// Whether `auto` has a kernel to choose besides the host's.
 pub(crate) fn any_installed() -> bool {
     !installed().is_empty()

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Lab(LabCommand::Doctor) => lab::doctor(),
         Command::Lab(LabCommand::Gc) => lab::gc(),
+        Command::Lab(LabCommand::Kernel(command)) => lab::kernel(&command),
         Command::Test(args) => test::run(&args),
         Command::Bpf(args) => bpf::run(&args),
         Command::Agent(Agent::Load) => return workloads::load::main(),

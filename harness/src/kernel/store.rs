@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 pub use error::StoreError;
 pub use facts::{Facts, Source};
+pub(super) use image::ask;
 
 /// The kernel itself.
 const IMAGE: &str = "linux";

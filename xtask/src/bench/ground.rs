@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where a run's cases live: the fake lab, or the netns lab on one kernel or several.
 
+use std::process::Command;
+
 use anyhow::Result;
 use harness::lab::Lab;
 use harness::lab::fake::FakeLab;
-use harness::plan::{HOST_KERNEL, Profile};
+use harness::plan::{HOST_KERNEL, Mode, Profile};
 use record::{Fidelity, GuestKernel};
 
 use crate::cli::{BenchArgs, LabKind};
@@ -28,7 +30,10 @@ impl Ground {
         if args.lab == LabKind::Fake {
             return Ok(Self::Fake(FakeLab::new(profile)));
         }
-        // Before the process leaves the host's network: installing needs it.
+        // Before the process leaves the host's network: building and installing need it.
+        if args.mode.contains(&Mode::Ipvs) && kernels::none_has_ip_vs(profile) {
+            build_kernel(args.yes);
+        }
         packages::supply(&packages::for_bench(profile), args.yes)?;
         let program = kernels::program()?;
         let purpose = Purpose { profile, program: &program, pcap: args.pcap, thorough: false };
@@ -97,5 +102,26 @@ impl Ground {
             Self::Fake(_) => Vec::new(),
             Self::Netns(chosen) => chosen.lab.down(),
         }
+    }
+}
+
+/// Builds a kernel with ip_vs, or says how. A mode that was asked for by name is worth the minutes;
+/// where the build fails, it says why, and the mode is skipped with its reason.
+///
+/// In a process of its own: this one has to have a single thread when it leaves the host's network.
+fn build_kernel(yes: bool) {
+    if !yes {
+        eprintln!(
+            "mode ipvs: no kernel here has ip_vs; --yes builds one, or cargo xtask lab kernel build"
+        );
+        return;
+    }
+    let built = kernels::program().and_then(|program| {
+        Ok(Command::new(program).args(["lab", "kernel", "build", "--yes"]).status()?)
+    });
+    match built {
+        Ok(status) if status.success() => {}
+        Ok(status) => eprintln!("warning: no kernel was built ({status})"),
+        Err(error) => eprintln!("warning: no kernel was built: {error:#}"),
     }
 }

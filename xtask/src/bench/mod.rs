@@ -31,7 +31,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit> {
         eprintln!("{reason}");
     }
     let cancel = Cancel::default();
-    stop_on_signal(cancel.clone())?;
+    stop_on_signal(cancel.clone(), "taking the lab down")?;
     let made = Made::new(&profile, &ground);
     let dir = out_dir(&args, &made.run_id);
     let summary = Summary {
@@ -91,9 +91,10 @@ fn finish(args: &BenchArgs, dir: &Path, interrupted: bool) -> Result<Exit> {
     })
 }
 
-/// A thread waits for SIGINT and SIGTERM; the run looks at `cancel` between two steps. A second
+/// A thread waits for SIGINT and SIGTERM, says what it is `doing` about them, and asks for a stop
+/// through `cancel`, which the run looks at between two steps. A second
 /// signal ends the process at once: nothing of the lab outlives it.
-pub(crate) fn stop_on_signal(cancel: Cancel) -> Result<()> {
+pub(crate) fn stop_on_signal(cancel: Cancel, doing: &'static str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -116,7 +117,7 @@ pub(crate) fn stop_on_signal(cancel: Cancel) -> Result<()> {
                     if cancel.requested() {
                         std::process::exit(i32::from(Exit::Interrupted as u8));
                     }
-                    eprintln!("stopping: taking the lab down (once more to stop at once)");
+                    eprintln!("stopping: {doing} (once more to stop at once)");
                     cancel.request();
                 }
             });

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cargo xtask lab`: what this machine can do, and what killed runs left.
+//! `cargo xtask lab`: what this machine can do, what killed runs left, and kernels of our own.
 
 mod doctor;
 mod gc;
+mod kernel;
 
 pub(crate) use doctor::doctor;
 pub(crate) use gc::gc;
+pub(crate) use kernel::kernel;

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Exit> {
         .flat_map(|group| group.cases)
         .collect();
     let cancel = Cancel::default();
-    bench::stop_on_signal(cancel.clone())?;
+    bench::stop_on_signal(cancel.clone(), "taking the lab down")?;
     let mut traced = Vec::new();
     let (mut skipped, mut failed) = (0, 0);
     for case in &cases {

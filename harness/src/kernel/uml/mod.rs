@@ -2,6 +2,7 @@
 //! User-Mode Linux: a kernel as an ordinary process of an ordinary user (Documentation/virt/uml in
 //! the kernel's tree). The machine's files are the guest's, read-only.
 
+pub mod build;
 mod memory;
 
 use std::env::temp_dir;
