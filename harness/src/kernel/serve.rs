@@ -125,7 +125,10 @@ impl Server {
             Ask::Lab(settings) => {
                 self.beds.clear();
                 let make = if settings.thorough { NetnsBeds::thorough } else { NetnsBeds::new };
-                self.lab = Some(make(&settings.profile, &settings.program, settings.pcap)?);
+                // Where this program is in the guest; its place outside may be below a folder that
+                // process 1 has mounted over.
+                let program = std::env::current_exe().unwrap_or(settings.program);
+                self.lab = Some(make(&settings.profile, &program, settings.pcap)?);
                 Say::Done
             }
             Ask::Have { modes, cnis } => {
