@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use harness::Unavailable;
-use harness::kernel::{Kernel, KernelError, Uml};
+use harness::kernel::{Kernel, KernelError, Qemu, Uml};
 use harness::lab::guest::GuestBeds;
 use harness::lab::netns::NetnsBeds;
 use harness::lab::{KernelLabs, LabError};
@@ -88,7 +88,10 @@ fn named(purpose: Purpose<'_>, choices: &[KernelChoice]) -> Result<Chosen> {
                 kernels.push(Box::new(Uml::find(which.as_deref())?));
                 labels.push(tell_apart(&mut kernels));
             }
-            KernelChoice::Qemu(_) => bail!("no qemu yet"),
+            KernelChoice::Qemu(which) => {
+                kernels.push(Box::new(Qemu::find(which.as_deref())?));
+                labels.push(tell_apart(&mut kernels));
+            }
         }
     }
     let privilege =

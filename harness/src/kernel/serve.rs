@@ -2,9 +2,9 @@
 //! The guest's side of a lab: answers what the harness outside asks, over the guest's port.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -49,16 +49,12 @@ pub fn run(port: &str) -> Result<(), LabError> {
     Ok(())
 }
 
-/// The port's device: a path, or `virtio:NAME`, which the kernel names in sysfs.
+/// The port's device: a path, or `virtio:NAME`.
 fn find(port: &str) -> io::Result<PathBuf> {
-    let Some(name) = port.strip_prefix("virtio:") else { return Ok(port.into()) };
-    for entry in fs::read_dir("/sys/class/virtio-ports")? {
-        let entry = entry?;
-        if fs::read_to_string(entry.path().join("name"))?.trim_end() == name {
-            return Ok(Path::new("/dev").join(entry.file_name()));
-        }
+    match port.strip_prefix("virtio:") {
+        Some(name) => super::qemu::open_port(name),
+        None => Ok(port.into()),
     }
-    Err(io::ErrorKind::NotFound.into())
 }
 
 /// Bytes as they are: no echo, no line discipline. A port that is no terminal is that already.
@@ -129,7 +125,10 @@ impl Server {
             Ask::Lab(settings) => {
                 self.beds.clear();
                 let make = if settings.thorough { NetnsBeds::thorough } else { NetnsBeds::new };
-                self.lab = Some(make(&settings.profile, &settings.program, settings.pcap)?);
+                // Where this program is in the guest; its place outside may be below a folder that
+                // process 1 has mounted over.
+                let program = std::env::current_exe().unwrap_or(settings.program);
+                self.lab = Some(make(&settings.profile, &program, settings.pcap)?);
                 Say::Done
             }
             Ask::Have { modes, cnis } => {

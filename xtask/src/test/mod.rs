@@ -16,7 +16,8 @@ pub(crate) fn run(args: &TestArgs) -> Result<Exit> {
     let all = rings::all();
     if let Some(unknown) = args.ring.iter().find(|name| all.iter().all(|ring| ring.name != **name))
     {
-        let names: Vec<_> = all.iter().map(|ring| ring.name).collect();
+        let mut names: Vec<_> = all.iter().map(|ring| ring.name).collect();
+        names.dedup();
         bail!("--ring: `{unknown}` is not one of {}", names.join(", "));
     }
     packages::supply(&packages::FOR_TESTS, args.yes)?;

@@ -60,6 +60,15 @@ pub(super) fn all() -> Vec<Ring> {
             ],
         },
         Ring {
+            name: "3",
+            about: "kernels of distributions: guests in QEMU, ipvs in them",
+            missing: qemu(),
+            commands: vec![
+                Step::new("cargo test -p harness --lib kernel::qemu -- --nocapture"),
+                Step::new("cargo test -p xtask --test qemu -- --nocapture --test-threads=1"),
+            ],
+        },
+        Ring {
             name: "4",
             about: "the report in a browser",
             missing: browser(),
@@ -81,6 +90,20 @@ fn uml() -> Option<String> {
             Some(format!("NIC2POD_UML={} is not a file", path.display()))
         }
         Some(_) => None,
+    }
+}
+
+/// The kernel comes from NIC2POD_QEMU_KERNEL, a distribution's `vmlinuz` with its modules in
+/// `../lib/modules`.
+fn qemu() -> Option<String> {
+    match std::env::var_os("NIC2POD_QEMU_KERNEL") {
+        None => Some("NIC2POD_QEMU_KERNEL does not name a distribution's kernel".to_owned()),
+        Some(path) if !std::path::Path::new(&path).is_file() => {
+            Some(format!("NIC2POD_QEMU_KERNEL={} is not a file", path.display()))
+        }
+        Some(_) => packages::find("qemu-system-x86_64")
+            .is_none()
+            .then(|| "qemu-system-x86_64 is not installed (package qemu-system-x86)".to_owned()),
     }
 }
 

@@ -14,7 +14,7 @@ use super::sets::{self, Sets};
 use super::watch::IpvsWatch;
 use super::{addresses, connections, rules};
 use crate::Unavailable;
-use crate::net::{NetError, Netns, Tool, ToolError};
+use crate::net::{Change, LinkSettings, NetError, Netns, Tool, ToolError};
 use crate::plan::Mode;
 
 /// What kube-proxy sets (`NewProxier`). With `conntrack`, packets that ip_vs has translated are
@@ -135,7 +135,11 @@ pub(super) fn check(
 ) -> Result<(), Unavailable> {
     let mut parts = Parts::default();
     let table = ServiceTable::default();
-    let installed = parts.install(backend, scratch, &table, texts);
+    // A namespace without any address has no table of local ones where routing has several tables,
+    // and ip_vs then takes no address for one that a server can have (fib_frontend.c,
+    // `__inet_dev_addr_type`; ip_vs_ctl.c, `ip_vs_new_dest`). A node has its loopback up.
+    let up = scratch.apply(vec![Change::SetLink(LinkSettings::up("lo"))]);
+    let installed = up.map_err(net).and_then(|()| parts.install(backend, scratch, &table, texts));
     let removed = parts.remove(scratch);
     installed.and(removed).map_err(|error| {
         Unavailable::new(
