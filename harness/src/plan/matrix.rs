@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn kernels_take_turns_in_one_group_and_are_in_the_ids() {
-        let profile = Profile::parse(Path::new("p"), "[matrix]\nmode = [\"none\", \"ipvs\"]").unwrap();
+        let profile =
+            Profile::parse(Path::new("p"), "[matrix]\nmode = [\"none\", \"ipvs\"]").unwrap();
         let plan = Plan::new(&profile, &[HOST_KERNEL, "uml-7.2.13"]).unwrap();
         let ids: Vec<_> = plan.groups[0].cases.iter().map(|case| case.id("netns")).collect();
         assert_eq!(plan.groups.len(), 8);

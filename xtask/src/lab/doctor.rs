@@ -99,7 +99,7 @@ fn probes(_: &Netns) -> Result<String, Unavailable> {
 }
 
 fn options(backend: IptablesBackend) -> proxy::Options {
-    proxy::Options { backend: backend.into() }
+    proxy::Options { backend: backend.into(), ..proxy::Options::default() }
 }
 
 fn program(program: packages::Program) -> Finding {

@@ -48,7 +48,9 @@ impl Ground {
     }
 
     pub(super) fn mode(&self, mode: Mode) -> Box<dyn ProxyMode> {
-        proxy::mode(mode, proxy::Options { backend: self.profile.service.iptables_backend.into() })
+        let service = &self.profile.service;
+        let (backend, scheduler) = (service.iptables_backend.into(), service.ipvs_scheduler);
+        proxy::mode(mode, proxy::Options { backend, scheduler })
     }
 }
 
