@@ -6,6 +6,7 @@ mod kernel;
 mod matrix;
 mod profile;
 mod source;
+mod wire;
 
 pub use case::{Case, CniKind, Mode, Place, Position, Road, Route};
 pub use kernel::{HOST_KERNEL, KernelChoice};
@@ -15,3 +16,4 @@ pub use profile::{
     MatrixSettings, PolicyKind, Profile, RunSettings, ServiceSettings, WorkloadSettings,
 };
 pub use source::{DEFAULT_PROFILE, ProfileError};
+pub use wire::WireSettings;

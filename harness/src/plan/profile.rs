@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use workloads::protocol::{Connection, Protocol, Schedule};
 
+use super::wire::WireSettings;
 use super::{CniKind, KernelChoice, Mode, Position, Route};
 use crate::units::Span;
 
@@ -101,6 +102,8 @@ pub struct LabSettings {
     pub client_addresses: u32,
     /// Further addresses of each pod.
     pub pod_extra_addresses: u32,
+    /// What the wire between the client outside and the nodes does.
+    pub wire: WireSettings,
 }
 
 /// The measured Service and the others.

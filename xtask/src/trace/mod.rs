@@ -26,8 +26,11 @@ struct Traced {
 /// Runs the command.
 pub(crate) fn run(args: &TraceArgs) -> Result<Exit> {
     let profile = narrowed(args)?;
-    let cases: Vec<Case> =
-        Plan::new(&profile, &[harness::plan::HOST_KERNEL])?.groups.into_iter().flat_map(|group| group.cases).collect();
+    let cases: Vec<Case> = Plan::new(&profile, &[harness::plan::HOST_KERNEL])?
+        .groups
+        .into_iter()
+        .flat_map(|group| group.cases)
+        .collect();
     if args.lab == LabKind::Netns {
         // Before the process leaves the host's network: installing needs it.
         packages::supply(&packages::for_modes(&profile.matrix.mode), args.yes)?;

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use record::Walk;
 
 use super::bed::NetnsBed;
+use super::emulation::Emulation;
 use super::engine::Engine;
 use crate::lab::scratch::Scratch;
 use crate::lab::{Bed, Lab, LabError};
 use crate::net::{NetError, Netns};
-use crate::plan::{Case, CniKind, Mode, Profile};
+use crate::plan::{Case, CniKind, Mode, Profile, Road};
 use crate::proxy::{self, ProxyMode};
 use crate::{Cancel, Unavailable, cni};
 
@@ -35,6 +36,7 @@ pub(super) struct Ground {
     /// Whether every site of a path is probed, and segments that only acknowledge are seen too.
     pub(super) thorough: bool,
     engine: OnceCell<Result<Engine, Unavailable>>,
+    emulation: OnceCell<Result<Option<Emulation>, Unavailable>>,
 }
 
 impl Ground {
@@ -45,6 +47,25 @@ impl Ground {
     pub(super) fn engine(&self, question: &Netns) -> Result<&Engine, Unavailable> {
         let choose = || Engine::choose(self.profile.run.engine, self.thorough, question);
         self.engine.get_or_init(choose).as_ref().map_err(Clone::clone)
+    }
+
+    /// What the wire does to the requests of a case; nothing where its road does not pass it.
+    ///
+    /// # Errors
+    /// The kernel cannot do it.
+    pub(super) fn emulation(
+        &self,
+        road: Road,
+        question: &Netns,
+    ) -> Result<Option<Emulation>, Unavailable> {
+        let Profile { lab, seed, .. } = &self.profile;
+        let choose = || Emulation::choose(&lab.wire, *seed, lab.mtu, question);
+        match road {
+            Road::Clusterip => Ok(None),
+            Road::Direct | Road::Nodeport | Road::Lbip => {
+                self.emulation.get_or_init(choose).clone()
+            }
+        }
     }
 
     pub(super) fn mode(&self, mode: Mode) -> Box<dyn ProxyMode> {
@@ -76,6 +97,7 @@ impl NetnsBeds {
             scratch,
             thorough: false,
             engine: OnceCell::new(),
+            emulation: OnceCell::new(),
         };
         Ok(Self {
             ground: std::rc::Rc::new(ground),
@@ -102,14 +124,19 @@ impl NetnsBeds {
     /// [`LabError::Unavailable`] where the machine lacks something, anything else where it should
     /// have worked.
     pub fn trace(&self, case: &Case, cancel: &Cancel) -> Result<(Walk, Option<Vec<u8>>), LabError> {
-        self.check(case)?;
-        let engine = self.ground.engine(&self.question)?;
-        let mut bed = NetnsBed::up(self.ground.clone(), engine, case, cancel)?;
+        let mut bed = self.bed(case, cancel)?;
         let traced = bed.trace(cancel);
         let down = Box::new(bed).down();
         // What was seen counts; the kernel takes the rest down when the process ends.
         let _ = (down.settle)();
         traced
+    }
+
+    fn bed(&self, case: &Case, cancel: &Cancel) -> Result<NetnsBed, LabError> {
+        self.check(case)?;
+        let engine = self.ground.engine(&self.question)?;
+        let emulation = self.ground.emulation(case.route.road, &self.question)?;
+        NetnsBed::up(self.ground.clone(), engine, emulation, case, cancel)
     }
 
     /// Whether the machine has what a case needs.
@@ -119,6 +146,7 @@ impl NetnsBeds {
         answers.cnis.entry(case.cni).or_insert_with(ask_cni).clone()?;
         let ask_mode = || self.ground.mode(case.mode).check(&self.question);
         answers.modes.entry(case.mode).or_insert_with(ask_mode).clone()?;
+        self.ground.emulation(case.route.road, &self.question)?;
         self.ground.engine(&self.question).map(drop)
     }
 }
@@ -129,8 +157,6 @@ impl Lab for NetnsBeds {
     }
 
     fn up(&self, case: &Case, cancel: &Cancel) -> Result<Box<dyn Bed>, LabError> {
-        self.check(case)?;
-        let engine = self.ground.engine(&self.question)?;
-        Ok(Box::new(NetnsBed::up(self.ground.clone(), engine, case, cancel)?))
+        Ok(Box::new(self.bed(case, cancel)?))
     }
 }
