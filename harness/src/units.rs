@@ -85,6 +85,29 @@ impl serde::de::Visitor<'_> for SpanVisitor {
     }
 }
 
+/// A share of the whole: 0 to less than 1.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
+pub struct Share(pub f64);
+
+impl fmt::Display for Share {
+    /// As a percentage.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Rounded, so that 0.07 is 7% and not 7.000000000000001%.
+        write!(f, "{}%", (self.0 * 1e8).round() / 1e6)
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let share = f64::deserialize(deserializer)?;
+        if (0.0..1.0).contains(&share) {
+            return Ok(Self(share));
+        }
+        let message = format!("{share} is not a share; write 0 to less than 1, 0.01 for 1%");
+        Err(serde::de::Error::custom(message))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +117,12 @@ mod tests {
     fn a_bare_number_is_refused_with_an_example() {
         let message = "2".parse::<Span>().unwrap_err();
         assert!(message.contains("for example `500ms`"), "{message}");
+    }
+
+    #[test]
+    fn a_share_shows_as_a_percentage() {
+        assert_eq!(Share(0.07).to_string(), "7%");
+        assert_eq!(Share(0.00125).to_string(), "0.125%");
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::packet_route::tc::TcHandle;
 use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan,
     RouteMessageBuilder,
@@ -117,6 +118,14 @@ async fn apply(netlink: &Handle, change: &Change) -> Result<(), Refusal> {
                 .state(NeighbourState::Permanent);
             Ok(request.execute().await?)
         }
+        Change::Qdisc(qdisc) => {
+            Ok(super::qdisc::add(netlink, index(&qdisc.device)?, &qdisc.kind).await?)
+        }
+        Change::DeleteQdisc(device) => {
+            let mut request = netlink.qdisc().del(index(device)? as i32);
+            request.message_mut().header.parent = TcHandle::ROOT;
+            Ok(request.execute().await?)
+        }
     }
 }
 
@@ -173,6 +182,9 @@ async fn set_link(netlink: &Handle, settings: &LinkSettings) -> Result<(), Refus
     }
     if let Some(netns) = &netns {
         builder = builder.setns_by_fd(netns.as_raw_fd());
+    }
+    if let Some(bridge) = &settings.bridge {
+        builder = builder.controller(self::index(bridge)?);
     }
     if let Some(mtu) = settings.mtu {
         builder = builder.mtu(mtu);

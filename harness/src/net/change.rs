@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use super::{Cidr, Mac, NetnsRef};
+use super::{Cidr, Mac, NetnsRef, Qdisc};
 
 /// One change to a host's network.
 #[derive(Clone, Debug)]
@@ -28,6 +28,10 @@ pub enum Change {
     Neighbour(Neighbour),
     /// A permanent entry in a VXLAN device's forwarding table.
     Forward(Forward),
+    /// The queue that packets leave an interface through.
+    Qdisc(Qdisc),
+    /// Gives an interface its own queue back.
+    DeleteQdisc(String),
 }
 
 /// An interface to be made.
@@ -94,6 +98,8 @@ pub struct LinkSettings {
     pub mtu: Option<u32>,
     /// Link-layer address.
     pub mac: Option<Mac>,
+    /// Bridge it becomes a port of.
+    pub bridge: Option<String>,
     /// Up or down.
     pub up: Option<bool>,
 }
@@ -197,6 +203,8 @@ impl fmt::Display for Change {
             Self::Forward(Forward { mac, to, device }) => {
                 write!(f, "bridge fdb add {mac} dev {device} dst {to} self permanent")
             }
+            Self::Qdisc(qdisc) => write!(f, "tc qdisc add {qdisc}"),
+            Self::DeleteQdisc(device) => write!(f, "tc qdisc del dev {device} root"),
         }
     }
 }
@@ -238,6 +246,9 @@ impl fmt::Display for LinkSettings {
         }
         if let Some(mac) = self.mac {
             write!(f, " address {mac}")?;
+        }
+        if let Some(bridge) = &self.bridge {
+            write!(f, " master {bridge}")?;
         }
         if let Some(up) = self.up {
             write!(f, " {}", if up { "up" } else { "down" })?;

@@ -12,6 +12,7 @@ pub(crate) mod nfnetlink;
 mod offload;
 pub mod privilege;
 pub(crate) mod process;
+mod qdisc;
 mod state;
 mod sysctl;
 mod tool;
@@ -26,5 +27,6 @@ pub use change::{
 pub use error::{NetError, ToolError};
 pub use netns::{Netns, NetnsRef, Pending};
 pub use offload::Offloads;
+pub use qdisc::{Netem, Qdisc, QdiscKind, Tbf};
 pub use state::{Counters, Link, State};
 pub use tool::Tool;

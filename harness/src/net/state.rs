@@ -20,7 +20,9 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::apply::with_netlink;
-use super::{Address, Cidr, Forward, Mac, Neighbour, NetError, Netns, Route, Scope, Vxlan};
+use super::{
+    Address, Cidr, Forward, Mac, Neighbour, NetError, Netns, Qdisc, Route, Scope, Vxlan, qdisc,
+};
 
 /// What a host's kernel holds. IPv4 only, the main table's unicast routes, permanent neighbours.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +37,8 @@ pub struct State {
     pub neighbours: Vec<Neighbour>,
     /// Forwarding tables of VXLAN devices.
     pub forwards: Vec<Forward>,
+    /// Queues of the kinds this crate makes, at the root of an interface.
+    pub qdiscs: Vec<Qdisc>,
 }
 
 /// An interface.
@@ -116,16 +120,21 @@ async fn dump(netlink: &Handle) -> Result<State, rtnetlink::Error> {
     let neighbours = all(neighbours.execute()).await?;
     let forwards = netlink.neighbours().get().set_address_family(AddressFamily::Bridge);
     let forwards = all(forwards.execute()).await?;
+    let qdiscs = qdisc::read(netlink).await?;
     Ok(State {
         links,
         addresses: addresses.iter().filter_map(|message| address(message, &names)).collect(),
         routes: routes.iter().filter_map(|message| route(message, &names)).collect(),
         neighbours: neighbours.iter().filter_map(|message| neighbour(message, &names)).collect(),
         forwards: forwards.iter().filter_map(|message| forward(message, &names)).collect(),
+        qdiscs: qdiscs
+            .into_iter()
+            .filter_map(|(index, kind)| Some(Qdisc { device: names.of(index)?, kind }))
+            .collect(),
     })
 }
 
-async fn all<T>(
+pub(super) async fn all<T>(
     dump: impl Stream<Item = Result<T, rtnetlink::Error>>,
 ) -> Result<Vec<T>, rtnetlink::Error> {
     let mut dump = pin!(dump);

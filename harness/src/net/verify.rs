@@ -24,6 +24,20 @@ impl State {
             Change::Route(route) => among(route, &self.routes),
             Change::Neighbour(neighbour) => among(neighbour, &self.neighbours),
             Change::Forward(forward) => among(forward, &self.forwards),
+            Change::Qdisc(wanted) => {
+                let found = self.qdiscs.iter().find(|found| found.device == wanted.device);
+                match found {
+                    Some(found) if found.kind.does(&wanted.kind) => Ok(()),
+                    Some(found) => Err(format!("`{found}`")),
+                    None => Err("a queue of another kind, or none".to_owned()),
+                }
+            }
+            Change::DeleteQdisc(device) => {
+                match self.qdiscs.iter().find(|found| found.device == *device) {
+                    None => Ok(()),
+                    Some(found) => Err(format!("`{found}`")),
+                }
+            }
         }
     }
 
@@ -55,6 +69,7 @@ impl State {
         };
         let same = wanted.mtu.is_none_or(|mtu| link.mtu == mtu)
             && wanted.up.is_none_or(|up| link.up == up)
+            && (wanted.bridge.is_none() || link.bridge == wanted.bridge)
             && (wanted.mac.is_none() || link.mac == wanted.mac);
         if same { Ok(()) } else { Err(format!("{link:?}")) }
     }

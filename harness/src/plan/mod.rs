@@ -6,12 +6,14 @@ mod kernel;
 mod matrix;
 mod profile;
 mod source;
+mod wire;
 
 pub use case::{Case, CniKind, Mode, Place, Position, Road, Route};
 pub use kernel::{HOST_KERNEL, KernelChoice};
 pub use matrix::{CASES_MAX, Group, Plan, PlanError};
 pub use profile::{
-    AffinityKind, ArrivalKind, Engine, FakeSettings, IptablesBackend, LabSettings, MatrixSettings,
-    PolicyKind, Profile, RunSettings, ServiceSettings, WorkloadSettings,
+    AffinityKind, ArrivalKind, Engine, FakeSettings, IptablesBackend, IpvsScheduler, LabSettings,
+    MatrixSettings, PolicyKind, Profile, RunSettings, ServiceSettings, WorkloadSettings,
 };
 pub use source::{DEFAULT_PROFILE, ProfileError};
+pub use wire::WireSettings;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use workloads::protocol::{Connection, Protocol, Schedule};
 
+use super::wire::WireSettings;
 use super::{CniKind, KernelChoice, Mode, Position, Route};
 use crate::units::Span;
 
@@ -105,6 +106,8 @@ pub struct LabSettings {
     pub guest_memory_mib: u32,
     /// Processors of a guest.
     pub guest_cpus: u32,
+    /// What the wire between the client outside and the nodes does.
+    pub wire: WireSettings,
 }
 
 /// The measured Service and the others.
@@ -123,6 +126,8 @@ pub struct ServiceSettings {
     pub internal_policy: PolicyKind,
     /// Which iptables.
     pub iptables_backend: IptablesBackend,
+    /// How ip_vs chooses an endpoint.
+    pub ipvs_scheduler: IpvsScheduler,
 }
 
 /// Session affinity, as a profile spells it.
@@ -153,6 +158,55 @@ pub enum IptablesBackend {
     Nft,
     /// `iptables-legacy`.
     Legacy,
+}
+
+/// How ip_vs chooses an endpoint: the schedulers that kube-proxy's documents name
+/// (`--ipvs-scheduler`) and that can tell its endpoints apart, all of which have weight 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IpvsScheduler {
+    /// Round robin.
+    #[default]
+    Rr,
+    /// Weighted round robin.
+    Wrr,
+    /// Least connections.
+    Lc,
+    /// Weighted least connections.
+    Wlc,
+    /// By a hash of the source's address.
+    Sh,
+    /// Maglev hashing of the source's address and port.
+    Mh,
+}
+
+impl IpvsScheduler {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Rr, Self::Wrr, Self::Lc, Self::Wlc, Self::Sh, Self::Mh];
+
+    /// Its name in the kernel.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Rr => "rr",
+            Self::Wrr => "wrr",
+            Self::Lc => "lc",
+            Self::Wlc => "wlc",
+            Self::Sh => "sh",
+            Self::Mh => "mh",
+        }
+    }
+
+    /// The kernel option it comes with.
+    pub fn kernel_option(self) -> &'static str {
+        match self {
+            Self::Rr => "CONFIG_IP_VS_RR",
+            Self::Wrr => "CONFIG_IP_VS_WRR",
+            Self::Lc => "CONFIG_IP_VS_LC",
+            Self::Wlc => "CONFIG_IP_VS_WLC",
+            Self::Sh => "CONFIG_IP_VS_SH",
+            Self::Mh => "CONFIG_IP_VS_MH",
+        }
+    }
 }
 
 /// A workload.

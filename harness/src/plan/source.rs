@@ -90,11 +90,17 @@ impl Profile {
         let mut whole: toml::Table =
             toml::from_str(DEFAULT_PROFILE).expect("a test parses the embedded profile");
         overlay(&mut whole, own);
-        serde_path_to_error::deserialize(toml::Value::Table(whole)).map_err(|error| {
-            let key = error.path().to_string();
-            let message = error.into_inner().message().to_owned();
+        let profile: Self =
+            serde_path_to_error::deserialize(toml::Value::Table(whole)).map_err(|error| {
+                let key = error.path().to_string();
+                let message = error.into_inner().message().to_owned();
+                malformed(offset_of(text, &key, &message), key, message)
+            })?;
+        profile.lab.wire.check().map_err(|(leaf, message)| {
+            let key = format!("lab.wire.{leaf}");
             malformed(offset_of(text, &key, &message), key, message)
-        })
+        })?;
+        Ok(profile)
     }
 
     /// The profile as TOML, every default filled in, for the record.
@@ -170,6 +176,11 @@ mod tests {
             "[matrix]\nmode = [\"iptables\", \"ebtables\"]\n",
             "[workload.mine]\nconnection = \"newconn\"\n",
             "[run\n",
+            "[lab.wire]\nloss = 1\n",
+            "[lab.wire]\nrate_mbit = -3\n",
+            "[lab.wire]\ndelay = \"1ms\"\njitter = \"2ms\"\n",
+            "[lab]\nnodes = 2\n[lab.wire]\nreorder = 0.25\n",
+            "[lab.wire]\nduplicate = 0.1\n",
         ]
         .map(error);
         insta::assert_snapshot!(messages.join("\n"));

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::Unavailable;
 use crate::net::Netns;
-use crate::plan::Mode;
+use crate::plan::{IpvsScheduler, Mode};
 
 pub use ebpf::Ebpf;
 pub use error::ProxyError;
@@ -158,6 +158,16 @@ pub trait ProxyMode: Send + Sync {
     /// What is missing.
     fn check(&self, scratch: &Netns) -> Result<(), Unavailable>;
 
+    /// Whether a node without any rules can take `texts` (from [`ProxyMode::render`]), where they
+    /// ask for more than [`ProxyMode::check`] did; asked right before they are applied. The node is
+    /// left as found.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn check_texts(&self, _node: &Netns, _texts: &[RuleText]) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
     /// The whole ruleset of one node, in the order the texts are applied. Pure.
     fn render(
         &self,
@@ -183,16 +193,18 @@ pub trait ProxyMode: Send + Sync {
 pub struct Options {
     /// Which implementation of iptables the modes with iptables rules use.
     pub backend: Backend,
+    /// How mode ipvs chooses an endpoint.
+    pub scheduler: IpvsScheduler,
 }
 
 /// The implementation of a mode.
 pub fn mode(mode: Mode, options: Options) -> Box<dyn ProxyMode> {
-    let Options { backend } = options;
+    let Options { backend, scheduler } = options;
     match mode {
         Mode::None => Box::new(NoProxy),
         Mode::Userspace => Box::new(Userspace { backend }),
         Mode::Iptables => Box::new(Iptables { backend }),
-        Mode::Ipvs => Box::new(Ipvs { backend }),
+        Mode::Ipvs => Box::new(Ipvs { backend, scheduler }),
         Mode::Nftables => Box::new(Nftables),
         Mode::Ebpf => Box::new(Ebpf::default()),
     }

@@ -8,6 +8,7 @@ mod links;
 mod process;
 mod services;
 mod traffic;
+mod wire;
 
 use harness::lab::netns::{NetnsLab, Topology};
 use harness::net::Netns;

@@ -53,6 +53,7 @@ fn the_smallest_and_a_wide_lab_come_up_and_are_proved() {
             client_addresses: 1,
             pod_extra_addresses: 0,
             mtu: 1280,
+            emulation: None,
         };
         let wide = Topology {
             nodes: 5,
@@ -60,6 +61,7 @@ fn the_smallest_and_a_wide_lab_come_up_and_are_proved() {
             client_addresses: 300,
             pod_extra_addresses: 37,
             mtu: 1500,
+            emulation: None,
         };
         for topology in [small, wide] {
             let Some(lab) = lab(&topology, cni) else { return };

@@ -37,10 +37,27 @@ impl Bench {
         assert_clean(&lab, "check");
         let agent = PathBuf::from(env!("CARGO_BIN_EXE_proxy-agent"));
         let texts = mode.render(&table, NODE, NIC);
+        if let Err(missing) = mode.check_texts(&lab.node, &texts) {
+            eprintln!("SKIP {which} with this table: {missing}");
+            return None;
+        }
+        assert_clean(&lab, "check of the texts");
         let installed = mode
             .install(&node(&lab, &agent), &table, &texts)
             .unwrap_or_else(|error| panic!("{which}: {error}"));
         Some(Self { lab, table, agent, mode, installed: Some(installed) })
+    }
+
+    /// Whether this machine can take `table`; says why not.
+    pub(crate) fn takes(which: Mode, options: Options, table: &ServiceTable) -> bool {
+        let Some(lab) = Lab::up() else { return false };
+        let mode = mode(which, options);
+        let refused = mode.check_texts(&lab.node, &mode.render(table, NODE, NIC));
+        assert_clean(&lab, "check of the texts");
+        if let Err(missing) = &refused {
+            eprintln!("SKIP {which}, Services without endpoints: {missing}");
+        }
+        refused.is_ok()
     }
 
     pub(crate) fn which(&self) -> Mode {

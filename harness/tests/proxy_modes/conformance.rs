@@ -94,13 +94,25 @@ fn table() -> ServiceTable {
     ServiceTable { services }
 }
 
+/// The table, without its Service without endpoints where the kernel cannot refuse connections to
+/// one, and whether that is in it.
+fn table_for(which: Mode, options: Options) -> (ServiceTable, bool) {
+    let mut table = table();
+    let rejects = Bench::takes(which, options, &table);
+    if !rejects {
+        table.services[EMPTY].ports[0].endpoints.push(pod(0, PORTS[0]));
+    }
+    (table, rejects)
+}
+
 fn is_nodes(ip: &Ipv4Addr) -> bool {
     [NIC, GATEWAY].contains(ip)
 }
 
 /// The body: what every mode has to do.
 fn conforms(which: Mode, options: Options) {
-    let Some(mut bench) = Bench::up(which, options, table()) else { return };
+    let (table, rejects) = table_for(which, options);
+    let Some(mut bench) = Bench::up(which, options, table) else { return };
     // First, while nothing has been counted that a false proof could rest on.
     a_proof_shows_the_very_path(&mut bench);
     a_false_proof_fails(&mut bench);
@@ -110,7 +122,9 @@ fn conforms(which: Mode, options: Options) {
     external_policy_local_keeps_the_client(&bench);
     internal_policy_local_stays_on_the_node(&bench);
     affinity_keeps_a_client_with_its_backend(&bench);
-    a_service_without_endpoints_says_so_at_once(&bench);
+    if rejects {
+        a_service_without_endpoints_says_so_at_once(&bench);
+    }
     a_pod_reaches_itself_through_its_service(&bench);
     a_service_that_is_added_answers(&mut bench);
     let lab = bench.down();
@@ -186,7 +200,7 @@ fn a_false_proof_fails(bench: &mut Bench) {
         refused(outcome, "mode ebpf beside it");
         bench.prove(&claim).unwrap_or_else(|error| match bench.which() {
             // What it counted is told once.
-            Mode::Iptables | Mode::Userspace => Vec::new(),
+            Mode::Iptables | Mode::Userspace | Mode::Ipvs => Vec::new(),
             _ => panic!("alone again: {error}"),
         });
     }
@@ -307,7 +321,8 @@ fn a_service_that_is_added_answers(bench: &mut Bench) {
 
 /// Takes the mode's state away behind its back: no proof may succeed after that.
 fn a_proof_fails_once_the_state_is_gone(which: Mode, flush: &[&str]) {
-    let Some(mut bench) = Bench::up(which, Options::default(), table()) else { return };
+    let (table, _) = table_for(which, Options::default());
+    let Some(mut bench) = Bench::up(which, Options::default(), table) else { return };
     let destination = at(vip(WEB as u8), 80);
     let answer = answered(bench.lab.ask(destination), "before");
     let claim = probe(answer, destination, WEB, 0);
@@ -324,7 +339,7 @@ fn a_proof_fails_once_the_state_is_gone(which: Mode, flush: &[&str]) {
 }
 
 fn nft() -> Options {
-    Options { backend: Backend::Nft }
+    Options { backend: Backend::Nft, ..Options::default() }
 }
 
 #[test]
@@ -334,7 +349,7 @@ fn iptables_does_what_a_service_is() {
 
 #[test]
 fn iptables_legacy_does_what_a_service_is() {
-    conforms(Mode::Iptables, Options { backend: Backend::Legacy });
+    conforms(Mode::Iptables, Options { backend: Backend::Legacy, ..Options::default() });
 }
 
 #[test]
@@ -377,6 +392,39 @@ fn iptables_is_not_proved_once_its_rules_are_gone() {
 #[test]
 fn ipvs_is_not_proved_once_its_servers_are_gone() {
     a_proof_fails_once_the_state_is_gone(Mode::Ipvs, &["ipvsadm", "-C"]);
+}
+
+#[test]
+fn ipvs_is_not_proved_once_its_rules_are_gone() {
+    a_proof_fails_once_the_state_is_gone(Mode::Ipvs, &["iptables-nft", "-t", "nat", "-F"]);
+}
+
+#[test]
+fn ipvs_is_not_proved_once_its_sets_are_empty() {
+    a_proof_fails_once_the_state_is_gone(Mode::Ipvs, &["ipset", "flush"]);
+}
+
+#[test]
+fn ipvs_is_not_proved_once_its_addresses_are_gone() {
+    let flush = ["ip", "link", "delete", "kube-ipvs0"];
+    a_proof_fails_once_the_state_is_gone(Mode::Ipvs, &flush);
+}
+
+#[test]
+fn ipvs_is_not_proved_once_its_counters_stand_still() {
+    let Some(mut bench) = Bench::up(Mode::Ipvs, Options::default(), table()) else { return };
+    let destination = at(vip(WEB as u8), 80);
+    let answer = answered(bench.lab.ask(destination), "before");
+    let claim = probe(answer, destination, WEB, 0);
+    bench.prove(&claim).expect("the counters have risen");
+    // The connection is still in the table; the entrance has met another one.
+    answered(bench.lab.ask(at(NIC, 30_082)), "another Service");
+    match bench.prove(&claim) {
+        Err(ProxyError::NotProved { expected, .. }) => {
+            assert!(expected.contains("ipvsadm's counters"), "{expected}");
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

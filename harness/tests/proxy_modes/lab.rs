@@ -110,6 +110,15 @@ impl Lab {
         source: Ipv4Addr,
         destination: SocketAddrV4,
     ) -> std::io::Result<Answer> {
+        self.ask_from_port(SocketAddrV4::new(source, 0), destination)
+    }
+
+    /// Asks `destination` from the client's address and port `source`.
+    pub(crate) fn ask_from_port(
+        &self,
+        source: SocketAddrV4,
+        destination: SocketAddrV4,
+    ) -> std::io::Result<Answer> {
         self.client.run(move || ask(Some(source), destination))
     }
 
@@ -168,10 +177,10 @@ fn serve(address: SocketAddrV4) -> Socket {
     handle
 }
 
-fn ask(source: Option<Ipv4Addr>, destination: SocketAddrV4) -> std::io::Result<Answer> {
+fn ask(source: Option<SocketAddrV4>, destination: SocketAddrV4) -> std::io::Result<Answer> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     if let Some(source) = source {
-        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.bind(&SocketAddr::V4(source).into())?;
     }
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect_timeout(&SocketAddr::V4(destination).into(), PATIENCE)?;

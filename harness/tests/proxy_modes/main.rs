@@ -14,3 +14,4 @@ mod ebpf;
 mod lab;
 mod relay;
 mod scale;
+mod schedulers;

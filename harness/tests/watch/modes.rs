@@ -4,7 +4,7 @@
 use std::net::SocketAddrV4;
 use std::time::Instant;
 
-use harness::plan::Mode;
+use harness::plan::{IpvsScheduler, Mode};
 use harness::proxy::{Backend, Endpoint, Matched, Options, Probe, ProxyError};
 use record::MatchedRule;
 
@@ -12,8 +12,8 @@ use crate::bench::{Asker, Bench, NODE_PORT, VIP, endpoint};
 use crate::listing;
 use crate::service_lab::{NODE, ask, nft};
 
-const NFT: Options = Options { backend: Backend::Nft };
-const LEGACY: Options = Options { backend: Backend::Legacy };
+const NFT: Options = Options { backend: Backend::Nft, scheduler: IpvsScheduler::Rr };
+const LEGACY: Options = Options { backend: Backend::Legacy, scheduler: IpvsScheduler::Rr };
 
 fn local() -> Vec<Endpoint> {
     vec![endpoint(1, NODE)]

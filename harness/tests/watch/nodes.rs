@@ -106,12 +106,20 @@ fn is_the_same_wherever_the_backend_is(which: Mode, options: Options, near: u64)
 
 #[test]
 fn iptables_nft_is_walked_the_same_through_a_tunnel() {
-    is_the_same_wherever_the_backend_is(Mode::Iptables, Options { backend: Backend::Nft }, 0);
+    is_the_same_wherever_the_backend_is(
+        Mode::Iptables,
+        Options { backend: Backend::Nft, ..Options::default() },
+        0,
+    );
 }
 
 #[test]
 fn iptables_legacy_is_walked_the_same_through_a_tunnel() {
-    is_the_same_wherever_the_backend_is(Mode::Iptables, Options { backend: Backend::Legacy }, 0);
+    is_the_same_wherever_the_backend_is(
+        Mode::Iptables,
+        Options { backend: Backend::Legacy, ..Options::default() },
+        0,
+    );
 }
 
 #[test]

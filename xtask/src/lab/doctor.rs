@@ -6,8 +6,10 @@ use harness::capture::Taps;
 #[cfg(feature = "bpf")]
 use harness::capture::bpf::{ProbeOptions, Probes};
 use harness::kernel::{Kernel, KernelError, Uml};
+use harness::lab::netns::Emulation;
 use harness::net::{Netns, privilege};
-use harness::plan::{CniKind, IptablesBackend, Mode};
+use harness::plan::{CniKind, IptablesBackend, Mode, Profile};
+use harness::units::Share;
 use harness::{Unavailable, cni, proxy};
 
 use crate::exit::Exit;
@@ -64,6 +66,7 @@ pub(crate) fn doctor() -> Result<Exit> {
                 "service.iptables_backend",
                 legacy.map(|()| "kernel and programs have it".to_owned()),
             ));
+            findings.push(Finding::new("wire like a network's", "lab.wire", wire(&question)?));
             let taps = Taps::check(&question);
             findings.push(Finding::new(
                 "engine tap",
@@ -114,8 +117,16 @@ fn probes(_: &Netns) -> Result<String, Unavailable> {
     ))
 }
 
+/// Whether the wire can be made to do everything a profile may ask for.
+fn wire(question: &Netns) -> Result<Result<String, Unavailable>> {
+    let Profile { mut lab, seed, .. } = Profile::embedded()?;
+    lab.wire.loss = Share(0.01);
+    let chosen = Emulation::choose(&lab.wire, seed, lab.mtu, question);
+    Ok(chosen.map(|_| "the kernel has netem".to_owned()))
+}
+
 fn options(backend: IptablesBackend) -> proxy::Options {
-    proxy::Options { backend: backend.into() }
+    proxy::Options { backend: backend.into(), ..proxy::Options::default() }
 }
 
 fn program(program: packages::Program) -> Finding {

@@ -15,12 +15,12 @@ use super::beds::Ground;
 use super::datapath::{self, Datapath, Met};
 use super::engine::Engine;
 use super::follow::Follower;
-use super::{NetnsLab, Topology, road};
+use super::{Emulation, NetnsLab, Topology, road};
 use crate::Cancel;
 use crate::capture::join::Story;
 use crate::lab::{Bed, Down, Iteration, LabError, Ready, Walks};
 use crate::net::{Agent, ToolError, conntrack};
-use crate::plan::{ArrivalKind, Case, LabSettings, WorkloadSettings};
+use crate::plan::{ArrivalKind, Case, LabSettings, Profile, Road, WorkloadSettings};
 use crate::proxy::{Fill, Matched, Relay, ServiceTable};
 
 /// What an agent may take beyond the time it was told to work.
@@ -63,12 +63,13 @@ impl NetnsBed {
     pub(super) fn up(
         ground: Rc<Ground>,
         engine: &Engine,
+        emulation: Option<Emulation>,
         case: &Case,
         cancel: &Cancel,
     ) -> Result<Self, LabError> {
         let profile = &ground.profile;
         let start = Instant::now();
-        let mut lab = NetnsLab::up(&topology(&profile.lab), case.cni)?;
+        let mut lab = NetnsLab::up(&topology(&profile.lab, emulation), case.cni)?;
         lab.start_targets(&ground.program, &["agent", "target"])?;
         let lab_up_ms = ms(start);
         stop_if(cancel)?;
@@ -106,7 +107,7 @@ impl NetnsBed {
                 .map(|t| (t.name.to_owned(), t.text.clone().into()))
                 .collect(),
             rules: datapath.texts.iter().map(|text| text.rules).sum(),
-            notes: lab.notes().to_vec(),
+            notes: notes(&lab, case, profile),
             tuple_budget: road::tuple_budget(&sources),
             lab_up_ms,
             install_ms: datapath.install_ms,
@@ -410,13 +411,25 @@ impl NetnsBed {
     }
 }
 
-fn topology(settings: &LabSettings) -> Topology {
+/// What a reader of the case's figures has to know of its lab.
+fn notes(lab: &NetnsLab, case: &Case, profile: &Profile) -> Vec<String> {
+    let mut notes = lab.notes().to_vec();
+    if case.route.road == Road::Clusterip && !profile.lab.wire.is_plain() {
+        notes.push(
+            "road clusterip does not pass the wire: [lab.wire] does nothing to it".to_owned(),
+        );
+    }
+    notes
+}
+
+fn topology(settings: &LabSettings, emulation: Option<Emulation>) -> Topology {
     Topology {
         nodes: settings.nodes,
         pods_per_node: settings.pods_per_node,
         mtu: settings.mtu,
         client_addresses: settings.client_addresses,
         pod_extra_addresses: settings.pod_extra_addresses,
+        emulation,
     }
 }
 

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use record::Walk;
 
 use super::bed::NetnsBed;
+use super::emulation::Emulation;
 use super::engine::Engine;
 use crate::lab::scratch::Scratch;
 use crate::lab::{Bed, Lab, LabError};
 use crate::net::{NetError, Netns};
-use crate::plan::{Case, CniKind, Mode, Profile};
+use crate::plan::{Case, CniKind, Mode, Profile, Road};
 use crate::proxy::{self, ProxyMode};
 use crate::{Cancel, Unavailable, cni};
 
@@ -35,6 +36,7 @@ pub(super) struct Ground {
     /// Whether every site of a path is probed, and segments that only acknowledge are seen too.
     pub(super) thorough: bool,
     engine: OnceCell<Result<Engine, Unavailable>>,
+    emulation: OnceCell<Result<Option<Emulation>, Unavailable>>,
 }
 
 impl Ground {
@@ -47,8 +49,29 @@ impl Ground {
         self.engine.get_or_init(choose).as_ref().map_err(Clone::clone)
     }
 
+    /// What the wire does to the requests of a case; nothing where its road does not pass it.
+    ///
+    /// # Errors
+    /// The kernel cannot do it.
+    pub(super) fn emulation(
+        &self,
+        road: Road,
+        question: &Netns,
+    ) -> Result<Option<Emulation>, Unavailable> {
+        let Profile { lab, seed, .. } = &self.profile;
+        let choose = || Emulation::choose(&lab.wire, *seed, lab.mtu, question);
+        match road {
+            Road::Clusterip => Ok(None),
+            Road::Direct | Road::Nodeport | Road::Lbip => {
+                self.emulation.get_or_init(choose).clone()
+            }
+        }
+    }
+
     pub(super) fn mode(&self, mode: Mode) -> Box<dyn ProxyMode> {
-        proxy::mode(mode, proxy::Options { backend: self.profile.service.iptables_backend.into() })
+        let service = &self.profile.service;
+        let (backend, scheduler) = (service.iptables_backend.into(), service.ipvs_scheduler);
+        proxy::mode(mode, proxy::Options { backend, scheduler })
     }
 }
 
@@ -74,6 +97,7 @@ impl NetnsBeds {
             scratch,
             thorough: false,
             engine: OnceCell::new(),
+            emulation: OnceCell::new(),
         };
         Ok(Self {
             ground: std::rc::Rc::new(ground),
@@ -100,9 +124,7 @@ impl NetnsBeds {
     /// [`LabError::Unavailable`] where the machine lacks something, anything else where it should
     /// have worked.
     pub fn trace(&self, case: &Case, cancel: &Cancel) -> Result<(Walk, Option<Vec<u8>>), LabError> {
-        self.check(case)?;
-        let engine = self.ground.engine(&self.question)?;
-        let mut bed = NetnsBed::up(self.ground.clone(), engine, case, cancel)?;
+        let mut bed = self.bed(case, cancel)?;
         let traced = bed.trace(cancel);
         let down = Box::new(bed).down();
         // What was seen counts; the kernel takes the rest down when the process ends.
@@ -128,10 +150,18 @@ impl NetnsBeds {
         self.answers.borrow_mut().cnis.entry(kind).or_insert_with(ask).clone()
     }
 
+    fn bed(&self, case: &Case, cancel: &Cancel) -> Result<NetnsBed, LabError> {
+        self.check(case)?;
+        let engine = self.ground.engine(&self.question)?;
+        let emulation = self.ground.emulation(case.route.road, &self.question)?;
+        NetnsBed::up(self.ground.clone(), engine, emulation, case, cancel)
+    }
+
     /// Whether the machine has what a case needs.
     fn check(&self, case: &Case) -> Result<(), Unavailable> {
         self.has_cni(case.cni)?;
         self.has_mode(case.mode)?;
+        self.ground.emulation(case.route.road, &self.question)?;
         self.ground.engine(&self.question).map(drop)
     }
 }
@@ -142,8 +172,6 @@ impl Lab for NetnsBeds {
     }
 
     fn up(&self, case: &Case, cancel: &Cancel) -> Result<Box<dyn Bed>, LabError> {
-        self.check(case)?;
-        let engine = self.ground.engine(&self.question)?;
-        Ok(Box::new(NetnsBed::up(self.ground.clone(), engine, case, cancel)?))
+        Ok(Box::new(self.bed(case, cancel)?))
     }
 }

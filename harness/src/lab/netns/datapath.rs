@@ -45,6 +45,7 @@ impl Datapath {
             let start = Instant::now();
             let node = view(ground, lab, index);
             let texts = implementation.render(table, node.name, node.address);
+            implementation.check_texts(node.netns, &texts)?;
             made.installed.push(implementation.install(&node, table, &texts)?);
             if index == 0 {
                 made.install_ms = start.elapsed().as_secs_f64() * 1e3;

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use super::NetnsLab;
+use super::wire::is_between_switches;
 use crate::net::{Agent, NetError, Netns, State};
 
 /// How long what was killed may take to leave its host.
@@ -111,9 +112,12 @@ impl NetnsLab {
     }
 }
 
-/// Waits until the kernel has taken the switch's ports away, which it does when it dismantles the
+/// Waits until the kernel has taken the switches' ports away, those to hosts, which it does when it dismantles the
 /// namespace at a port's other end.
 fn dismantled(fabric: &Netns) -> Result<State, NetError> {
-    let no_ports = |state: &State| state.links.iter().all(|link| link.bridge.is_none());
+    let no_ports = |state: &State| {
+        let mut links = state.links.iter();
+        links.all(|link| link.bridge.is_none() || is_between_switches(&link.name))
+    };
     fabric.wait_for(KERNEL_PATIENCE, no_ports)
 }

@@ -6,6 +6,9 @@
 //!                 +- br0 --+
 //!                 (fabric) +-- eth0 node2 veth.. -- eth0 pod2-1, pod2-2
 //! ```
+//!
+//! Where a profile asks for a wire that resembles a network's, the client has a switch of its own, and
+//! a queue at each end of a wire between the switches does it: `client eth0 -- br1 == br0 -- eth0 node1`.
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +28,8 @@ pub struct NetnsLab {
     pub(super) client: Client,
     pub(super) fabric: Netns,
     pub(super) wiring: Wiring,
+    /// Changes to the fabric that make its wire more than one.
+    pub(super) emulated: Vec<Change>,
     notes: Vec<String>,
     up: Duration,
 }
@@ -58,8 +63,12 @@ impl NetnsLab {
         };
         let wiring = cni::of(cni).wire(&cluster);
         notes.extend(wiring.notes.iter().cloned());
-        let mut lab =
-            Self { cni, pods, nodes, client, fabric, wiring, notes, up: started.elapsed() };
+        notes.extend(topology.emulation.iter().map(ToString::to_string));
+        let emulated = topology.emulation.as_ref().map_or_else(Vec::new, |emulation| {
+            wire::emulated(topology.mtu, fabric.reference(), emulation)
+        });
+        let up = started.elapsed();
+        let mut lab = Self { cni, pods, nodes, client, fabric, wiring, emulated, notes, up };
         lab.wire(topology)?;
         lab.up = started.elapsed();
         Ok(lab)
@@ -72,6 +81,7 @@ impl NetnsLab {
                 .chain(ends)
                 .collect();
         self.fabric.apply(wire::switch(topology.mtu, &ends))?;
+        self.fabric.apply(self.emulated.clone())?;
         let mut outer = vec![(&self.client.netns, wire::client(topology))];
         let mut inner = Vec::new();
         for ((index, node), wiring) in (0..).zip(&mut self.nodes).zip(&self.wiring.nodes) {

@@ -5,6 +5,7 @@ mod bed;
 mod beds;
 mod datapath;
 mod down;
+mod emulation;
 mod engine;
 mod error;
 mod follow;
@@ -21,6 +22,7 @@ mod wire;
 
 pub use beds::NetnsBeds;
 pub use down::{DownReport, Leaving};
+pub use emulation::Emulation;
 pub use error::NetnsError;
 pub use hosts::{Client, Node, Pod};
 pub use lab::NetnsLab;

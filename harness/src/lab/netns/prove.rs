@@ -14,6 +14,9 @@ impl NetnsLab {
     /// [`NetnsError::NotProved`] says what is not as planned.
     pub fn prove(&self) -> Result<Vec<String>, NetnsError> {
         let mut evidence = Vec::new();
+        if !self.emulated.is_empty() {
+            evidence.extend(self.prove_host(&self.fabric, &self.emulated)?);
+        }
         for ((index, node), wiring) in self.nodes.iter().enumerate().zip(&self.wiring.nodes) {
             evidence.extend(self.prove_host(&node.netns, &wiring.changes)?);
             let pods = self.pods.iter().filter(|pod| pod.node == index);
@@ -41,7 +44,8 @@ impl NetnsLab {
         let (singles, others): (Vec<_>, Vec<_>) = changes.iter().partition(single);
         let name = host.name();
         let count = format!("{name} has {} addresses and routes of /32", singles.len());
-        Ok(others.iter().map(|change| format!("{name} has `{change}`")).chain([count]).collect())
+        let count = (!singles.is_empty()).then_some(count);
+        Ok(others.iter().map(|change| format!("{name} has `{change}`")).chain(count).collect())
     }
 
     /// Offloads of every interface that a request or its answer may pass, one line for each.

@@ -4,6 +4,7 @@
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
+use super::Emulation;
 use crate::net::Cidr;
 use crate::net::addresses::{CLIENTS, NODES, PODS};
 
@@ -21,6 +22,8 @@ pub struct Topology {
     pub client_addresses: u32,
     /// Addresses of each pod besides its own, for pods that are clients; 0 to 223 on a node.
     pub pod_extra_addresses: u32,
+    /// What the wire between client and nodes does besides carrying packets.
+    pub emulation: Option<Emulation>,
 }
 
 impl Default for Topology {
@@ -31,6 +34,7 @@ impl Default for Topology {
             mtu: 1500,
             client_addresses: 32,
             pod_extra_addresses: 16,
+            emulation: None,
         }
     }
 }
@@ -184,7 +188,7 @@ mod tests {
             client_addresses in 1u32..=4096,
         ) {
             let topology = Topology {
-                nodes, pods_per_node, client_addresses, pod_extra_addresses, mtu: 1500,
+                nodes, pods_per_node, client_addresses, pod_extra_addresses, ..Topology::default()
             };
             prop_assert_eq!(topology.check(), Ok(()));
             let mut seen: Vec<Ipv4Addr> = topology.client_addresses().collect();

@@ -3,16 +3,66 @@
 
 use std::net::Ipv4Addr;
 
-use super::Topology;
+use super::{Emulation, Topology};
 use crate::net::addresses::{CLIENTS, LOAD_BALANCERS, NODES, PODS};
 use crate::net::{
-    Address, Change, Cidr, LinkKind, LinkSettings, Mac, NetnsRef, NewLink, Peer, Route,
+    Address, Change, Cidr, LinkKind, LinkSettings, Mac, NetnsRef, NewLink, Peer, Qdisc, QdiscKind,
+    Route,
 };
 
 /// Every host's interface.
 pub(super) const ETH: &str = "eth0";
+/// The client's port: ports are named after their hosts.
+const CLIENT_PORT: &str = "client";
 /// The switch's bridge.
 const SWITCH: &str = "br0";
+
+/// The switch of the client alone, where the wire to the other one does more than carry packets.
+const CLIENT_SWITCH: &str = "br1";
+/// Ends of that wire, both in the fabric, named after where what leaves by them goes.
+const TO_NODES: &str = "to-nodes";
+const TO_CLIENT: &str = "to-client";
+
+/// Whether a port of a switch leads to the other switch, and not to a host.
+pub(super) fn is_between_switches(port: &str) -> bool {
+    [TO_NODES, TO_CLIENT].contains(&port)
+}
+
+/// A wire between the client's switch and the nodes', with a queue at each end. Neither end is an
+/// interface that a probe looks at: what happens here lies between the client's and the node's.
+pub(super) fn emulated(mtu: u32, fabric: NetnsRef, emulation: &Emulation) -> Vec<Change> {
+    let bridge = NewLink {
+        name: CLIENT_SWITCH.to_owned(),
+        kind: LinkKind::Bridge,
+        mac: None,
+        mtu,
+        bridge: None,
+    };
+    // The network's own address is no host's.
+    let peer = Peer { name: TO_CLIENT.to_owned(), netns: fabric, mac: Mac::of(CLIENTS.address) };
+    let pair = NewLink {
+        name: TO_NODES.to_owned(),
+        kind: LinkKind::Veth(peer),
+        mac: None,
+        mtu,
+        bridge: Some(CLIENT_SWITCH.to_owned()),
+    };
+    let port = LinkSettings { bridge: Some(SWITCH.to_owned()), ..LinkSettings::up(TO_CLIENT) };
+    let queue = |device: &str, kind: &QdiscKind| {
+        Change::Qdisc(Qdisc { device: device.to_owned(), kind: kind.clone() })
+    };
+    vec![
+        Change::AddLink(bridge),
+        Change::AddLink(pair),
+        Change::SetLink(port),
+        Change::SetLink(LinkSettings {
+            bridge: Some(CLIENT_SWITCH.to_owned()),
+            ..LinkSettings::up(CLIENT_PORT)
+        }),
+        queue(TO_NODES, &emulation.to_nodes),
+        queue(TO_CLIENT, &emulation.to_client),
+    ]
+}
 
 /// The switch with a port per host, named as the host; the hosts' ends appear in their namespaces.
 pub(super) fn switch(mtu: u32, hosts: &[(NetnsRef, Ipv4Addr)]) -> Vec<Change> {

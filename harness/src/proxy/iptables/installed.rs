@@ -6,11 +6,11 @@ use super::super::sysctl::Sysctls;
 use super::super::{Installed, NodeView, Probe, ProxyError, RuleText, ServiceTable, Watch};
 use super::backend::Backend;
 use super::counters::Counters;
-use super::restore::Applied;
+use super::restore::{Applied, Restore};
 use super::watch::{Counting, IptablesWatch};
-use super::{addition, evidence};
+use super::{REJECT, addition, evidence};
 use crate::Unavailable;
-use crate::net::{Netns, ToolError};
+use crate::net::{Netns, Tool, ToolError};
 use crate::plan::Mode;
 
 /// Tables that the modes write to.
@@ -82,6 +82,27 @@ impl Rules {
         })
     }
 
+    /// Asks a kernel whether it has the target REJECT, which only Services without endpoints need.
+    ///
+    /// # Errors
+    /// It has not.
+    pub(crate) fn check_reject(backend: Backend, scratch: &Netns) -> Result<(), Unavailable> {
+        let mut restore = Restore::with_capacity(64, 64);
+        restore.filter.chain("KUBE-CHECK");
+        restore.filter.rule(format_args!("-A KUBE-CHECK{REJECT}"));
+        let text = backend.rule_text(restore.whole());
+        let outcome = Self::install(Mode::Iptables, backend, scratch, &[text])
+            .and_then(|rules| rules.remove(scratch));
+        outcome.map_err(|error| {
+            Unavailable::new(
+                "iptables' target REJECT (kernel option CONFIG_IP_NF_TARGET_REJECT), for Services \
+                 without endpoints",
+                one_line(&error),
+                "modprobe ipt_REJECT, or a table without such Services",
+            )
+        })
+    }
+
     /// Applies a change.
     ///
     /// # Errors
@@ -116,6 +137,7 @@ impl Rules {
             self.applied.tables().filter_map(|name| TABLES.into_iter().find(|table| *table == name))
         {
             if !self.backend.has_table(netns, table) {
+                self.drop_husk(netns, table);
                 continue;
             }
             let text = self.backend.save(netns, table).map_err(self.failed("read back"))?;
@@ -127,13 +149,26 @@ impl Rules {
             let empty = !text.lines().any(|line| line.starts_with("-A"));
             // A legacy table cannot be removed from a namespace; its empty hooks stay with it.
             if empty && self.backend == Backend::Nft && self.made.contains(&table) {
-                crate::net::Tool::new("nft")
+                Tool::new("nft")
                     .args(["delete", "table", "ip", table])
                     .run_on(netns)
                     .map_err(self.failed("remove"))?;
             }
         }
         Ok(())
+    }
+
+    /// Removes a table that came with rules that were refused: iptables-nft makes it first, by
+    /// itself, so that it stays, without chains.
+    fn drop_husk(&self, netns: &Netns, table: &str) {
+        if self.backend != Backend::Nft {
+            return;
+        }
+        let nft = |op: &str| Tool::new("nft").args([op, "table", "ip", table]).run_on(netns);
+        if nft("list").is_ok_and(|text| text.lines().count() == 2) {
+            // Nothing is in it: if it stays, it costs no packet anything.
+            let _ = nft("delete");
+        }
     }
 
     fn failed(&self, op: &'static str) -> impl Fn(ToolError) -> ProxyError {

@@ -44,6 +44,8 @@ const BRIEF_BEYOND: usize = 1000;
 /// Bytes of text that a Service port with two endpoints takes, with room.
 const PORT_CHAINS: usize = 112;
 const PORT_RULES: usize = 900;
+/// What refuses connections to a Service without endpoints.
+const REJECT: &str = " -j REJECT";
 /// NodePorts answer on 127.0.0.1 too (`--iptables-localhost-nodeports`, on by default).
 const SYSCTLS: &[(&str, &str)] =
     &[("net/ipv4/conf/all/route_localnet", "1"), ("net/ipv4/ip_forward", "1")];
@@ -64,6 +66,13 @@ impl ProxyMode for Iptables {
         self.backend.check(scratch)?;
         let text = self.whole(&sample::with_endpoints(), sample::NODE);
         Rules::check(self.backend, scratch, text)
+    }
+
+    fn check_texts(&self, node: &Netns, texts: &[RuleText]) -> Result<(), Unavailable> {
+        if texts.iter().any(|text| text.text.contains(REJECT)) {
+            return Rules::check_reject(self.backend, node);
+        }
+        Ok(())
     }
 
     fn render(&self, table: &ServiceTable, node_name: &str, _: Ipv4Addr) -> Vec<RuleText> {

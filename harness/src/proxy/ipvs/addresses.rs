@@ -56,6 +56,19 @@ pub(super) fn add(netns: &Netns, addresses: Vec<Ipv4Addr>) -> Result<(), NetErro
     })
 }
 
+/// How many addresses the device has; none if there is no such device.
+///
+/// # Errors
+/// The kernel refuses to list them.
+pub(super) fn count(netns: &Netns) -> Result<usize, NetError> {
+    with_handle(netns, |handle| async move {
+        let Ok(index) = index(&handle).await else { return Ok(0) };
+        let addresses = handle.address().get().set_link_index_filter(index).execute();
+        let all: Vec<_> = addresses.try_collect().await.map_err(netlink("list", DEVICE))?;
+        Ok(all.len())
+    })
+}
+
 /// Whether the kernel has dummy devices.
 pub(super) fn check(scratch: &Netns) -> Result<(), Unavailable> {
     make_device(scratch).and_then(|()| remove_device(scratch)).map_err(|error| {

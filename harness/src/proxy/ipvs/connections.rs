@@ -71,8 +71,7 @@ fn parse(line: &str) -> Option<Connection> {
 }
 
 /// Connections of a real server, active and inactive, from the listing of `ipvsadm -L -n` for its
-/// virtual server; `None` when there is no such real server. (Counters of `--stats` are of no use
-/// here: an estimator thread sums them up every two seconds since Linux 6.2.)
+/// virtual server; `None` when there is no such real server.
 pub(super) fn held(listing: &str, real_server: SocketAddrV4) -> Option<u64> {
     listing.lines().find_map(|line| {
         // Columns: address, forwarding, weight, active, inactive.
@@ -84,6 +83,12 @@ pub(super) fn held(listing: &str, real_server: SocketAddrV4) -> Option<u64> {
         let mut counts = words.skip(2).map(str::parse::<u64>);
         Some(counts.next()?.ok()? + counts.next()?.ok()?)
     })
+}
+
+/// The scheduler of the one virtual server in a listing of `ipvsadm -L -n`.
+pub(super) fn scheduler(listing: &str) -> Option<&str> {
+    let server = listing.lines().find(|line| line.starts_with("TCP ") || line.starts_with("UDP "));
+    server?.split_whitespace().nth(2)
 }
 
 #[cfg(test)]
@@ -109,6 +114,7 @@ mod tests {
                        -> 10.244.0.2:8080              Masq    1      0          1         \n  \
                        -> 10.244.0.3:8080              Masq    1      2          3         \n";
         let held = |address: &str| held(listing, address.parse().expect("an address"));
+        assert_eq!(scheduler(listing), Some("rr"));
         assert_eq!(held("10.244.0.3:8080"), Some(5));
         assert_eq!(held("10.244.0.4:8080"), None);
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Mode ipvs on a node: sets, rules, virtual servers and addresses, and the proof of them.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use super::super::error::one_line;
@@ -9,13 +10,14 @@ use super::super::sysctl::Sysctls;
 use super::super::{
     Installed, NodeView, Probe, ProxyError, RuleText, ServiceTable, Watch, foreign,
 };
+use super::carried::{Carried, Seen};
 use super::servers::{Servers, server_name};
 use super::sets::{self, Sets};
 use super::watch::IpvsWatch;
-use super::{addresses, connections, rules};
+use super::{Ipvs, addresses, connections, rules};
 use crate::Unavailable;
 use crate::net::{Change, LinkSettings, NetError, Netns, Tool, ToolError};
-use crate::plan::Mode;
+use crate::plan::{IpvsScheduler, Mode};
 
 /// What kube-proxy sets (`NewProxier`). With `conntrack`, packets that ip_vs has translated are
 /// tracked, which masquerading needs.
@@ -26,11 +28,27 @@ const SYSCTLS: &[(&str, &str)] = &[
     ("net/ipv4/ip_forward", "1"),
 ];
 
+/// Under 1, the kernel's default, a connection from a port that was used before gets an endpoint
+/// anew; kernels before 5.9 delay it by a second for that (Kubernetes #93297), so kube-proxy sets 0
+/// there, and has left the setting alone since.
+const CONN_REUSE_MODE: (&str, &str) = ("net/ipv4/vs/conn_reuse_mode", "0");
+const CONN_REUSE_FIXED: (u32, u32) = (5, 9);
+
+/// What kube-proxy sets on a kernel of this release.
+fn sysctls(release: &str) -> Vec<(&'static str, &'static str)> {
+    let mut numbers = release.split(|sign: char| !sign.is_ascii_digit()).map(str::parse);
+    let mut number = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    let old = (number(), number()) < CONN_REUSE_FIXED;
+    SYSCTLS.iter().copied().chain(old.then_some(CONN_REUSE_MODE)).collect()
+}
+
 /// Mode ipvs on a node.
 #[derive(Debug)]
 pub(super) struct InstalledIpvs {
     parts: Parts,
     counters: Counters,
+    seen: Seen,
+    scheduler: IpvsScheduler,
 }
 
 /// What is on the node, in the order it was put there.
@@ -65,7 +83,10 @@ impl Parts {
         table: &ServiceTable,
         texts: &[RuleText],
     ) -> Result<(), ProxyError> {
-        self.sysctls = Some(Sysctls::write(netns, SYSCTLS).map_err(net)?);
+        let release = nix::sys::utsname::uname().map(|name| name.release().to_owned());
+        let release = release.unwrap_or_default();
+        let sysctls = sysctls(&release.to_string_lossy());
+        self.sysctls = Some(Sysctls::write(netns, &sysctls).map_err(net)?);
         for text in texts {
             match text.name {
                 "ipset.rules" => {
@@ -153,14 +174,15 @@ pub(super) fn check(
 
 impl InstalledIpvs {
     pub(super) fn install(
-        backend: Backend,
+        mode: &Ipvs,
         node: &NodeView<'_>,
         table: &ServiceTable,
         texts: &[RuleText],
     ) -> Result<Self, ProxyError> {
         let mut parts = Parts::default();
-        match parts.install(backend, node.netns, table, texts) {
-            Ok(()) => Ok(Self { parts, counters: Counters::default() }),
+        let (counters, seen) = (Counters::default(), Seen::default());
+        match parts.install(mode.backend, node.netns, table, texts) {
+            Ok(()) => Ok(Self { parts, counters, seen, scheduler: mode.scheduler }),
             Err(error) => {
                 parts.remove(node.netns)?;
                 Err(error)
@@ -177,19 +199,33 @@ impl InstalledIpvs {
         Look { mode: Mode::Ipvs, backend, counters: &mut self.counters, node }
     }
 
-    /// ip_vs has as many virtual servers as the table asks for.
+    /// ip_vs has as many virtual servers as the table asks for, the sets as many members, the device
+    /// as many addresses.
     fn complete(
         &mut self,
         node: &NodeView<'_>,
         table: &ServiceTable,
-    ) -> Result<String, ProxyError> {
-        let expected = Servers::of(table, node.name, node.address).count();
-        let found = connections::virtual_servers(node.netns).map_err(unreadable(node))?;
-        if found == expected {
-            return Ok(format!("ip_vs has {found} virtual servers"));
+    ) -> Result<Vec<String>, ProxyError> {
+        let servers = Servers::of(table, node.name, node.address, self.scheduler).count();
+        let servers_found = connections::virtual_servers(node.netns).map_err(unreadable(node))?;
+        let members = Sets::of(table, node.name).members();
+        let list = Tool::new("ipset").args(["list", "-terse"]).run_on(node.netns);
+        let members_found = sets::listed(&list.map_err(tool("read back"))?);
+        let all: BTreeSet<_> = table.services.iter().flat_map(sets::addresses).collect();
+        let addresses_found = addresses::count(node.netns).map_err(net)?;
+        let mut evidence = Vec::new();
+        for (what, expected, found) in [
+            ("virtual servers in ip_vs", servers, servers_found),
+            ("members of kube-proxy's sets", members, members_found),
+            ("addresses of kube-ipvs0", all.len(), addresses_found),
+        ] {
+            if found != expected {
+                let expected = format!("{what}: {expected}");
+                return Err(self.look(node).missing(expected, found.to_string()));
+            }
+            evidence.push(format!("{what}: {found}"));
         }
-        let expected = format!("{expected} virtual servers");
-        Err(self.look(node).missing(expected, found.to_string()))
+        Ok(evidence)
     }
 
     /// The real server is behind the virtual one and has connections.
@@ -208,14 +244,64 @@ impl InstalledIpvs {
             }
             Err(error) => return Err(tool("read back")(error)),
         };
+        let scheduler = self.scheduler.word();
+        match connections::scheduler(&listing) {
+            Some(found) if found == scheduler => {}
+            found => {
+                let expected = format!("scheduler {scheduler} of {server}");
+                return Err(self.look(node).missing(expected, format!("{found:?}")));
+            }
+        }
         let found = match connections::held(&listing, probe.backend) {
             Some(0) => "none",
             Some(held) => {
-                return Ok(format!("{} behind {server} holds connections: {held}", probe.backend));
+                return Ok(format!(
+                    "{} behind {server} ({scheduler}) holds connections: {held}",
+                    probe.backend
+                ));
             }
             None => "no such real server",
         };
         Err(self.look(node).missing(expected, found.to_owned()))
+    }
+
+    /// The counters of the virtual server and of the real one have risen.
+    fn counted(
+        &mut self,
+        node: &NodeView<'_>,
+        probe: &Probe,
+        server: &str,
+    ) -> Result<Vec<String>, ProxyError> {
+        let rise = self.seen.await_rise(node.netns, server, probe.backend);
+        match rise.map_err(tool("read back"))? {
+            Ok((before, now)) => {
+                let line = |name: &str, before: Carried, now: Carried| {
+                    format!(
+                        "ipvsadm --stats of {name}: connections {} -> {}, packets in {} -> {}, \
+                         out {} -> {}",
+                        before.connections,
+                        now.connections,
+                        before.packets_in,
+                        now.packets_in,
+                        before.packets_out,
+                        now.packets_out
+                    )
+                };
+                let behind = format!("{} behind it", probe.backend);
+                Ok(vec![
+                    line(server, before.virtual_server, now.virtual_server),
+                    line(&behind, before.real_server, now.real_server),
+                ])
+            }
+            Err(found) => {
+                let expected = format!(
+                    "one connection more in ipvsadm's counters of {server} and of {} behind it",
+                    probe.backend
+                );
+                let found = found.map_or("no such servers".to_owned(), |now| format!("{now:?}"));
+                Err(self.look(node).missing(expected, found))
+            }
+        }
     }
 
     /// ip_vs has the very connection.
@@ -250,7 +336,7 @@ impl Installed for InstalledIpvs {
         let mut evidence = vec![foreign::expect_only(node.netns, Mode::Ipvs, backend)?];
         let entrance = self.look(node).counted("nat", "PREROUTING", &[], &["KUBE-SERVICES"])?;
         evidence.push(entrance);
-        evidence.push(self.complete(node, table)?);
+        evidence.extend(self.complete(node, table)?);
         if probe.destination == probe.backend {
             return Ok(evidence);
         }
@@ -258,6 +344,8 @@ impl Installed for InstalledIpvs {
         let server = server_name(port.protocol, probe.destination);
         evidence.push(self.held(node, probe, &server)?);
         evidence.push(self.listed(node, probe)?);
+        // Last, because it may have to wait.
+        evidence.extend(self.counted(node, probe, &server)?);
         Ok(evidence)
     }
 
@@ -269,7 +357,7 @@ impl Installed for InstalledIpvs {
     fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError> {
         let Some(service) = table.services.last() else { return Ok(()) };
         let sets = Sets::of(table, node.name);
-        let servers = Servers::of(table, node.name, node.address);
+        let servers = Servers::of(table, node.name, node.address, self.scheduler);
         sets.addition().apply(node.netns).map_err(tool("add to"))?;
         self.rules().change(node.netns, rules::again(&sets))?;
         servers.addition().apply(node.netns).map_err(tool("add to"))?;
@@ -278,5 +366,18 @@ impl Installed for InstalledIpvs {
 
     fn remove(self: Box<Self>, node: &NodeView<'_>) -> Result<(), ProxyError> {
         self.parts.remove(node.netns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_reused_without_a_new_choice_on_old_kernels_only() {
+        for (release, old) in [("4.19.0-27-amd64", true), ("5.8.18", true), ("5.9.0-rc1", false)] {
+            assert_eq!(sysctls(release).contains(&CONN_REUSE_MODE), old, "{release}");
+        }
+        assert!(!sysctls("6.18.44").contains(&CONN_REUSE_MODE));
     }
 }

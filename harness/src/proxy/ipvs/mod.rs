@@ -11,9 +11,13 @@
 //! - Ports of Service addresses that no Service has are dropped at the end of `KUBE-IPVS-FILTER`,
 //!   not rejected: the target REJECT is not in every kernel that has ip_vs (it is not in the lab's
 //!   User-Mode Linux), and no packet of a Service comes as far as that rule.
+//! - `conn_reuse_mode` is set to 0 on kernels before 5.9 and left alone on others, as kube-proxy
+//!   does; `arp_ignore` and `arp_announce` are its option `strictARP`, off by default and here: the
+//!   lab's nodes are asked for no address but their NIC's.
 //! - `KUBE-PROXY-FIREWALL` and `KUBE-IPVS-OUT-FILTER` are there and empty: they hold source ranges.
 
 mod addresses;
+mod carried;
 mod connections;
 mod installed;
 mod rules;
@@ -32,13 +36,15 @@ use super::iptables::Backend;
 use super::{Installed, NodeView, ProxyError, ProxyMode, RuleText, ServiceTable, sample};
 use crate::Unavailable;
 use crate::net::{Netns, Tool};
-use crate::plan::Mode;
+use crate::plan::{IpvsScheduler, Mode};
 
 /// kube-proxy's ipvs mode.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ipvs {
     /// Which implementation of iptables.
     pub backend: Backend,
+    /// How an endpoint is chosen.
+    pub scheduler: IpvsScheduler,
 }
 
 impl ProxyMode for Ipvs {
@@ -53,7 +59,7 @@ impl ProxyMode for Ipvs {
         }
         self.backend.check(scratch)?;
         tool(scratch, "ipset")?;
-        servers::check(scratch)?;
+        servers::check(scratch, self.scheduler)?;
         addresses::check(scratch)?;
         let texts = self.render(&sample::with_endpoints(), sample::NODE, Ipv4Addr::LOCALHOST);
         installed::check(self.backend, scratch, &texts)
@@ -66,7 +72,7 @@ impl ProxyMode for Ipvs {
         node_address: Ipv4Addr,
     ) -> Vec<RuleText> {
         let sets = Sets::of(table, node_name);
-        let servers = Servers::of(table, node_name, node_address);
+        let servers = Servers::of(table, node_name, node_address, self.scheduler);
         vec![sets.whole(), self.backend.rule_text(rules::whole(&sets)), servers.whole()]
     }
 
@@ -76,7 +82,7 @@ impl ProxyMode for Ipvs {
         table: &ServiceTable,
         texts: &[RuleText],
     ) -> Result<Box<dyn Installed>, ProxyError> {
-        Ok(Box::new(InstalledIpvs::install(self.backend, node, table, texts)?))
+        Ok(Box::new(InstalledIpvs::install(self, node, table, texts)?))
     }
 }
 

@@ -12,11 +12,13 @@ use super::super::{
 use super::text;
 use crate::Unavailable;
 use crate::net::{Netns, Tool, ToolError};
+use crate::plan::IpvsScheduler;
 
 /// Lines of `ipvsadm -R` for a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Servers {
     lines: String,
+    scheduler: IpvsScheduler,
     /// Virtual servers among them.
     count: usize,
     /// Length of `lines` before the last Service's.
@@ -25,9 +27,14 @@ pub(super) struct Servers {
 
 impl Servers {
     /// Servers for a table on one node.
-    pub(super) fn of(table: &ServiceTable, node: &str, node_address: Ipv4Addr) -> Self {
-        let mut servers =
-            Self { lines: String::with_capacity(table.services.len() * 160), ..Self::default() };
+    pub(super) fn of(
+        table: &ServiceTable,
+        node: &str,
+        node_address: Ipv4Addr,
+        scheduler: IpvsScheduler,
+    ) -> Self {
+        let lines = String::with_capacity(table.services.len() * 160);
+        let mut servers = Self { lines, scheduler, ..Self::default() };
         for service in &table.services {
             servers.last = servers.lines.len();
             for port in &service.ports {
@@ -66,7 +73,8 @@ impl Servers {
         let mut write = |line: std::fmt::Arguments<'_>| {
             self.lines.write_fmt(line).expect("a String takes any text");
         };
-        write(format_args!("-A {name} -s rr{persistent}\n"));
+        let scheduler = scheduler(self.scheduler);
+        write(format_args!("-A {name} {scheduler}{persistent}\n"));
         for endpoint in endpoints {
             write(format_args!("-a {name} -r {} -m -w 1\n", endpoint.address));
         }
@@ -107,22 +115,48 @@ pub(super) fn server_name(protocol: Protocol, address: SocketAddrV4) -> String {
     format!("{flag} {address}")
 }
 
-/// Whether the kernel has ip_vs and its round robin, by making a virtual server: without ip_vs
-/// there is nothing to list, and a list of nothing is no error to every tool.
-pub(super) fn check(scratch: &Netns) -> Result<(), Unavailable> {
+/// Arguments that give a virtual server its scheduler. Maglev hashes the source's port too, which is
+/// how kube-proxy makes it (`FlagSourceHash` in `pkg/proxy/ipvs/util/ipvs.go`): without it one client
+/// would have one endpoint.
+fn scheduler(scheduler: IpvsScheduler) -> String {
+    let flags = if scheduler == IpvsScheduler::Mh { " -b mh-port" } else { "" };
+    format!("-s {}{flags}", scheduler.word())
+}
+
+/// Whether the kernel has ip_vs and the scheduler, by making a virtual server: without ip_vs there
+/// is nothing to list, and a list of nothing is no error to every tool.
+pub(super) fn check(scratch: &Netns, wanted: IpvsScheduler) -> Result<(), Unavailable> {
     // An address of TEST-NET-2 (RFC 5737), the one kube-proxy asks with.
-    const SERVER: [&str; 2] = ["-t", "198.51.100.0:20000"];
-    let run = |args: &[&str]| Tool::new("ipvsadm").args(args.iter().copied()).run_on(scratch);
-    let made = run(&[&["-A"], SERVER.as_slice(), &["-s", "rr"]].concat())
-        .and_then(|_| run(&[&["-L", "-n"], SERVER.as_slice()].concat()))
-        .and_then(|_| run(&[&["-D"], SERVER.as_slice()].concat()));
+    const SERVER: &str = "-t 198.51.100.0:20000";
+    let run = |args: &str| Tool::new("ipvsadm").args(args.split(' ')).run_on(scratch);
+    let made = run(&format!("-A {SERVER} {}", scheduler(wanted)))
+        .and_then(|_| run(&format!("-L -n {SERVER}")))
+        .and_then(|_| run(&format!("-D {SERVER}")));
     match made {
         Ok(_) => Ok(()),
         Err(error @ ToolError::Start { .. }) => {
             Err(Unavailable::new("ipvsadm", one_line(&error), "apt-get install ipvsadm"))
         }
+        Err(error) if lacks_scheduler(&error) => Err(without_scheduler(wanted, one_line(&error))),
         Err(error) => Err(without_ip_vs(one_line(&error))),
     }
+}
+
+/// Whether ip_vs is there and knows no such scheduler: it answers ENOENT (`ip_vs_add_service`), which
+/// libipvs words so (`ipvs_strerror`).
+fn lacks_scheduler(error: &ToolError) -> bool {
+    matches!(error, ToolError::Failed { stderr, .. } if stderr.contains("Scheduler"))
+}
+
+fn without_scheduler(scheduler: IpvsScheduler, found: impl Into<String>) -> Unavailable {
+    let word = scheduler.word();
+    Unavailable::new(
+        format!("kernel option {}", scheduler.kernel_option()),
+        found,
+        format!(
+            "modprobe ip_vs_{word}, boot a kernel that has it, or change service.ipvs_scheduler"
+        ),
+    )
 }
 
 /// What a kernel without IPVS is told.
@@ -133,4 +167,27 @@ pub(super) fn without_ip_vs(found: impl Into<String>) -> Unavailable {
         found,
         "modprobe -a ip_vs ip_vs_rr, or boot a kernel that has them",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn a_scheduler_that_is_missing_is_named_by_its_kernel_option() {
+        let error = ToolError::Failed {
+            program: "ipvsadm -A".to_owned(),
+            host: "question".to_owned(),
+            status: std::process::ExitStatus::from_raw(255 << 8),
+            stderr: "Scheduler or persistence engine not found".to_owned(),
+        };
+        assert!(lacks_scheduler(&error));
+        for scheduler in IpvsScheduler::ALL {
+            let missing = without_scheduler(scheduler, "nothing");
+            let option = format!("CONFIG_IP_VS_{}", scheduler.word().to_uppercase());
+            assert!(missing.need.ends_with(&option), "{missing}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! Sets of addresses and ports that the constant iptables rules of mode ipvs look into
 //! (`pkg/proxy/ipvs/ipset.go`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
@@ -158,6 +158,11 @@ impl Sets {
         RuleText { rules: self.count, ..text("ipset.rules", &["ipset", "restore"], whole) }
     }
 
+    /// Members of all sets together, each counted once.
+    pub(super) fn members(&self) -> usize {
+        self.entries.lines().collect::<HashSet<_>>().len()
+    }
+
     /// The input that adds the table's last Service.
     pub(super) fn addition(&self) -> RuleText {
         let entries = self.entries[self.last..].to_owned();
@@ -168,6 +173,16 @@ impl Sets {
 /// Addresses of a Service that the node has to have: all but its own.
 pub(super) fn addresses(service: &Service) -> impl Iterator<Item = Ipv4Addr> + '_ {
     std::iter::once(service.cluster_ip).chain(service.load_balancer_ips.iter().copied())
+}
+
+/// Members of all kube-proxy's sets, from the listing of `ipset list -terse`.
+pub(super) fn listed(listing: &str) -> usize {
+    let ours = |set: &&str| Set::ALL.iter().any(|name| set.lines().next() == Some(name.name()));
+    let count = |set: &str| {
+        let line = set.lines().find_map(|line| line.strip_prefix("Number of entries: "))?;
+        line.trim().parse::<usize>().ok()
+    };
+    listing.split("Name: ").filter(ours).filter_map(count).sum()
 }
 
 /// The input that removes the sets.

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::plan::Position;
-use crate::proxy::Fill;
+use crate::proxy::{Fill, Protocol};
 
 const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 11);
 
@@ -31,7 +31,7 @@ fn what_is_added_for_the_last_service_is_the_end_of_the_whole() {
     let added = sets.addition().text;
     assert!(added.contains("10.96.1.8") && !added.contains("10.96.1.7"), "{added}");
     assert!(sets.whole().text.ends_with(&added));
-    let servers = Servers::of(&table, sample::NODE, NODE_ADDRESS);
+    let servers = Servers::of(&table, sample::NODE, NODE_ADDRESS, IpvsScheduler::Rr);
     let added = servers.addition().text;
     assert!(added.contains("10.96.1.8:80") && !added.contains("10.96.1.7:80"), "{added}");
     assert!(servers.whole().text.ends_with(&added));
@@ -49,4 +49,53 @@ fn every_set_that_a_rule_looks_into_is_made() {
             assert!(sets.contains(&format!("create {set} ")), "{set}");
         }
     }
+}
+
+#[test]
+fn every_virtual_server_has_the_scheduler_that_was_asked_for() {
+    for scheduler in IpvsScheduler::ALL {
+        let mode = Ipvs { scheduler, ..Ipvs::default() };
+        let texts = mode.render(&sample::every_kind(), sample::NODE, NODE_ADDRESS);
+        // Maglev hashes the source's port, too.
+        let wanted = match scheduler {
+            IpvsScheduler::Mh => " -s mh -b mh-port".to_owned(),
+            other => format!(" -s {}", other.word()),
+        };
+        let mut servers = texts[2].text.lines().filter(|line| line.starts_with("-A"));
+        assert!(servers.all(|line| line.contains(&wanted)), "{scheduler:?}");
+    }
+}
+
+#[test]
+fn ports_of_udp_have_sets_and_servers_of_their_own() {
+    let mut table = sample::every_kind();
+    for port in table.services.iter_mut().flat_map(|service| &mut service.ports) {
+        port.protocol = Protocol::Udp;
+    }
+    let texts = Ipvs::default().render(&table, sample::NODE, NODE_ADDRESS);
+    for line in [
+        "add KUBE-NODE-PORT-UDP 30080 -exist",
+        "add KUBE-NODE-PORT-LOCAL-UDP 30083 -exist",
+        "add KUBE-CLUSTER-IP 10.96.1.1,udp:80 -exist",
+        "add KUBE-LOOP-BACK 10.244.0.2,udp:8080,10.244.0.2 -exist",
+    ] {
+        assert!(texts[0].text.contains(line), "{line}");
+    }
+    assert!(!texts[0].text.contains("add KUBE-NODE-PORT-TCP"));
+    let rule = "-A KUBE-NODE-PORT -p udp";
+    assert_eq!(texts[1].text.lines().filter(|line| line.starts_with(rule)).count(), 2);
+    assert!(
+        texts[2].text.lines().all(|line| line.starts_with("-A -u ") || line.starts_with("-a -u "))
+    );
+}
+
+#[test]
+fn members_are_counted_once_and_as_the_kernel_lists_them() {
+    let one = sample::with_endpoints();
+    let sets = Sets::of(&one, sample::NODE);
+    assert!(sets.members() < sets.whole().text.matches("add ").count(), "an endpoint of several");
+    let listing = "Name: KUBE-CLUSTER-IP\nType: hash:ip,port\nNumber of entries: 9\n\n\
+                   Name: KUBE-NODE-PORT-TCP\nType: bitmap:port\nNumber of entries: 5\n\n\
+                   Name: others\nNumber of entries: 100\n";
+    assert_eq!(sets::listed(listing), 14);
 }

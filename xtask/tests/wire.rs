@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ring 3: what a profile's `[lab.wire]` does to a request lies in stage `wire`, and nowhere else. On
+//! this machine's kernel with a rate; inside User-Mode Linux, whose kernel has netem, with a delay.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test stops where it fails and says what it skips"
+)]
+
+mod guest;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+const PLAIN: &str = "[workload.keepalive]\nconnections = 1\n";
+const ARGUMENTS: [&str; 13] = [
+    "--mode",
+    "none,nftables",
+    "--cni",
+    "bridge",
+    "--services",
+    "1",
+    "--workload",
+    "keepalive",
+    "--duration",
+    "400ms",
+    "--iterations",
+    "1",
+    "--json",
+];
+
+fn p50(value: &Value) -> f64 {
+    value["p50"].as_f64().unwrap_or_else(|| panic!("no median in {value}"))
+}
+
+/// Median of stage `wire` on a leg, and the sum of all others', nanoseconds.
+fn stages(case: &Value) -> ([f64; 2], f64) {
+    let stages = case["stages"].as_array().unwrap();
+    let time = |stage: &Value| stage["p50_ns"].as_f64().unwrap();
+    let (wire, others): (Vec<_>, Vec<_>) = stages.iter().partition(|s| s["name"] == "wire");
+    let leg = |leg: &str| time(wire.iter().find(|stage| stage["leg"] == leg).unwrap());
+    ([leg("request"), leg("response")], others.into_iter().map(time).sum())
+}
+
+fn cases(summary: &str) -> Vec<Value> {
+    let summary: Value = serde_json::from_str(summary).unwrap();
+    let cases = summary["cases"].as_array().unwrap().clone();
+    for case in &cases {
+        assert_eq!(case["status"], "measured", "{case:#}");
+    }
+    cases
+}
+
+fn notes(case: &Value) -> String {
+    case["notes"].to_string()
+}
+
+#[test]
+fn a_delay_is_waited_for_in_stage_wire_on_both_legs_and_in_no_other() {
+    const DELAY_NS: f64 = 20e6;
+    let Some(kernel) = guest::kernel() else { return };
+    // Not below /tmp: the guest has one of its own.
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    fs::write(dir.path().join("plain.toml"), PLAIN).unwrap();
+    let delayed = format!("{PLAIN}[lab.wire]\ndelay = \"20ms\"\n");
+    fs::write(dir.path().join("delayed.toml"), delayed).unwrap();
+    let (xtask, out, arguments) =
+        (env!("CARGO_BIN_EXE_xtask"), dir.path().display(), ARGUMENTS.join(" "));
+    let bench = |name: &str| {
+        format!(
+            "{xtask} bench --profile {out}/{name}.toml --route nodeport-local,clusterip-local \
+             {arguments} --out {out}/{name} >{out}/{name}.json 2>{out}/{name}.err\n"
+        )
+    };
+    let script = format!("{}{}", bench("plain"), bench("delayed"));
+    let console = guest::boot(&kernel, dir.path(), &guest::init(&script));
+    let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap_or_default();
+    let told = format!("{}{}{console}", read("plain.err"), read("delayed.err"));
+    let (plain, delayed) = (read("plain.json"), read("delayed.json"));
+    assert!(!plain.is_empty() && !delayed.is_empty(), "{told}");
+    let (plain, delayed) = (cases(&plain), cases(&delayed));
+    assert_eq!((plain.len(), delayed.len()), (4, 4));
+    for (plain, delayed) in plain.iter().zip(&delayed) {
+        assert_eq!(plain["id"], delayed["id"]);
+        let more = p50(&delayed["latency_ns"]) - p50(&plain["latency_ns"]);
+        if delayed["route"] == "clusterip-local" {
+            assert!(notes(delayed).contains("does not pass the wire"), "{}", notes(delayed));
+            assert!(more < DELAY_NS / 2.0, "{more} ns more on {}", delayed["id"]);
+            continue;
+        }
+        assert!(notes(delayed).contains("20ms delay each way"), "{}", notes(delayed));
+        let evidence = delayed["proof"]["evidence"].to_string();
+        assert!(evidence.contains("dev to-client root handle 1: netem"), "{evidence}");
+        let ((wire_before, others_before), (wire, others)) = (stages(plain), stages(delayed));
+        eprintln!("{}: {more} ns more; wire {wire_before:?} -> {wire:?}", delayed["id"]);
+        assert!((1.8 * DELAY_NS..4.0 * DELAY_NS).contains(&more), "{more} ns more");
+        for (wire, before) in wire.into_iter().zip(wire_before) {
+            let more = wire - before;
+            assert!((0.9 * DELAY_NS..2.0 * DELAY_NS).contains(&more), "{more} ns more in wire");
+        }
+        assert!(others - others_before < DELAY_NS / 2.0, "others {others_before} -> {others}");
+    }
+}
+
+/// A large response over a slow wire, with whatever engine the machine has.
+#[test]
+fn a_slow_wire_is_slow_in_stage_wire_on_the_response() {
+    let dir = tempfile::tempdir().unwrap();
+    let (large, slow) = (dir.path().join("large.toml"), dir.path().join("slow.toml"));
+    // 256 KiB at 50 Mbit/s take 42 ms.
+    let text = format!("{PLAIN}response_bytes = 262144\n");
+    fs::write(&large, &text).unwrap();
+    fs::write(&slow, format!("{text}[lab.wire]\nrate_mbit = 50\n")).unwrap();
+    let [large, slow] = [large, slow].map(|profile| bench(&profile, dir.path()));
+    for (large, slow) in large.iter().zip(&slow) {
+        assert!(notes(slow).contains("50 Mbit/s each way"), "{}", notes(slow));
+        let (before, now) = (p50(&large["latency_ns"]), p50(&slow["latency_ns"]));
+        eprintln!("{}: {before} -> {now} ns", slow["id"]);
+        assert!(now > before * 1.5 && now > 25e6, "{before} -> {now}");
+    }
+}
+
+fn bench(profile: &Path, dir: &Path) -> Vec<Value> {
+    let out = dir.join(profile.file_stem().unwrap());
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["bench", "--route", "nodeport-local"])
+        .args(ARGUMENTS)
+        .arg("--profile")
+        .arg(profile)
+        .arg("--out")
+        .arg(out)
+        .env("CI", "true")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    cases(&String::from_utf8_lossy(&output.stdout))
+}
