@@ -7,8 +7,6 @@
     reason = "a test stops where it fails and says what it skips"
 )]
 
-mod guest;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -61,27 +59,17 @@ fn notes(case: &Value) -> String {
 #[test]
 fn a_delay_is_waited_for_in_stage_wire_on_both_legs_and_in_no_other() {
     const DELAY_NS: f64 = 20e6;
-    let Some(kernel) = guest::kernel() else { return };
-    // Not below /tmp: the guest has one of its own.
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    fs::write(dir.path().join("plain.toml"), PLAIN).unwrap();
-    let delayed = format!("{PLAIN}[lab.wire]\ndelay = \"20ms\"\n");
-    fs::write(dir.path().join("delayed.toml"), delayed).unwrap();
-    let (xtask, out, arguments) =
-        (env!("CARGO_BIN_EXE_xtask"), dir.path().display(), ARGUMENTS.join(" "));
-    let bench = |name: &str| {
-        format!(
-            "{xtask} bench --profile {out}/{name}.toml --route nodeport-local,clusterip-local \
-             {arguments} --out {out}/{name} >{out}/{name}.json 2>{out}/{name}.err\n"
-        )
+    let Ok(kernel) = std::env::var("NIC2POD_UML") else {
+        eprintln!("SKIP NIC2POD_UML names no kernel");
+        return;
     };
-    let script = format!("{}{}", bench("plain"), bench("delayed"));
-    let console = guest::boot(&kernel, dir.path(), &guest::init(&script));
-    let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap_or_default();
-    let told = format!("{}{}{console}", read("plain.err"), read("delayed.err"));
-    let (plain, delayed) = (read("plain.json"), read("delayed.json"));
-    assert!(!plain.is_empty() && !delayed.is_empty(), "{told}");
-    let (plain, delayed) = (cases(&plain), cases(&delayed));
+    let dir = tempfile::tempdir().unwrap();
+    let (plain, delayed) = (dir.path().join("plain.toml"), dir.path().join("delayed.toml"));
+    fs::write(&plain, PLAIN).unwrap();
+    fs::write(&delayed, format!("{PLAIN}[lab.wire]\ndelay = \"20ms\"\n")).unwrap();
+    let kernel = format!("uml:{kernel}");
+    let [plain, delayed] = [plain, delayed]
+        .map(|profile| bench(&profile, dir.path(), &kernel, "nodeport-local,clusterip-local"));
     assert_eq!((plain.len(), delayed.len()), (4, 4));
     for (plain, delayed) in plain.iter().zip(&delayed) {
         assert_eq!(plain["id"], delayed["id"]);
@@ -114,7 +102,8 @@ fn a_slow_wire_is_slow_in_stage_wire_on_the_response() {
     let text = format!("{PLAIN}response_bytes = 262144\n");
     fs::write(&large, &text).unwrap();
     fs::write(&slow, format!("{text}[lab.wire]\nrate_mbit = 50\n")).unwrap();
-    let [large, slow] = [large, slow].map(|profile| bench(&profile, dir.path()));
+    let [large, slow] =
+        [large, slow].map(|profile| bench(&profile, dir.path(), "host", "nodeport-local"));
     for (large, slow) in large.iter().zip(&slow) {
         assert!(notes(slow).contains("50 Mbit/s each way"), "{}", notes(slow));
         let (before, now) = (p50(&large["latency_ns"]), p50(&slow["latency_ns"]));
@@ -123,10 +112,10 @@ fn a_slow_wire_is_slow_in_stage_wire_on_the_response() {
     }
 }
 
-fn bench(profile: &Path, dir: &Path) -> Vec<Value> {
+fn bench(profile: &Path, dir: &Path, kernel: &str, routes: &str) -> Vec<Value> {
     let out = dir.join(profile.file_stem().unwrap());
     let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["bench", "--route", "nodeport-local"])
+        .args(["bench", "--kernel", kernel, "--route", routes])
         .args(ARGUMENTS)
         .arg("--profile")
         .arg(profile)

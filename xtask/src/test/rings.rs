@@ -56,7 +56,9 @@ pub(super) fn all() -> Vec<Ring> {
             missing: uml(),
             commands: vec![
                 Step::new("cargo test -p harness --test guest"),
-                Step::new("cargo test -p xtask --test uml -- --nocapture --test-threads=1"),
+                Step::new(
+                    "cargo test -p xtask --test uml --test wire -- --nocapture --test-threads=1",
+                ),
             ],
         },
         Ring {
