@@ -26,7 +26,6 @@
 #include <linux/udp.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
@@ -454,21 +453,32 @@ static __always_inline __u32 choose(const struct service *service, __u32 count, 
 	return stay.endpoint;
 }
 
-/* The kernel's own view of a packet; the loader finds the field. */
-struct sk_buff___checksum {
-	__u8 ip_summed : 2;
-} __attribute__((preserve_access_index));
+/* The last byte of TCP's checksum is the first that a shorter frame would lack. */
+enum { CHECK_CUT = L4_AT + offsetof(struct tcphdr, check) + sizeof(__u16) - 1 };
 
-extern void *bpf_cast_to_kern_ctx(void *obj) __ksym;
+/* Of include/uapi/asm-generic/errno-base.h. */
+enum { EINVAL = 22 };
 
-/* CHECKSUM_PARTIAL of include/linux/skbuff.h: whoever sends it finishes the checksum. */
-enum { CHECKSUM_PARTIAL = 3 };
+/*
+ * Makes a segment as long as its headers, and says whether it is CHECKSUM_PARTIAL: whoever sends it
+ * finishes its checksum. Programs do not see that; but the kernel does not let such a packet become
+ * too short for its checksum (net/core/filter.c, __bpf_skb_min_len()), and any other it does. What
+ * was cut off is overwritten later. Negative: the kernel has no memory.
+ */
+static __always_inline int cut(struct __sk_buff *skb)
+{
+	long outcome = bpf_skb_change_tail(skb, CHECK_CUT, 0);
+
+	if (outcome && outcome != -EINVAL)
+		return -1;
+	if (bpf_skb_change_tail(skb, TCP_END, 0))
+		return -1;
+	return outcome == -EINVAL;
+}
 
 /* Sends a TCP segment back as the reset that answers it (RFC 9293, 3.10.7.1). */
 static __noinline int refuse(struct __sk_buff *skb, const struct packet *packet)
 {
-	struct sk_buff___checksum *kernel = bpf_cast_to_kern_ctx(skb);
-	bool partial = BPF_CORE_READ_BITFIELD(kernel, ip_summed) == CHECKSUM_PARTIAL;
 	struct {
 		__u8 destination[ETH_ALEN], source[ETH_ALEN];
 		__be16 protocol;
@@ -482,9 +492,13 @@ static __noinline int refuse(struct __sk_buff *skb, const struct packet *packet)
 	__be32 header[5] = {};
 	__u8 addresses[2 * ETH_ALEN];
 	struct tcphdr *tcp = (struct tcphdr *)header;
+	int partial;
 	__s64 sum;
 
 	if (packet->flags & RST || bpf_skb_load_bytes(skb, 0, addresses, sizeof(addresses)))
+		return DROP;
+	partial = cut(skb);
+	if (partial < 0)
 		return DROP;
 	__builtin_memcpy(frame.destination, addresses + ETH_ALEN, ETH_ALEN);
 	__builtin_memcpy(frame.source, addresses, ETH_ALEN);
@@ -522,8 +536,7 @@ static __noinline int refuse(struct __sk_buff *skb, const struct packet *packet)
 	__builtin_memcpy(&frame.tcp, header, sizeof(header));
 	__builtin_memcpy(header, &frame.ip, sizeof(header));
 	frame.ip.check = ~fold((__u32)bpf_csum_diff(NULL, 0, header, sizeof(header), 0));
-	if (bpf_skb_change_tail(skb, TCP_END, 0) ||
-	    bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), 0))
+	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), 0))
 		return DROP;
 	return bpf_redirect(skb->ifindex, 0);
 }

@@ -109,7 +109,8 @@ pub struct Probe {
     /// `client`, `tap` or `bpf`.
     pub engine: String,
     /// Why it is not the engine that was asked for, or not the default one: what that one needs and
-    /// what was found instead. `None` where nothing else was wanted.
+    /// what was found instead. Of engine `bpf`: why its programs are interpreted, where they are.
+    /// `None` where nothing else was wanted.
     #[serde(default)]
     pub reason: Option<String>,
     /// Packets or calls recorded.
@@ -125,7 +126,7 @@ pub struct Probe {
     #[serde(default)]
     pub runs: Option<u64>,
     /// Run time of the probe programs (`run_time_ns` of the same statistics) divided by `runs`;
-    /// nanoseconds.
+    /// nanoseconds. `None`, and with it the times beside it, where the kernel counts time in ticks.
     #[serde(default)]
     pub ns_per_run: Option<f64>,
     /// The same of a program that does nothing, run beside them: what reading the clock for these

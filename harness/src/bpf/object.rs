@@ -38,7 +38,7 @@ impl BpfError {
         move |source| Self::Refused { op, subject, source }
     }
 
-    pub(super) fn libbpf(
+    pub(crate) fn libbpf(
         op: &'static str,
         subject: &str,
     ) -> impl FnOnce(libbpf_rs::Error) -> Self + use<> {
@@ -52,6 +52,14 @@ impl BpfError {
 }
 
 impl BpfError {
+    /// Whether the kernel refused programs because it interprets them: these call kernel functions,
+    /// which takes a compiler for the processor (`kernel/bpf/verifier.c`, `add_kfunc_call()`).
+    pub(crate) fn lacks_compiler(&self) -> bool {
+        // libbpf-rs keeps the number in the text only, as the standard library writes it there.
+        let told = |source: &io::Error| source.to_string().contains("(os error 524)");
+        matches!(self, Self::Refused { source, .. } if told(source))
+    }
+
     /// A map did not do what it was asked to.
     pub(crate) fn map(name: &str) -> impl FnOnce(libbpf_rs::Error) -> Self + use<> {
         Self::libbpf("use map", name)
@@ -119,6 +127,18 @@ impl Opened {
         found.set_max_entries(entries).map_err(BpfError::libbpf("resize map", map))
     }
 
+    /// Has the programs use a map that is there already.
+    ///
+    /// # Errors
+    /// There is no such map, or the two are not alike.
+    pub fn share_map(&mut self, map: &str, with: &MapHandle) -> Result<(), BpfError> {
+        let no_such = || BpfError::NoSuch(format!("map {map}"));
+        let mut maps = self.object.maps_mut();
+        let mut found =
+            maps.find(|m| is_called(&m.name().to_string_lossy(), map)).ok_or_else(no_such)?;
+        found.reuse_fd(with.as_fd()).map_err(BpfError::libbpf("share map", map))
+    }
+
     /// Leaves a program out, for a kernel that would refuse it.
     ///
     /// # Errors
@@ -171,12 +191,15 @@ impl Loaded {
     /// # Errors
     /// There is no such map, or no descriptor to be had.
     pub fn map(&self, name: &str) -> Result<MapHandle, BpfError> {
-        // Maps of constants and variables are called after the object too, cut to 15 characters.
-        let named = |found: &str| found == name || (name.starts_with('.') && found.ends_with(name));
-        let map = self.object.maps().find(|map| named(&map.name().to_string_lossy()));
+        let map = self.object.maps().find(|map| is_called(&map.name().to_string_lossy(), name));
         let map = map.ok_or_else(|| BpfError::NoSuch(format!("map {name}")))?;
         MapHandle::try_from(&map).map_err(BpfError::libbpf("share map", name))
     }
+}
+
+/// Maps of constants and variables are called after the object too, cut to 15 characters.
+fn is_called(found: &str, name: &str) -> bool {
+    found == name || (name.starts_with('.') && found.ends_with(name))
 }
 
 /// libbpf says on standard error what it is about to return as an error too.
@@ -185,4 +208,18 @@ fn quiet() {
     ONCE.call_once(|| {
         libbpf_rs::set_print(None);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_compiled_programs_may_is_told_from_other_refusals() {
+        let refused =
+            |code| BpfError::libbpf("load", "it")(libbpf_rs::Error::from_raw_os_error(code));
+        assert!(refused(524).lacks_compiler());
+        assert!(!refused(nix::libc::EPERM).lacks_compiler());
+        assert!(!BpfError::NoSuch("(os error 524)".to_owned()).lacks_compiler());
+    }
 }

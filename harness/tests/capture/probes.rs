@@ -28,14 +28,15 @@ const HOOKS: [Site; 8] = [
     Site::Masqueraded,
 ];
 
-/// `None`, said aloud, where the programs cannot run.
-fn probes(options: ProbeOptions) -> Option<Probes> {
-    let scratch = Netns::create("question").unwrap();
-    match Probes::load(options, &scratch) {
-        Ok(probes) => Some(probes),
-        Err(reason) => {
-            eprintln!("SKIP {reason}");
-            None
+/// Runs a test with the programs for a kernel that compiles them and with those for one that
+/// interprets them. Says aloud where either cannot run.
+fn with_either(up: impl Fn() -> Option<Lab>, test: impl Fn(&Lab, &Probes)) {
+    for interpreted in [false, true] {
+        let Some(lab) = up() else { return };
+        let options = ProbeOptions { interpreted, ..ProbeOptions::default() };
+        match Probes::load(options, &Netns::create("question").unwrap()) {
+            Ok(probes) => test(&lab, &probes),
+            Err(reason) => eprintln!("SKIP interpreted: {interpreted}: {reason}"),
         }
     }
 }
@@ -63,40 +64,41 @@ fn local() -> Path {
 
 #[test]
 fn every_boundary_of_a_request_is_seen_and_the_stages_add_up() {
-    let (Some(lab), Some(probes)) = (Lab::ptp(), probes(ProbeOptions::default())) else { return };
-    let points = points(&lab);
-    let placement = Placement::new(&local(), &points, false).unwrap();
-    let links = placement.link(&probes, &points).unwrap();
-    let server = serve(&lab.hosts[POD], 31);
-    let samples = requests(&lab, SERVICE);
-    let marks = server.join().unwrap();
-    let capture = probes.drain().unwrap();
-    drop(links);
-    assert_eq!(capture.dropped, 0);
-    let packets = placement.packets(&capture.events);
-    let mut joiner = Joiner::new(&local(), placement.infos()).unwrap();
-    let (samples, marks) = (&samples[..], &marks[..]);
-    let joined =
-        joiner.join(Observations { packets, dropped: 0, samples, marks, relays: &[] }).unwrap();
-    assert_whole(&joined, samples);
-    let names: Vec<&str> = joined.stages.iter().map(|stage| stage.name.as_str()).collect();
-    let node = ["nic_rx", "conntrack", "proxy", "route", "filter", "masq", "egress"];
-    let readable = match probes.without_sockets() {
-        None => &["pod_rx", "wakeup"][..],
-        Some(_) => &["pod_rx+wakeup"],
-    };
-    let expected = [
-        &["connect", "handover", "client_tx", "wire"][..],
-        &node,
-        &["cni"],
-        readable,
-        &["app", "pod_tx", "cni"],
-        &node,
-        &["wire", "client_rx", "body"],
-    ]
-    .concat();
-    assert_eq!(names, expected);
-    assert!(joined.residual_ns.iter().all(|&ns| ns == 0), "every nanosecond has a name");
+    with_either(Lab::ptp, |lab, probes| {
+        let points = points(lab);
+        let placement = Placement::new(probes, &local(), &points, false).unwrap();
+        let links = placement.link(probes, &points).unwrap();
+        let server = serve(&lab.hosts[POD], 31);
+        let samples = requests(lab, SERVICE);
+        let marks = server.join().unwrap();
+        let capture = probes.drain().unwrap();
+        drop(links);
+        assert_eq!(capture.dropped, 0);
+        let packets = placement.packets(&capture.events);
+        let mut joiner = Joiner::new(&local(), placement.infos()).unwrap();
+        let (samples, marks) = (&samples[..], &marks[..]);
+        let joined =
+            joiner.join(Observations { packets, dropped: 0, samples, marks, relays: &[] }).unwrap();
+        assert_whole(&joined, samples);
+        let names: Vec<&str> = joined.stages.iter().map(|stage| stage.name.as_str()).collect();
+        let node = ["nic_rx", "conntrack", "proxy", "route", "filter", "masq", "egress"];
+        let readable = match probes.without_sockets() {
+            None => &["pod_rx", "wakeup"][..],
+            Some(_) => &["pod_rx+wakeup"],
+        };
+        let expected = [
+            &["connect", "handover", "client_tx", "wire"][..],
+            &node,
+            &["cni"],
+            readable,
+            &["app", "pod_tx", "cni"],
+            &node,
+            &["wire", "client_rx", "body"],
+        ]
+        .concat();
+        assert_eq!(names, expected);
+        assert!(joined.residual_ns.iter().all(|&ns| ns == 0), "every nanosecond has a name");
+    });
 }
 
 /// A segment at a device: host, direction, and what tells it from others there.
@@ -117,141 +119,147 @@ fn sightings(packets: &[Packet], taps: &[TapInfo]) -> HashMap<Sighting, u64> {
 
 #[test]
 fn at_every_device_programs_and_packet_sockets_see_the_same_segments_in_the_kernels_order() {
-    let (Some(lab), Some(probes)) = (Lab::vxlan(), probes(ProbeOptions::default())) else {
-        return;
-    };
-    let path = nodeport(Mode::Nftables, CniKind::Vxlan, Place::Remote);
-    let points: Vec<_> = points(&lab).into_iter().filter(|point| point.site.is_device()).collect();
-    let placement = Placement::new(&path, &points, true).unwrap();
-    let mut taps = Taps::start(&lab.points(), TapOptions::default()).unwrap();
-    let links = placement.link(&probes, &points).unwrap();
-    let server = serve(&lab.hosts[POD], 31);
-    requests(&lab, SERVICE);
-    server.join().unwrap();
-    let (by_socket, by_program) = (taps.drain().unwrap(), probes.drain().unwrap());
-    drop(links);
-    assert_eq!((by_socket.dropped, by_program.dropped), (0, 0));
-    let probed = placement.infos();
-    let by_program = sightings(&placement.packets(&by_program.events), probed);
-    let by_socket = sightings(&by_socket.packets, taps.infos());
-    // What the path does not pass (the bridge on the way in) has a tap and no probe.
-    let probed_at: Vec<_> = probed.iter().map(|info| (info.name.clone(), info.direction)).collect();
-    let by_socket: HashMap<_, _> = by_socket
-        .into_iter()
-        .filter(|(key, _)| probed_at.contains(&(key.0.clone(), Some(key.1))))
-        .collect();
-    assert!(by_program.len() > 500, "{}", by_program.len());
-    // The wall clock is turned into the other one to within this.
-    let tolerance_ns = 5_000;
-    for (key, &socket_ns) in &by_socket {
-        let &program_ns = by_program.get(key).unwrap_or_else(|| panic!("no program saw {key:?}"));
-        // On the way in packet sockets come before tc, on the way out behind it
-        // (net/core/dev.c, __netif_receive_skb_core() and __dev_queue_xmit()).
-        let (early_ns, late_ns) = match key.1 {
-            Direction::In => (socket_ns, program_ns),
-            Direction::Out => (program_ns, socket_ns),
-        };
-        assert!(early_ns < late_ns + tolerance_ns, "{key:?}: {early_ns} {late_ns}");
-    }
-    for key in by_program.keys() {
-        assert!(by_socket.contains_key(key), "no packet socket saw {key:?}");
-    }
+    with_either(Lab::vxlan, |lab, probes| {
+        let path = nodeport(Mode::Nftables, CniKind::Vxlan, Place::Remote);
+        let points: Vec<_> =
+            points(lab).into_iter().filter(|point| point.site.is_device()).collect();
+        let placement = Placement::new(probes, &path, &points, true).unwrap();
+        let mut taps = Taps::start(&lab.points(), TapOptions::default()).unwrap();
+        let links = placement.link(probes, &points).unwrap();
+        let server = serve(&lab.hosts[POD], 31);
+        requests(lab, SERVICE);
+        server.join().unwrap();
+        let (by_socket, by_program) = (taps.drain().unwrap(), probes.drain().unwrap());
+        drop(links);
+        assert_eq!((by_socket.dropped, by_program.dropped), (0, 0));
+        let probed = placement.infos();
+        let by_program = sightings(&placement.packets(&by_program.events), probed);
+        let by_socket = sightings(&by_socket.packets, taps.infos());
+        // What the path does not pass (the bridge on the way in) has a tap and no probe.
+        let probed_at: Vec<_> =
+            probed.iter().map(|info| (info.name.clone(), info.direction)).collect();
+        let by_socket: HashMap<_, _> = by_socket
+            .into_iter()
+            .filter(|(key, _)| probed_at.contains(&(key.0.clone(), Some(key.1))))
+            .collect();
+        assert!(by_program.len() > 500, "{}", by_program.len());
+        // The wall clock is turned into the other one to within this.
+        let tolerance_ns = 5_000;
+        for (key, &socket_ns) in &by_socket {
+            let &program_ns =
+                by_program.get(key).unwrap_or_else(|| panic!("no program saw {key:?}"));
+            // On the way in packet sockets come before tc, on the way out behind it
+            // (net/core/dev.c, __netif_receive_skb_core() and __dev_queue_xmit()).
+            let (early_ns, late_ns) = match key.1 {
+                Direction::In => (socket_ns, program_ns),
+                Direction::Out => (program_ns, socket_ns),
+            };
+            assert!(early_ns < late_ns + tolerance_ns, "{key:?}: {early_ns} {late_ns}");
+        }
+        for key in by_program.keys() {
+            assert!(by_socket.contains_key(key), "no packet socket saw {key:?}");
+        }
+    });
 }
 
 #[test]
 fn a_translation_is_seen_at_the_very_hook_that_makes_it() {
-    let (Some(lab), Some(probes)) = (Lab::ptp(), probes(ProbeOptions::default())) else { return };
-    let points = points(&lab);
-    let placement = Placement::new(&local(), &points, true).unwrap();
-    let links = placement.link(&probes, &points).unwrap();
-    let server = serve(&lab.hosts[POD], 31);
-    requests(&lab, SERVICE);
-    server.join().unwrap();
-    let packets = placement.packets(&probes.drain().unwrap().events);
-    drop(links);
-    let pod = "10.244.0.5:8080".parse().unwrap();
-    let syns = |site: Site| {
-        let here = |packet: &&Packet| placement.infos()[usize::from(packet.tap)].site == site;
-        let syn = |packet: &&Packet| packet.segment.flags & 0x12 == 0x02;
-        packets.iter().filter(here).filter(syn).collect::<Vec<_>>()
-    };
-    for (site, translated) in [
-        (Site::PreConntrack, false),
-        (Site::Conntracked, false),
-        (Site::Translated, true),
-        (Site::Forward, true),
-        (Site::Masqueraded, true),
-    ] {
-        let syns = syns(site);
-        assert_eq!(syns.len(), 31, "{site:?}");
-        for packet in syns {
-            let expected = if translated { pod } else { SERVICE };
-            assert_eq!(packet.segment.dst, expected, "{site:?}");
+    with_either(Lab::ptp, |lab, probes| {
+        let points = points(lab);
+        let placement = Placement::new(probes, &local(), &points, true).unwrap();
+        let links = placement.link(probes, &points).unwrap();
+        let server = serve(&lab.hosts[POD], 31);
+        requests(lab, SERVICE);
+        server.join().unwrap();
+        let packets = placement.packets(&probes.drain().unwrap().events);
+        drop(links);
+        let pod = "10.244.0.5:8080".parse().unwrap();
+        let syns = |site: Site| {
+            let here = |packet: &&Packet| placement.infos()[usize::from(packet.tap)].site == site;
+            let syn = |packet: &&Packet| packet.segment.flags & 0x12 == 0x02;
+            packets.iter().filter(here).filter(syn).collect::<Vec<_>>()
+        };
+        for (site, translated) in [
+            (Site::PreConntrack, false),
+            (Site::Conntracked, false),
+            (Site::Translated, true),
+            (Site::Forward, true),
+            (Site::Masqueraded, true),
+        ] {
+            let syns = syns(site);
+            assert_eq!(syns.len(), 31, "{site:?}");
+            for packet in syns {
+                let expected = if translated { pod } else { SERVICE };
+                assert_eq!(packet.segment.dst, expected, "{site:?}");
+            }
         }
-    }
-    // The client's address goes where the rule is that takes it away, and not before.
-    let client = "10.9.200.2".parse::<std::net::Ipv4Addr>().unwrap();
-    assert!(syns(Site::Postrouting).iter().all(|p| *p.segment.src.ip() == client));
-    assert!(syns(Site::Masqueraded).iter().all(|p| *p.segment.src.ip() != client));
-    assert!(syns(Site::LocalIn).is_empty(), "nothing was for the node itself");
+        // The client's address goes where the rule is that takes it away, and not before.
+        let client = "10.9.200.2".parse::<std::net::Ipv4Addr>().unwrap();
+        assert!(syns(Site::Postrouting).iter().all(|p| *p.segment.src.ip() == client));
+        assert!(syns(Site::Masqueraded).iter().all(|p| *p.segment.src.ip() != client));
+        assert!(syns(Site::LocalIn).is_empty(), "nothing was for the node itself");
+    });
 }
 
 #[test]
 fn connections_that_are_not_marked_are_not_seen() {
-    let (Some(lab), Some(probes)) = (Lab::ptp(), probes(ProbeOptions::default())) else { return };
-    let points = points(&lab);
-    let placement = Placement::new(&local(), &points, true).unwrap();
-    let links = placement.link(&probes, &points).unwrap();
-    let server = serve(&lab.hosts[POD], 1);
-    crate::request(&lab.hosts[CLIENT], SERVICE, 5, false);
-    server.join().unwrap();
-    assert_eq!(probes.drain().unwrap().events, []);
-    drop(links);
+    with_either(Lab::ptp, |lab, probes| {
+        let points = points(lab);
+        let placement = Placement::new(probes, &local(), &points, true).unwrap();
+        let links = placement.link(probes, &points).unwrap();
+        let server = serve(&lab.hosts[POD], 1);
+        crate::request(&lab.hosts[CLIENT], SERVICE, 5, false);
+        server.join().unwrap();
+        assert_eq!(probes.drain().unwrap().events, []);
+        drop(links);
+    });
 }
 
 #[test]
 fn unlinked_probes_leave_nothing_on_a_device_and_cost_nothing() {
-    let (Some(lab), Some(probes)) = (Lab::ptp(), probes(ProbeOptions::default())) else { return };
-    let points = points(&lab);
-    let placement = Placement::new(&local(), &points, true).unwrap();
-    let on_nic = || attached(&lab.hosts[NODE], "eth0", Side::Ingress).unwrap().len();
-    let links = placement.link(&probes, &points).unwrap();
-    assert_eq!(on_nic(), 1);
-    drop(links);
-    assert_eq!(on_nic(), 0);
-    let counting = StatsOn::begin().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    // The socket's tracepoint outlives its link while a test beside this one is starting a process.
-    loop {
-        let before = probes.cost().unwrap();
-        let server = serve(&lab.hosts[POD], 31);
-        requests(&lab, SERVICE);
-        server.join().unwrap();
-        let runs = probes.cost().unwrap().runs - before.runs;
-        let events = probes.drain().unwrap().events;
-        if runs == 0 {
-            assert_eq!(events, []);
-            break;
+    with_either(Lab::ptp, |lab, probes| {
+        let points = points(lab);
+        let placement = Placement::new(probes, &local(), &points, true).unwrap();
+        let on_nic = || attached(&lab.hosts[NODE], "eth0", Side::Ingress).unwrap().len();
+        let links = placement.link(probes, &points).unwrap();
+        assert_eq!(on_nic(), 1);
+        drop(links);
+        assert_eq!(on_nic(), 0);
+        let counting = StatsOn::begin().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // The socket's tracepoint outlives its link while a test beside this one is starting a process.
+        loop {
+            let before = probes.cost().unwrap();
+            let server = serve(&lab.hosts[POD], 31);
+            requests(lab, SERVICE);
+            server.join().unwrap();
+            let runs = probes.cost().unwrap().runs - before.runs;
+            let events = probes.drain().unwrap().events;
+            if runs == 0 {
+                assert_eq!(events, []);
+                break;
+            }
+            assert!(Instant::now() < deadline, "{runs} runs during the last 31 requests");
         }
-        assert!(Instant::now() < deadline, "{runs} runs during the last 31 requests");
-    }
-    drop(counting);
+        drop(counting);
+    });
 }
 
 #[test]
 fn the_kernel_counts_what_the_probes_cost() {
-    let (Some(lab), Some(probes)) = (Lab::ptp(), probes(ProbeOptions::default())) else { return };
-    let points = points(&lab);
-    let placement = Placement::new(&local(), &points, true).unwrap();
-    let links = placement.link(&probes, &points).unwrap();
-    let counting = StatsOn::begin().unwrap();
-    let before = probes.cost().unwrap();
-    let server = serve(&lab.hosts[POD], 31);
-    requests(&lab, SERVICE);
-    server.join().unwrap();
-    let (after, events) = (probes.cost().unwrap(), probes.drain().unwrap().events.len() as u64);
-    drop((counting, links));
-    let runs = after.runs - before.runs;
-    assert!(runs >= events && events > 1_000, "{runs} runs, {events} events");
-    assert!(after.time_ns > before.time_ns);
+    with_either(Lab::ptp, |lab, probes| {
+        let points = points(lab);
+        let placement = Placement::new(probes, &local(), &points, true).unwrap();
+        let links = placement.link(probes, &points).unwrap();
+        let counting = StatsOn::begin().unwrap();
+        let before = probes.cost().unwrap();
+        let server = serve(&lab.hosts[POD], 31);
+        requests(lab, SERVICE);
+        server.join().unwrap();
+        let (after, events) = (probes.cost().unwrap(), probes.drain().unwrap().events.len() as u64);
+        drop((counting, links));
+        let runs = after.runs - before.runs;
+        assert!(runs >= events && events > 1_000, "{runs} runs, {events} events");
+        assert!(after.time_ns > before.time_ns);
+    });
 }

@@ -314,22 +314,29 @@ fn a_port_that_is_used_again_begins_a_new_connection() {
 #[test]
 fn what_belongs_to_no_known_connection_is_reset() {
     let Some(bench) = bench(forgetful()) else { return };
-    let stream = bench.lab.client.run(|| connect(SocketAddrV4::new(CLIENT, 43_000), VIP));
-    let mut stream = stream.expect("connected");
-    let mut text = String::new();
-    // The pod has closed its side; ours is open still, and forgotten.
-    stream.read_to_string(&mut text).expect("an answer");
-    await_that("the map gets empty", || connections(&bench) == 0);
-    stream.write_all(b"late").expect("into the socket's buffer");
-    let deadline = Instant::now() + PATIENCE;
-    let error = loop {
-        assert!(Instant::now() < deadline, "reset within {PATIENCE:?}");
-        match stream.write_all(b"later") {
-            Err(error) => break error.kind(),
-            Ok(()) => std::thread::sleep(Duration::from_millis(20)),
+    for (port, offloads) in [(43_000, true), (43_001, false)] {
+        if !offloads {
+            without_offloads(&bench.lab);
         }
-    };
-    assert!([ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&error), "{error:?}");
+        let source = SocketAddrV4::new(CLIENT, port);
+        let stream = bench.lab.client.run(move || connect(source, VIP));
+        let mut stream = stream.expect("connected");
+        let mut text = String::new();
+        // The pod has closed its side; ours is open still, and forgotten.
+        stream.read_to_string(&mut text).expect("an answer");
+        await_that("the map gets empty", || connections(&bench) == 0);
+        stream.write_all(b"late").expect("into the socket's buffer");
+        let deadline = Instant::now() + PATIENCE;
+        let error = loop {
+            assert!(Instant::now() < deadline, "reset within {PATIENCE:?}");
+            match stream.write_all(b"later") {
+                Err(error) => break error.kind(),
+                Ok(()) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        assert!([ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&error), "{error:?}");
+    }
+    assert_eq!(bad_checksums(&bench.lab.client), 0, "resets of segments with data");
 }
 
 #[test]

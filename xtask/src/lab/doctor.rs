@@ -102,9 +102,10 @@ fn uml() -> Finding {
 #[cfg(feature = "bpf")]
 fn probes(question: &Netns) -> Result<String, Unavailable> {
     let probes = Probes::load(ProbeOptions::default(), question)?;
-    Ok(match probes.without_sockets() {
-        None => "devices, hooks and sockets".to_owned(),
-        Some(why) => format!("devices and hooks; sockets: {why}"),
+    Ok(match (probes.interpreted(), probes.without_sockets()) {
+        (Some(how), _) => format!("devices and hooks, by {how}"),
+        (None, Some(why)) => format!("devices and hooks; sockets: {why}"),
+        (None, None) => "devices, hooks and sockets".to_owned(),
     })
 }
 

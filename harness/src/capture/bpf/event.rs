@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a probe writes: `struct event` of `harness/bpf/probes.bpf.c`.
+//! What a probe writes: `struct event` of `harness/bpf/probes.h`.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn places_have_the_numbers_the_programs_write() {
-        let source = include_str!("../../../bpf/probes.bpf.c");
+        let source = include_str!("../../../bpf/probes.h");
         let (_, rest) = source.split_once("enum place {").unwrap();
         let (names, _) = rest.split_once('}').unwrap();
         let names: Vec<String> = names

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use super::probes::chain;
 use crate::Unavailable;
 
 /// First kernel with links of type tcx; those to netfilter hooks are two releases older.
@@ -106,6 +105,18 @@ fn missing_capabilities(held: u64) -> Option<String> {
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// An error with all its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 
 use nix::net::if_::if_nametoindex;
 use nix::sys::stat::fstat;
 
+use super::devices::DevicePrograms;
 use super::event::{Event, Place};
 use super::probes::Probes;
 use crate::bpf::Link;
@@ -32,6 +34,8 @@ pub struct ProbePoint<'a> {
 #[derive(Debug)]
 struct Target<'a> {
     netns: &'a Netns,
+    /// Number of the namespace.
+    number: u32,
     device: Option<&'a str>,
     place: Place,
 }
@@ -42,6 +46,8 @@ pub struct Placement {
     infos: Vec<TapInfo>,
     /// Index of a probe by namespace, place and device.
     index: HashMap<(u32, Place, u32), u16>,
+    /// Namespaces whose devices are probed, with the programs for them.
+    devices: HashMap<u32, Rc<DevicePrograms>>,
     /// Namespaces whose sockets are probed.
     sockets: Vec<u32>,
 }
@@ -51,17 +57,24 @@ impl Placement {
     /// stage: a probe inside a stage costs and tells nothing.
     ///
     /// # Errors
-    /// A device is not there.
+    /// A device is not there, or the kernel refuses programs for one.
     pub fn new(
+        probes: &Probes,
         path: &Path,
         points: &[ProbePoint<'_>],
         every_site: bool,
     ) -> Result<Self, CaptureError> {
-        let mut placement = Self { infos: Vec::new(), index: HashMap::new(), sockets: Vec::new() };
+        let mut placement = Self {
+            infos: Vec::new(),
+            index: HashMap::new(),
+            devices: HashMap::new(),
+            sockets: Vec::new(),
+        };
         for point in points {
             let info = info(point);
             let places = places(path, &info, every_site);
-            if places.is_empty() {
+            let unseen = point.site == Site::Readable && probes.without_sockets().is_some();
+            if places.is_empty() || unseen {
                 continue;
             }
             let netns = inode(point.netns)?;
@@ -71,6 +84,9 @@ impl Placement {
                 let direction = Some(place.direction());
                 placement.infos.push(TapInfo { direction, ..info.clone() });
                 placement.index.insert((netns, place, device), index);
+            }
+            if point.device.is_some() {
+                placement.devices.insert(netns, probes.device_programs(netns)?);
             }
             if point.site == Site::Readable {
                 placement.sockets.push(netns);
@@ -94,17 +110,14 @@ impl Placement {
         points: &[ProbePoint<'_>],
     ) -> Result<Vec<Link>, CaptureError> {
         let mut links = Vec::new();
-        for Target { netns, device, place } in self.targets(points)? {
+        for Target { netns, number, device, place } in self.targets(points)? {
             links.push(match device {
-                Some(device) => probes.link_device(netns, device, place)?,
+                Some(device) => self.devices[&number].link(netns, device, place)?,
                 None => probes.link_hook(netns, place)?,
             });
         }
         if !self.sockets.is_empty() {
-            for &netns in &self.sockets {
-                probes.watch_sockets_of(netns, true)?;
-            }
-            links.extend(probes.link_sockets()?);
+            links.extend(probes.link_sockets(&self.sockets)?);
         }
         Ok(links)
     }
@@ -112,11 +125,11 @@ impl Placement {
     fn targets<'a>(&self, points: &[ProbePoint<'a>]) -> Result<Vec<Target<'a>>, CaptureError> {
         let mut targets = Vec::new();
         for point in points.iter().filter(|point| point.site != Site::Readable) {
-            let key = (inode(point.netns)?, device_index(point)?);
+            let (number, index) = (inode(point.netns)?, device_index(point)?);
             for place in places_of(point.site) {
-                if self.index.contains_key(&(key.0, place, key.1)) {
+                if self.index.contains_key(&(number, place, index)) {
                     let ProbePoint { netns, device, .. } = *point;
-                    targets.push(Target { netns, device, place });
+                    targets.push(Target { netns, number, device, place });
                 }
             }
         }

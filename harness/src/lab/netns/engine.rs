@@ -52,7 +52,7 @@ impl Engine {
 
     #[cfg(feature = "bpf")]
     fn bpf(thorough: bool, question: &Netns) -> Result<Self, Unavailable> {
-        Probes::load(ProbeOptions { keep_acks: thorough }, question)
+        Probes::load(ProbeOptions { keep_acks: thorough, interpreted: false }, question)
             .map(|probes| Self::Bpf(Rc::new(probes)))
     }
 
@@ -107,7 +107,7 @@ impl Capture {
             #[cfg(feature = "bpf")]
             Engine::Bpf(probes) => {
                 let points = points::probes(lab, road, backends);
-                let placement = Placement::new(path, &points, thorough)?;
+                let placement = Placement::new(probes, path, &points, thorough)?;
                 Self::Probes { probes: probes.clone(), placement, on: Vec::new() }
             }
         }))

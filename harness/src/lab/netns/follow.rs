@@ -37,7 +37,7 @@ pub(super) struct Follower {
     destination: SocketAddrV4,
     /// Whether single requests are looked at as such.
     thorough: bool,
-    /// Why the engine is not the one that was asked for.
+    /// Why the engine is not the one that was asked for, or not all of it.
     reason: Option<String>,
     cost: Option<ProgramCost>,
     /// Bytes kept of a frame when there is to be a capture file, and the taps that keep them.
@@ -49,11 +49,21 @@ pub(super) struct Follower {
 #[derive(Clone, Copy, Debug)]
 struct ProgramCost {
     runs: u64,
+    times: Option<ProgramTimes>,
+    told: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ProgramTimes {
     ns_per_run: f64,
     ns_per_empty_run: Option<f64>,
     ns_per_event: f64,
-    told: bool,
 }
+
+/// Sums of times that are multiples of this are not times but ticks. The kernel counts programs'
+/// time by `sched_clock()`, which is the tick where an architecture has nothing better
+/// (`kernel/sched/clock.c`): ten milliseconds at most, one at least.
+const TICK_NS: u64 = 1_000_000;
 
 fn capture_error(error: impl std::error::Error) -> LabError {
     let mut text = error.to_string();
@@ -83,8 +93,10 @@ impl Follower {
         let joiner = Joiner::new(&path, capture.infos()).map_err(capture_error)?;
         let kept = if thorough { 1 } else { profile.run.trace_slowest };
         let reason = match engine {
+            Engine::Client | Engine::Tap(None) => None,
             Engine::Tap(Some(instead)) => Some(instead.to_string()),
-            _ => None,
+            #[cfg(feature = "bpf")]
+            Engine::Bpf(probes) => probes.interpreted(),
         };
         Ok(Some(Self {
             capture,
@@ -149,19 +161,21 @@ impl Follower {
         drop(counting);
         let events = self.capture.drain().map_err(capture_error)?.events;
         let runs = after.runs - before.runs;
-        let time_ns = (after.time_ns - before.time_ns) as f64;
+        let time_ns = after.time_ns - before.time_ns;
         let empty_runs = after.empty_runs - before.empty_runs;
-        let empty_ns = (after.empty_time_ns - before.empty_time_ns) as f64;
-        let ns_per_empty_run = (empty_runs > 0).then(|| empty_ns / empty_runs as f64);
+        let empty_ns = after.empty_time_ns - before.empty_time_ns;
+        let ticks = time_ns.is_multiple_of(TICK_NS) && empty_ns.is_multiple_of(TICK_NS);
+        let ns_per_empty_run = (empty_runs > 0).then(|| empty_ns as f64 / empty_runs as f64);
         // What counting costs is not there when nobody counts.
-        let own_ns = (time_ns - ns_per_empty_run.unwrap_or(0.0) * runs as f64).max(0.0);
-        self.cost = (events > 0).then(|| ProgramCost {
-            runs,
-            ns_per_run: time_ns / runs.max(1) as f64,
+        let counting_ns = ns_per_empty_run.unwrap_or(0.0) * runs as f64;
+        let own_ns = (time_ns as f64 - counting_ns).max(0.0);
+        let times = ProgramTimes {
+            ns_per_run: time_ns as f64 / runs.max(1) as f64,
             ns_per_empty_run,
             ns_per_event: own_ns / events as f64,
-            told: false,
-        });
+        };
+        let times = (!ticks).then_some(times);
+        self.cost = (events > 0).then_some(ProgramCost { runs, times, told: false });
         Ok(outcome)
     }
 
@@ -297,12 +311,12 @@ impl Follower {
             sample_every,
         };
         if let Some(cost) = &mut self.cost {
-            probe.ns_per_event = Some(cost.ns_per_event);
+            probe.ns_per_event = cost.times.map(|times| times.ns_per_event);
             // Counted once, so told once.
             if !std::mem::replace(&mut cost.told, true) {
                 probe.runs = Some(cost.runs);
-                probe.ns_per_run = Some(cost.ns_per_run);
-                probe.ns_per_empty_run = cost.ns_per_empty_run;
+                probe.ns_per_run = cost.times.map(|times| times.ns_per_run);
+                probe.ns_per_empty_run = cost.times.and_then(|times| times.ns_per_empty_run);
             }
         }
         probe

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a probe writes, and where to; what devices.h, hooks.h and sockets.h have in common. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <stdbool.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "kernel.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* Written by the loader before the programs are checked, so that they are constants to the verifier. */
+const volatile struct {
+	/* Type of service of followed connections. */
+	__u8 mark;
+	/* Whether segments that only acknowledge are events too. */
+	__u8 keep_acks;
+	/* UDP port of VXLAN, network byte order. */
+	__be16 vxlan_port;
+	/* Namespace of the devices, where programs at devices cannot ask for it; else 0. */
+	__u32 netns;
+} settings = {};
+
+/* Agrees with `Place` in src/capture/bpf/event.rs. */
+enum place {
+	TC_INGRESS,
+	TC_EGRESS,
+	PRE_CONNTRACK,
+	CONNTRACKED,
+	TRANSLATED,
+	LOCAL_IN,
+	FORWARD,
+	LOCAL_OUT,
+	POSTROUTING,
+	MASQUERADED,
+	READABLE,
+};
+
+/* Addresses, ports and sequence numbers in network byte order; the rest in the processor's. */
+struct event {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u32 netns;   /* inode number of the namespace */
+	__u32 device;  /* index, for tc */
+	__be32 source, destination;
+	__be16 source_port, destination_port;
+	__be32 seq, ack;
+	__be32 tsval; /* 0: none */
+	__u32 payload_bytes;
+	__u8 place;
+	__u8 flags; /* TCP's */
+	__u8 encapsulated;
+	__u8 pad[5];
+	__u64 number; /* from 1; written last: the rest is there */
+};
+
+/*
+ * The ring: event n is at n modulo its length, and overwrites the one that was there. A probe claims
+ * a number, fills the slot and writes the number into it, all without a call; whoever reads maps the
+ * memory, knows by the numbers what is there, and counts what was overwritten. (On processors whose
+ * returns are guarded each call costs as much as the whole event; bpf_ringbuf_reserve() and
+ * bpf_ringbuf_submit() are a dozen.)
+ */
+enum { EVENTS = 1 << 17 };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, EVENTS);
+	__type(key, __u32);
+	__type(value, struct event);
+} events SEC(".maps");
+
+/* Numbers claimed so far. */
+__u64 claimed = 0;
+
+/* Says nothing about the packet: the next program decides (TCX_NEXT). */
+#define PASS (-1)
+
+enum { HEADERS = sizeof(struct iphdr) + sizeof(struct tcphdr) };
+enum { FLAG_FIN = 0x01, FLAG_SYN = 0x02, FLAG_RST = 0x04 };
+
+static __always_inline bool followed(const struct iphdr *ip)
+{
+	return ip->tos == settings.mark && ip->protocol == IPPROTO_TCP && ip->ihl == 5;
+}
+
+static __always_inline __u8 tcp_flags(const struct tcphdr *tcp)
+{
+	return ((const __u8 *)tcp)[13];
+}
+
+static __always_inline bool speaks(const struct tcphdr *tcp, __u32 payload_bytes)
+{
+	return settings.keep_acks || payload_bytes || tcp_flags(tcp) & (FLAG_SYN | FLAG_FIN | FLAG_RST);
+}
+
+static __always_inline struct event *begin(__u8 place, __u32 netns, __u32 device, __u64 *number)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct event *event;
+	__u32 slot;
+
+	*number = __sync_fetch_and_add(&claimed, 1);
+	slot = *number & (EVENTS - 1);
+	event = bpf_map_lookup_elem(&events, &slot);
+	if (!event)
+		return 0;
+	event->time_ns = now;
+	event->netns = netns;
+	event->device = device;
+	event->place = place;
+	return event;
+}
+
+static __always_inline void commit(struct event *event, __u64 number)
+{
+	__sync_lock_test_and_set(&event->number, number + 1);
+}
+
+/*
+ * The timestamp among options as Linux writes them: behind two of padding, or in a SYN behind the
+ * segment size and the word that allows selective acknowledgements. `options` is what follows the
+ * header: ports and sequence numbers are its words.
+ */
+static __always_inline __be32 timestamp(const struct tcphdr *options)
+{
+	if (options->source == bpf_htons(0x0101) && options->dest == bpf_htons(0x080a))
+		return options->seq;
+	if (options->seq == bpf_htonl(0x0402080a))
+		return options->ack_seq;
+	return 0;
+}
+
+static __always_inline void emit(__u8 place, __u32 netns, __u32 device, const struct iphdr *ip,
+				 const struct tcphdr *tcp, __be32 tsval, __u32 ip_bytes,
+				 bool encapsulated)
+{
+	/* A packet of more than 64 KiB has no room for its length and says 0. */
+	__u32 total = ip->tot_len ? bpf_ntohs(ip->tot_len) : ip_bytes;
+	__u32 payload = total - sizeof(*ip) - tcp->doff * 4;
+	struct event *event;
+	__u64 number;
+
+	if (!speaks(tcp, payload))
+		return;
+	event = begin(place, netns, device, &number);
+	if (!event)
+		return;
+	event->source = ip->saddr;
+	event->destination = ip->daddr;
+	event->source_port = tcp->source;
+	event->destination_port = tcp->dest;
+	event->seq = tcp->seq;
+	event->ack = tcp->ack_seq;
+	event->tsval = tsval;
+	event->payload_bytes = payload;
+	event->flags = tcp_flags(tcp);
+	event->encapsulated = encapsulated;
+	commit(event, number);
+}
