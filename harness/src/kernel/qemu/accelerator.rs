@@ -123,17 +123,13 @@ fn boots_under_kvm(machine: &Machine, device: &Path, patience: Duration) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
+    use super::super::elf::tests::executable;
     use super::*;
 
     /// A QEMU that does what a script says.
     fn probe(script: &str, device: &str, patience: Duration) -> Accelerator {
         let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("qemu");
-        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let program = executable(dir.path(), format!("#!/bin/sh\n{script}\n").as_bytes());
         let machine = Machine { program, kernel: "vmlinuz".into() };
         Accelerator::probe(&machine, Path::new(device), patience)
     }

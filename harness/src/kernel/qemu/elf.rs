@@ -73,10 +73,19 @@ pub(super) fn forget_sections(start: &mut [u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
+pub(super) mod tests {
     use super::*;
+
+    /// Makes a program. Another process writes it: one that a thread of this one starts meanwhile
+    /// would hold it open for writing, and it could not be run (`ETXTBSY`).
+    pub(in super::super) fn executable(folder: &Path, bytes: &[u8]) -> PathBuf {
+        let (written, program) = (folder.join("written"), folder.join("program"));
+        std::fs::write(&written, bytes).unwrap();
+        let mut install = std::process::Command::new("install");
+        install.args(["-m", "755"]).args([&written, &program]);
+        assert!(install.status().unwrap().success());
+        program
+    }
 
     #[test]
     fn a_program_names_its_loader_and_its_libraries() {
@@ -96,9 +105,7 @@ mod tests {
         assert!(bytes.len() < whole);
         forget_sections(&mut bytes);
         let dir = tempfile::tempdir().unwrap();
-        let short = dir.path().join("short");
-        std::fs::write(&short, bytes).unwrap();
-        std::fs::set_permissions(&short, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let short = executable(dir.path(), &bytes);
         let output = std::process::Command::new(&short).arg("--list").output().unwrap();
         let list = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && list.contains("mapped_bytes: test"), "{output:?}");

@@ -28,9 +28,7 @@ const PROGRAM_HEADER_BYTES: usize = 64;
 /// # Errors
 /// A file of the tree cannot be read or has changed while it was, or `out` fails.
 pub(super) fn write(tree: &Tree, out: &mut impl Write) -> io::Result<()> {
-    let mut number = 0;
-    for (path, node) in tree.nodes() {
-        number += 1;
+    for (number, (path, node)) in (1..).zip(tree.nodes()) {
         let name = path.strip_prefix("/").unwrap_or(path).as_os_str().as_bytes();
         let mut entry = |mode, length| header(out, number, name, mode, length);
         match node {
@@ -60,8 +58,10 @@ pub(super) fn write(tree: &Tree, out: &mut impl Write) -> io::Result<()> {
 
 /// Writes an entry's header and name.
 fn header(out: &mut impl Write, ino: u32, name: &[u8], mode: u32, length: u64) -> io::Result<()> {
-    let length = u32::try_from(length)
-        .map_err(|_| io::Error::other("a file of 4 GiB or more does not fit in an initramfs"))?;
+    let too_long = |error| {
+        io::Error::other(format!("a file of 4 GiB or more does not fit in an initramfs: {error}"))
+    };
+    let length = u32::try_from(length).map_err(too_long)?;
     let name_length = u32::try_from(name.len() + 1).map_err(io::Error::other)?;
     let links = if mode & KIND == FOLDER { 2 } else { 1 };
     // Owner and group, links, time, size, four device numbers, the name's length, no checksum.
