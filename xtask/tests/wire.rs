@@ -24,7 +24,7 @@ const ARGUMENTS: [&str; 13] = [
     "--workload",
     "keepalive",
     "--duration",
-    "400ms",
+    "800ms",
     "--iterations",
     "1",
     "--json",
@@ -34,13 +34,13 @@ fn p50(value: &Value) -> f64 {
     value["p50"].as_f64().unwrap_or_else(|| panic!("no median in {value}"))
 }
 
-/// Median of stage `wire` on a leg, and the sum of all others', nanoseconds.
+/// Medians of stage `wire`, request and response, and the longest of all others', nanoseconds.
 fn stages(case: &Value) -> ([f64; 2], f64) {
     let stages = case["stages"].as_array().unwrap();
     let time = |stage: &Value| stage["p50_ns"].as_f64().unwrap();
     let (wire, others): (Vec<_>, Vec<_>) = stages.iter().partition(|s| s["name"] == "wire");
     let leg = |leg: &str| time(wire.iter().find(|stage| stage["leg"] == leg).unwrap());
-    ([leg("request"), leg("response")], others.into_iter().map(time).sum())
+    ([leg("request"), leg("response")], others.into_iter().map(time).fold(0.0, f64::max))
 }
 
 fn cases(summary: &str) -> Vec<Value> {
@@ -58,38 +58,32 @@ fn notes(case: &Value) -> String {
 
 #[test]
 fn a_delay_is_waited_for_in_stage_wire_on_both_legs_and_in_no_other() {
-    const DELAY_NS: f64 = 20e6;
+    // Long beside whatever a busy machine may add to a stage.
+    const DELAY_NS: f64 = 50e6;
     let Ok(kernel) = std::env::var("NIC2POD_UML") else {
         eprintln!("SKIP NIC2POD_UML names no kernel");
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let (plain, delayed) = (dir.path().join("plain.toml"), dir.path().join("delayed.toml"));
-    fs::write(&plain, PLAIN).unwrap();
-    fs::write(&delayed, format!("{PLAIN}[lab.wire]\ndelay = \"20ms\"\n")).unwrap();
-    let kernel = format!("uml:{kernel}");
-    let [plain, delayed] = [plain, delayed]
-        .map(|profile| bench(&profile, dir.path(), &kernel, "nodeport-local,clusterip-local"));
-    assert_eq!((plain.len(), delayed.len()), (4, 4));
-    for (plain, delayed) in plain.iter().zip(&delayed) {
-        assert_eq!(plain["id"], delayed["id"]);
-        let more = p50(&delayed["latency_ns"]) - p50(&plain["latency_ns"]);
-        if delayed["route"] == "clusterip-local" {
-            assert!(notes(delayed).contains("does not pass the wire"), "{}", notes(delayed));
-            assert!(more < DELAY_NS / 2.0, "{more} ns more on {}", delayed["id"]);
+    let profile = dir.path().join("delayed.toml");
+    fs::write(&profile, format!("{PLAIN}[lab.wire]\ndelay = \"50ms\"\n")).unwrap();
+    let routes = "nodeport-local,clusterip-local";
+    let cases = bench(&profile, dir.path(), &format!("uml:{kernel}"), routes);
+    assert_eq!(cases.len(), 4);
+    for case in &cases {
+        let (id, latency, (wire, longest)) = (&case["id"], p50(&case["latency_ns"]), stages(case));
+        eprintln!("{id}: latency {latency} ns, wire {wire:?}, no other stage above {longest}");
+        assert!(longest < DELAY_NS / 2.0, "{case:#}");
+        if case["route"] == "clusterip-local" {
+            assert!(notes(case).contains("does not pass the wire"), "{}", notes(case));
+            assert!(latency < DELAY_NS, "{case:#}");
             continue;
         }
-        assert!(notes(delayed).contains("20ms delay each way"), "{}", notes(delayed));
-        let evidence = delayed["proof"]["evidence"].to_string();
+        assert!(notes(case).contains("50ms delay each way"), "{}", notes(case));
+        let evidence = case["proof"]["evidence"].to_string();
         assert!(evidence.contains("dev to-client root handle 1: netem"), "{evidence}");
-        let ((wire_before, others_before), (wire, others)) = (stages(plain), stages(delayed));
-        eprintln!("{}: {more} ns more; wire {wire_before:?} -> {wire:?}", delayed["id"]);
-        assert!((1.8 * DELAY_NS..4.0 * DELAY_NS).contains(&more), "{more} ns more");
-        for (wire, before) in wire.into_iter().zip(wire_before) {
-            let more = wire - before;
-            assert!((0.9 * DELAY_NS..2.0 * DELAY_NS).contains(&more), "{more} ns more in wire");
-        }
-        assert!(others - others_before < DELAY_NS / 2.0, "others {others_before} -> {others}");
+        assert!(wire.iter().all(|leg| (DELAY_NS..2.0 * DELAY_NS).contains(leg)), "{case:#}");
+        assert!((2.0 * DELAY_NS..4.0 * DELAY_NS).contains(&latency), "{case:#}");
     }
 }
 

@@ -183,10 +183,9 @@ fn every_key_is_in_the_kernel_as_another_tool_reads_it() {
 fn a_delay_is_waited_for_both_ways() {
     const DELAY: Duration = Duration::from_millis(40);
     let Some(lab) = wired("delay = \"40ms\"", 1) else { return };
-    round_trip(&lab, 1);
-    // The connection and the bytes: two round trips.
-    let took = round_trip(&lab, 1);
-    assert!(took >= DELAY * 4 && took < DELAY * 7, "{took:?}");
+    // The connection and the bytes: two round trips. The quickest of a few, on a busy machine.
+    let took = (0..5).map(|_| round_trip(&lab, 1)).min().unwrap();
+    assert!(took >= DELAY * 4 && took < DELAY * 8, "{took:?}");
     nodes_are_joined_without_it(&lab);
     down(lab);
 }
@@ -200,11 +199,10 @@ fn a_wire_that_loses_packets_makes_tcp_send_again() {
     // A busy machine may make one wait for its acknowledgement too long.
     let needlessly = again(&plain);
     down(plain);
-    // Often and little, so that there are many packets, whatever segmentation offload makes of them.
-    let Some(lab) = wired("loss = 0.05", 3) else { return };
-    for _ in 0..10 {
-        round_trip(&lab, MEGABYTE / 32);
-    }
+    let Some(lab) = wired("loss = 0.03", 3) else { return };
+    // Nothing is left to when an address is asked for: with a seed, the first packets' fate is known.
+    know_each_other(&lab);
+    round_trip(&lab, MEGABYTE);
     let shown = tc(&lab);
     eprintln!("{} segments again\n{shown}", again(&lab));
     assert!(again(&lab) > needlessly, "{needlessly} on a wire that loses nothing; {shown}");
@@ -238,6 +236,17 @@ fn the_same_seed_loses_the_same_packets() {
 }
 
 const DATAGRAMS: u32 = 200;
+
+/// Tells client and entry node each other's link-layer addresses.
+fn know_each_other(lab: &NetnsLab) {
+    let (client, node) = (lab.client(), &lab.nodes()[0]);
+    let neighbour = |address, device: &str| {
+        let device = device.to_owned();
+        vec![Change::Neighbour(Neighbour { address, mac: Mac::of(address), device })]
+    };
+    client.netns.apply(neighbour(node.address, &client.nic)).unwrap();
+    node.netns.apply(neighbour(client.addresses[0], &node.nic)).unwrap();
+}
 
 /// Sends numbered datagrams from the client to the entry node and says which arrived.
 fn datagrams(lab: &NetnsLab) -> BTreeSet<u32> {
