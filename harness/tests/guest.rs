@@ -5,8 +5,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,
-    clippy::print_stdout,
-    reason = "a test stops where it fails and says what it skips; a stage speaks to its parent"
+    reason = "a test stops where it fails and says what it skips"
 )]
 
 use std::fs;

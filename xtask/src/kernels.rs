@@ -13,6 +13,8 @@ use harness::net::privilege;
 use harness::plan::{HOST_KERNEL, KernelChoice, Mode, Profile};
 use record::Fidelity;
 
+use crate::packages;
+
 /// What a lab is made for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Purpose<'a> {
@@ -73,17 +75,17 @@ pub(crate) fn choose(purpose: Purpose<'_>) -> Result<Chosen> {
 fn named(purpose: Purpose<'_>, choices: &[KernelChoice]) -> Result<Chosen> {
     let mut labels = Vec::new();
     let mut kernels: Vec<Box<dyn Kernel>> = Vec::new();
-    let mut on_host = false;
+    let on_host = choices.contains(&KernelChoice::Host);
+    // First: looking at kernels takes threads.
+    let privilege =
+        if on_host { privilege::enter_private_namespaces()?.to_string() } else { none() };
     for choice in choices {
         match choice {
             KernelChoice::Auto => bail!(harness::plan::PlanError {
                 key: "matrix.kernel".to_owned(),
                 message: "`auto` stands alone; name the kernels to be compared".to_owned(),
             }),
-            KernelChoice::Host => {
-                on_host = true;
-                labels.push(HOST_KERNEL.to_owned());
-            }
+            KernelChoice::Host => labels.push(HOST_KERNEL.to_owned()),
             KernelChoice::Uml(which) => {
                 kernels.push(Box::new(Uml::find(which.as_deref())?));
                 labels.push(tell_apart(&mut kernels));
@@ -94,8 +96,6 @@ fn named(purpose: Purpose<'_>, choices: &[KernelChoice]) -> Result<Chosen> {
             }
         }
     }
-    let privilege =
-        if on_host { privilege::enter_private_namespaces()?.to_string() } else { none() };
     let host = if on_host { Some(host_beds(purpose)?) } else { None };
     let guests = kernels.into_iter().map(|kernel| guest_beds(purpose, kernel)).collect();
     let lab = KernelLabs::new(host, guests);
@@ -183,13 +183,21 @@ fn best_guest(purpose: Purpose<'_>, modes: &[Mode]) -> Option<(GuestBeds, Vec<Mo
     best
 }
 
-/// Kernels that `auto` may choose, the best first: those whose times can be used.
+/// Kernels that `auto` may choose, the best first: those whose times can be used. A look at QEMU's
+/// takes a guest to boot under KVM, and is not taken where another kernel is at hand.
 fn installed() -> Vec<Box<dyn Kernel>> {
     let mut kernels: Vec<Box<dyn Kernel>> = Vec::new();
     match Uml::find(None) {
         Ok(uml) => kernels.push(Box::new(uml)),
         Err(KernelError::Unavailable(_)) => {}
         Err(error) => eprintln!("kernel uml is not used: {error}"),
+    }
+    if kernels.is_empty()
+        && kvm_may_be_had()
+        && let Ok(qemu) = Qemu::find(None)
+        && qemu.facts().fidelity != Fidelity::Functional
+    {
+        kernels.push(Box::new(qemu));
     }
     kernels
 }
@@ -198,12 +206,17 @@ fn installed() -> Vec<Box<dyn Kernel>> {
 pub(crate) fn none_has_ip_vs(profile: &Profile) -> bool {
     profile.matrix.kernel == [KernelChoice::Auto]
         && !harness::proxy::ipvs::kernel_may_have_ip_vs()
-        && !any_installed()
+        && installed().is_empty()
 }
 
 /// Whether `auto` has a kernel to choose besides the host's.
 pub(crate) fn any_installed() -> bool {
-    !installed().is_empty()
+    Uml::find(None).is_ok() || kvm_may_be_had()
+}
+
+/// Whether it is worth asking for a guest under KVM.
+fn kvm_may_be_had() -> bool {
+    Path::new("/dev/kvm").exists() && packages::find("qemu-system-x86_64").is_some()
 }
 
 fn none() -> String {

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ring 3: what a profile's `[lab.wire]` does to a request lies in stage `wire`, and nowhere else. On
 //! this machine's kernel with a rate; inside User-Mode Linux, whose kernel has netem, with a delay.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test stops where it fails and says what it skips"
-)]
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::fs;
 use std::path::Path;

@@ -42,7 +42,7 @@ fn room_mib(folder: &Path) -> Option<u64> {
         return None;
     }
     let of = statvfs(folder).ok()?;
-    Some(of.blocks_available() * of.fragment_size() >> 20)
+    Some((of.blocks_available() * of.fragment_size()) >> 20)
 }
 
 #[cfg(test)]
