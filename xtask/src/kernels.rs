@@ -223,9 +223,9 @@ fn none() -> String {
     "none".to_owned()
 }
 
-fn host_beds(purpose: Purpose<'_>) -> Result<NetnsBeds, LabError> {
+fn host_beds(purpose: Purpose<'_>) -> Result<NetnsBeds> {
     let make = if purpose.thorough { NetnsBeds::thorough } else { NetnsBeds::new };
-    make(purpose.profile, purpose.program, purpose.pcap)
+    Ok(make(purpose.profile, purpose.program, purpose.pcap)?)
 }
 
 fn guest_beds(purpose: Purpose<'_>, kernel: Box<dyn Kernel>) -> GuestBeds {
