@@ -3,9 +3,10 @@
 
 use record::{CaseRecord, Run, Status};
 
+use crate::analysis::fidelity::{or_emulated, times_count};
 use crate::analysis::number::{NONE, digits, one_line, percent, plural, time_or_none};
-use crate::analysis::skip;
 use crate::analysis::summary::{errors, status_word};
+use crate::analysis::{kernel, skip};
 pub use crate::look::Look;
 
 /// One row for each case, and the reasons of those that have no figures.
@@ -13,6 +14,7 @@ pub use crate::look::Look;
 pub struct Table {
     head: Vec<&'static str>,
     rows: Vec<(Status, Vec<String>)>,
+    above: Vec<String>,
     under: Vec<String>,
 }
 
@@ -25,6 +27,10 @@ impl Table {
     pub fn of(runs: &[Run]) -> Self {
         let mut head = vec!["mode", "cni", "route", "services", "workload", "status", NUMBERS_FROM];
         head.extend(["p50", "p99", "first packet p50", "joined", "errors"]);
+        let guests = kernel::any_guest(runs);
+        if guests {
+            head.insert(0, "kernel");
+        }
         let several = runs.len() > 1;
         if several {
             head.insert(0, "run");
@@ -32,14 +38,26 @@ impl Table {
         let mut rows = Vec::new();
         for run in runs {
             for case in &run.summary.cases {
-                let mut row = row(case);
+                let mut row = row(case, times_count(run, case));
+                if guests {
+                    row.insert(0, one_line(&case.kernel));
+                }
                 if several {
                     row.insert(0, one_line(&run.manifest.run_id));
                 }
                 rows.push((case.status, row));
             }
         }
-        Self { head, rows, under: under(runs) }
+        let mut above = Vec::new();
+        if guests {
+            above.extend(runs.iter().map(kernel::sentence).filter(|text| !text.is_empty()));
+            let emulated =
+                runs.iter().any(|run| run.summary.cases.iter().any(|case| !times_count(run, case)));
+            if emulated {
+                above.push("emulated: times of an emulated processor mean nothing".to_owned());
+            }
+        }
+        Self { head, rows, above, under: under(runs) }
     }
 
     /// Lays it out. Every line ends with a newline. Where the table is wider than the terminal, what
@@ -47,6 +65,10 @@ impl Table {
     pub fn text(&self, look: Look) -> String {
         let mut table = self.clone();
         let mut out = String::new();
+        for line in &self.above {
+            out.push_str(&look.paint("1", line));
+            out.push('\n');
+        }
         if look.width.is_some_and(|width| self.width() > width) {
             out.push_str(&table.fold_common());
         }
@@ -121,7 +143,11 @@ impl Table {
     }
 }
 
-fn row(case: &CaseRecord) -> Vec<String> {
+fn row(case: &CaseRecord, timed: bool) -> Vec<String> {
+    let said = |text: String| {
+        // A case without figures has none of an emulator either.
+        or_emulated(timed || case.status != Status::Measured, text)
+    };
     // A case that never got to its load has no errors of requests to count.
     let ran = case.status == Status::Measured || case.requests + case.errors > 0;
     vec![
@@ -131,10 +157,10 @@ fn row(case: &CaseRecord) -> Vec<String> {
         case.services.to_string(),
         one_line(&case.workload),
         status_word(case.status).to_owned(),
-        case.throughput_rps.map_or_else(|| NONE.to_owned(), digits),
-        time_or_none(case.latency_ns.map(|q| q.p50)),
-        time_or_none(case.latency_ns.map(|q| q.p99)),
-        time_or_none(case.first_packet_ns.map(|q| q.p50)),
+        said(case.throughput_rps.map_or_else(|| NONE.to_owned(), digits)),
+        said(time_or_none(case.latency_ns.map(|q| q.p50))),
+        said(time_or_none(case.latency_ns.map(|q| q.p99))),
+        said(time_or_none(case.first_packet_ns.map(|q| q.p50))),
         case.joined_ratio.map_or_else(|| NONE.to_owned(), percent),
         if ran { errors(case) } else { NONE.to_owned() },
     ]

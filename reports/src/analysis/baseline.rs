@@ -3,6 +3,7 @@
 
 use record::{CaseRecord, Status};
 
+use crate::analysis::fidelity::times_count;
 use crate::analysis::group::{Group, Key};
 
 /// The case that reads ×1.
@@ -17,10 +18,11 @@ pub struct Baseline<'a> {
 }
 
 /// `none` in the group; or else the nearest `none` of the same run, lab, CNI, workload and backend's
-/// place (the pod's address has a route of its own, and no Services to count); or else iptables.
+/// place (the pod's address has a route of its own, and no Services to count); or else iptables. Always
+/// on the group's own kernel, and never a case whose times do not count.
 pub fn choose<'a>(group: &Group<'a>) -> Option<Baseline<'a>> {
     let own = |mode: &str| {
-        let case = group.measured().find(|case| case.mode == mode)?;
+        let case = group.timed().find(|case| case.mode == mode)?;
         Some(Baseline { case, label: mode.to_owned(), in_group: true })
     };
     own("none").or_else(|| floor(group)).or_else(|| own("iptables"))
@@ -29,7 +31,7 @@ pub fn choose<'a>(group: &Group<'a>) -> Option<Baseline<'a>> {
 fn floor<'a>(group: &Group<'a>) -> Option<Baseline<'a>> {
     let key = &group.key;
     let candidates = group.run.summary.cases.iter().filter(|case| {
-        case.mode == "none" && case.status == Status::Measured && {
+        case.mode == "none" && case.status == Status::Measured && times_count(group.run, case) && {
             let other = Key::of(key.run, case);
             (other.lab, other.kernel, other.cni, other.workload)
                 == (key.lab, key.kernel, key.cni, key.workload)

@@ -6,7 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use record::{CaseRecord, Run, Status};
 
 use crate::analysis::baseline::Baseline;
-use crate::analysis::{baseline, mode, number};
+use crate::analysis::fidelity::times_count;
+use crate::analysis::{baseline, kernel, mode, number};
 
 /// What the cases of a group have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,7 +51,8 @@ impl<'a> Key<'a> {
 fn variant(case: &CaseRecord) -> String {
     let services = format!("svc-{}", case.services);
     let datapath = format!("{}+{}", case.mode, case.cni);
-    let known = [&case.lab, &case.kernel, &case.route, &case.workload, &services, &datapath];
+    let lab = format!("{}+{}", case.lab, case.kernel);
+    let known = [&case.lab, &lab, &case.kernel, &case.route, &case.workload, &services, &datapath];
     let rest = case.id.split('/').filter(|part| known.iter().all(|k| k.as_str() != *part));
     let rest = rest.map(|part| match part.strip_prefix(&services) {
         Some(tail) if tail.starts_with('-') => &tail[1..],
@@ -72,6 +74,8 @@ pub struct Group<'a> {
     pub baseline: Option<Baseline<'a>>,
     /// One line that names it among its run's groups.
     pub title: String,
+    /// The same without lab, kernel and run.
+    pub plain_title: String,
 }
 
 /// One line of a chart: a case and what to call it.
@@ -89,11 +93,18 @@ impl<'a> Group<'a> {
         self.cases.iter().copied().filter(|case| case.status == Status::Measured)
     }
 
-    /// What its charts show: the floor first where it comes from another group, then its cases.
+    /// Cases with figures whose times count.
+    pub fn timed(&self) -> impl Iterator<Item = &'a CaseRecord> {
+        let run = self.run;
+        self.measured().filter(move |case| times_count(run, case))
+    }
+
+    /// What its charts show: the floor first where it comes from another group, then its cases. Times
+    /// that do not count are not drawn.
     pub fn series(&self) -> Vec<Series<'a>> {
-        let floor = self.baseline.as_ref().filter(|b| !b.in_group && self.measured().count() > 0);
+        let floor = self.baseline.as_ref().filter(|b| !b.in_group && self.timed().count() > 0);
         let floor = floor.map(|b| Series { case: b.case, label: b.label.clone() });
-        let own = self.measured().map(|case| Series { case, label: case.mode.clone() });
+        let own = self.timed().map(|case| Series { case, label: case.mode.clone() });
         floor.into_iter().chain(own).collect()
     }
 }
@@ -106,20 +117,22 @@ pub fn groups(runs: &[Run]) -> Vec<Group<'_>> {
         for case in &run.summary.cases {
             let key = Key::of(index, case);
             let at = *place.entry(key.clone()).or_insert_with(|| {
+                let (title, plain_title) = (String::new(), String::new());
                 let group =
-                    Group { key, run, cases: Vec::new(), baseline: None, title: String::new() };
+                    Group { key, run, cases: Vec::new(), baseline: None, title, plain_title };
                 groups.push(group);
                 groups.len() - 1
             });
             groups[at].cases.push(case);
         }
     }
-    let several_labs =
-        groups.iter().map(|g| (g.key.lab, g.key.kernel)).collect::<BTreeSet<_>>().len() > 1;
+    let several_labs = groups.iter().map(|g| g.key.lab).collect::<BTreeSet<_>>().len() > 1
+        || kernel::any_guest(runs);
     for group in &mut groups {
         group.cases.sort_by_key(|case| mode::rank(&case.mode));
         group.baseline = baseline::choose(group);
         group.title = title(group, runs.len() > 1, several_labs);
+        group.plain_title = title(group, false, false);
     }
     groups
 }
@@ -133,7 +146,7 @@ fn title(group: &Group<'_>, several_runs: bool, several_labs: bool) -> String {
     }
     parts.extend([key.workload.to_owned(), key.cni.to_owned()]);
     if several_labs {
-        parts.push(format!("{} on kernel {}", key.lab, key.kernel));
+        parts.push(format!("{} on {}", key.lab, kernel::on(key.kernel)));
     }
     if several_runs {
         parts.push(format!("run {}", group.run.manifest.run_id));

@@ -1,24 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The run in a few sentences, computed from its figures.
 
-use record::{CaseRecord, Quantiles, Run};
+use record::{CaseRecord, Quantiles, Run, Status};
 
-use crate::analysis::group::{Group, groups};
+use crate::analysis::group::{Group, Key, groups};
 use crate::analysis::number::{count, plural, prose_list, slope, time};
 use crate::analysis::slope::{Family, Metric, families};
 use crate::analysis::summary::{Tally, tally};
-use crate::analysis::{fidelity, mode};
+use crate::analysis::{fidelity, kernel, mode};
 
 /// The sentences, most telling first. Never empty.
 pub fn headline(runs: &[Run]) -> Vec<String> {
     let mut sentences = Vec::new();
-    if runs.iter().all(|run| fidelity::times_count(run.summary.fidelity)) {
-        let groups = groups(runs);
-        sentences.extend(first_packets(&groups).or_else(|| latencies(&groups)));
-        sentences.extend(per_service(&families(runs)));
-    }
+    let groups = groups(runs);
+    let guests = kernel::any_guest(runs);
+    sentences.extend(first_packets(&groups, guests).or_else(|| latencies(&groups, guests)));
+    sentences.extend(per_service(&families(runs), guests));
     sentences.push(outcome(&tally(runs)));
+    sentences.extend(emulated(runs));
     sentences
+}
+
+/// That some cases are in none of the sentences about times, and why.
+fn emulated(runs: &[Run]) -> Option<String> {
+    let measured = |run: &Run| {
+        let all = run.summary.cases.iter().filter(|case| case.status == Status::Measured);
+        let emulated = all.clone().filter(|case| !fidelity::times_count(run, case));
+        (emulated.count(), all.count())
+    };
+    let (emulated, all) = runs.iter().map(measured).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    let which = match emulated {
+        0 => return None,
+        n if n == all => "They".to_owned(),
+        n => format!("Of these, {}", count(n as u64)),
+    };
+    Some(format!(
+        "{which} ran on an emulated processor, whose times mean nothing: counts and proofs are all \
+         that is told of them."
+    ))
 }
 
 fn outcome(tally: &Tally) -> String {
@@ -43,15 +62,15 @@ fn outcome(tally: &Tally) -> String {
     }
 }
 
-fn first_packets(groups: &[Group<'_>]) -> Option<String> {
+fn first_packets(groups: &[Group<'_>], guests: bool) -> Option<String> {
     let of = |case: &CaseRecord| case.first_packet_ns;
     let (group, times) = telling(groups, of)?;
-    Some(format!("{}, a new connection's median first packet took {times}.", place(group)))
+    Some(format!("{}, a new connection's median first packet took {times}.", place(group, guests)))
 }
 
-fn latencies(groups: &[Group<'_>]) -> Option<String> {
+fn latencies(groups: &[Group<'_>], guests: bool) -> Option<String> {
     let (group, times) = telling(groups, |case| case.latency_ns)?;
-    Some(format!("{}, the median request took {times}.", place(group)))
+    Some(format!("{}, the median request took {times}.", place(group, guests)))
 }
 
 /// The group that compares most modes, at the most Services, and its medians in words, slowest first.
@@ -59,10 +78,10 @@ fn telling<'g, 'a>(
     groups: &'g [Group<'a>],
     of: fn(&CaseRecord) -> Option<Quantiles>,
 ) -> Option<(&'g Group<'a>, String)> {
-    let having = |group: &Group<'a>| group.measured().filter(|case| of(case).is_some()).count();
+    let having = |group: &Group<'a>| group.timed().filter(|case| of(case).is_some()).count();
     let group = groups.iter().rev().max_by_key(|group| (having(group), group.key.services))?;
     let mut medians: Vec<(u64, &str)> =
-        group.measured().filter_map(|case| Some((of(case)?.p50, case.mode.as_str()))).collect();
+        group.timed().filter_map(|case| Some((of(case)?.p50, case.mode.as_str()))).collect();
     if medians.is_empty() {
         return None;
     }
@@ -74,13 +93,18 @@ fn telling<'g, 'a>(
     Some((group, prose_list(&words)))
 }
 
-fn place(group: &Group<'_>) -> String {
+fn place(group: &Group<'_>, guests: bool) -> String {
     let key = &group.key;
     let services = plural(key.services as usize, "Service", "Services");
-    format!("On {} over {} with {services}", key.route, key.cni)
+    format!("On {} over {} with {services}{}", key.route, key.cni, on(key, guests))
 }
 
-fn per_service(families: &[Family<'_>]) -> Option<String> {
+/// The kernel in a sentence, where any case of the report is not on the host's.
+fn on(key: &Key<'_>, guests: bool) -> String {
+    if guests { format!(", on {}", kernel::on(key.kernel)) } else { String::new() }
+}
+
+fn per_service(families: &[Family<'_>], guests: bool) -> Option<String> {
     let having = |family: &&Family<'_>| {
         family.lines.iter().filter(|line| line.metric == Metric::FirstPacket).count()
     };
@@ -99,9 +123,10 @@ fn per_service(families: &[Family<'_>]) -> Option<String> {
         return None;
     }
     Some(format!(
-        "On {} over {}, each further Service added {} to the first packet.",
+        "On {} over {}{}, each further Service added {} to the first packet.",
         family.key.route,
         family.key.cni,
+        on(&family.key, guests),
         prose_list(&slopes)
     ))
 }

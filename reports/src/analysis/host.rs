@@ -31,6 +31,10 @@ pub fn warning(runs: &[Run]) -> Option<String> {
 }
 
 fn differences(a: &Run, b: &Run) -> Vec<&'static str> {
+    let files = |run: &Run| -> Vec<String> {
+        run.manifest.kernels.iter().map(|kernel| kernel.sha256.clone()).collect()
+    };
+    let guests = files(a) != files(b);
     let (a, b) = (&a.manifest.host, &b.manifest.host);
     let pairs = [
         ("kernel release", a.kernel_release != b.kernel_release),
@@ -43,6 +47,7 @@ fn differences(a: &Run, b: &Run) -> Vec<&'static str> {
         ("privilege", a.privilege != b.privilege),
         ("sysctls", a.sysctls != b.sysctls),
         ("kernel options", a.kernel_config != b.kernel_config),
+        ("the labs’ own kernels", guests),
     ];
     pairs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use record::{CaseRecord, Quantiles, Run, Status};
+use record::{CaseRecord, Quantiles, Run};
 
 use crate::analysis::fit::{Fit, least_squares};
 use crate::analysis::group::{Key, groups};
@@ -67,17 +67,18 @@ pub struct Family<'a> {
     pub lines: Vec<Line>,
 }
 
-/// Every family with at least two Service counts in at least one mode.
+/// Every family with at least two Service counts in at least one mode; of one kernel each, and of cases
+/// whose times count.
 pub fn families(runs: &[Run]) -> Vec<Family<'_>> {
     let mut families: Vec<(Key<'_>, String, Vec<&CaseRecord>)> = Vec::new();
     for group in groups(runs) {
-        let measured = group.cases.iter().filter(|c| c.status == Status::Measured);
+        let measured = group.timed();
         let key = Key { services: 0, ..group.key.clone() };
         let services = number::plural(group.key.services as usize, "Service", "Services");
         let title = group.title.replacen(&format!(" · {services}"), "", 1);
         match families.iter_mut().find(|(other, ..)| *other == key) {
             Some((.., cases)) => cases.extend(measured),
-            None => families.push((key, title, measured.copied().collect())),
+            None => families.push((key, title, measured.collect())),
         }
     }
     let families =

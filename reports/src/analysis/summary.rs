@@ -4,6 +4,7 @@
 use record::{CaseRecord, Quantiles, Run, Status};
 
 use crate::analysis::baseline::ratio;
+use crate::analysis::fidelity::times_count;
 use crate::analysis::group::Group;
 use crate::analysis::number::{NONE, count, one_line};
 
@@ -16,6 +17,8 @@ pub struct Row<'a> {
     pub latency_ratio: Option<f64>,
     /// Median first-packet time as a multiple of the baseline's.
     pub first_packet_ratio: Option<f64>,
+    /// Whether its times count.
+    pub timed: bool,
 }
 
 /// Rows of the cases that ran, in the group's order; skipped ones are listed with their reasons
@@ -24,7 +27,8 @@ pub fn rows<'a>(group: &Group<'a>) -> Vec<Row<'a>> {
     let base = group.baseline.as_ref().map(|b| b.case);
     let against = |case: &CaseRecord, of: fn(&CaseRecord) -> Option<Quantiles>| {
         // Figures of a failed case are not to be used.
-        let value = (case.status == Status::Measured).then(|| of(case)).flatten()?;
+        let usable = case.status == Status::Measured && times_count(group.run, case);
+        let value = usable.then(|| of(case)).flatten()?;
         ratio(value.p50, of(base?)?.p50)
     };
     let ran = group.cases.iter().filter(|case| case.status != Status::Skipped);
@@ -32,6 +36,7 @@ pub fn rows<'a>(group: &Group<'a>) -> Vec<Row<'a>> {
         case,
         latency_ratio: against(case, |c| c.latency_ns),
         first_packet_ratio: against(case, |c| c.first_packet_ns),
+        timed: times_count(group.run, case),
     };
     ran.map(row).collect()
 }

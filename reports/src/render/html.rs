@@ -9,14 +9,17 @@ use crate::analysis::glossary::STAGES;
 use crate::analysis::group::Group;
 use crate::analysis::headline::headline;
 use crate::analysis::host;
+use crate::analysis::kernel::case_name;
+use crate::analysis::pair::matches;
 use crate::analysis::probe::COUNTS;
 use crate::analysis::slope::Family;
 use crate::analysis::summary::{Tally, tally};
 use crate::render::figure::Figure;
 use crate::render::plan::CHARTS_PER_GROUP;
 use crate::render::view::{
-    CaseView, CaseWalksView, FailureView, FamilyView, GroupView, HostView, PROBE_HEAD, ReasonView,
-    RowView, SkipView, SummaryGroup, count_rows, failures, probe_reasons, probe_rows, skips, walks,
+    CaseView, CaseWalksView, FailureView, FamilyView, GroupView, HostView, MatchView, PROBE_HEAD,
+    ReasonView, RowView, SkipView, SummaryGroup, count_rows, failures, probe_reasons, probe_rows,
+    skips, walks,
 };
 
 /// Sections open when the page is; the rest fold, so that a long report stays short to scroll.
@@ -33,6 +36,7 @@ struct Page {
     summary: Vec<SummaryGroup>,
     skips: Vec<SkipView>,
     failures: Vec<FailureView>,
+    matches: Vec<MatchView>,
     families: Vec<FamilyView>,
     groups: Vec<GroupView>,
     walks_title: &'static str,
@@ -71,7 +75,7 @@ pub(crate) fn page(
     let mut sections = Vec::new();
     for (place, group) in groups.iter().enumerate() {
         let mut anchor = String::new();
-        if group.measured().count() > 0 {
+        if group.timed().count() > 0 {
             anchor = format!("group-{}", place + 1);
             sections.push(GroupView::new(
                 group,
@@ -92,6 +96,10 @@ pub(crate) fn page(
         summary,
         skips: skips(runs),
         failures: failures(runs),
+        matches: matches(groups, runs)
+            .iter()
+            .map(|one| MatchView::new(one, runs.len() > 1))
+            .collect(),
         families,
         groups: sections,
         walks_title,
@@ -119,10 +127,8 @@ fn title(runs: &[Run]) -> String {
 
 fn cases(runs: &[Run]) -> Vec<CaseView> {
     let ran = runs.iter().flat_map(|run| {
-        let prefix =
-            if runs.len() > 1 { format!("{}: ", run.manifest.run_id) } else { String::new() };
         let ran = run.summary.cases.iter().filter(|case| case.status != Status::Skipped);
-        ran.map(move |case| CaseView::new(case, &prefix))
+        ran.map(move |case| CaseView::new(run, case, case_name(runs, run, case)))
     });
     ran.collect()
 }

@@ -5,19 +5,22 @@ use std::fmt::Write;
 
 use record::{CaseRecord, Leg, Run};
 
+use crate::analysis::fidelity::{Notice, notices, or_emulated};
 use crate::analysis::group::Group;
 use crate::analysis::headline::headline;
 use crate::analysis::number::{
     NONE, digits, one_line, percent, plural, prose_list, ratio, slope, time, time_or_none,
 };
+use crate::analysis::pair::matches;
 use crate::analysis::probe::COUNTS;
 use crate::analysis::slope::Family;
 use crate::analysis::stage::{leg_mean_ns, of_leg};
 use crate::analysis::summary::{errors, rows, status_word};
-use crate::analysis::{fidelity, host};
+use crate::analysis::{host, kernel};
 use crate::render::shell;
 use crate::render::view::{
-    CellView, PROBE_HEAD, RowView, count_rows, failures, probe_reasons, probe_rows, skips,
+    CellView, KERNEL_HEAD, MatchView, PROBE_HEAD, RowView, count_rows, failures, kernel_rows,
+    probe_reasons, probe_rows, skips,
 };
 
 /// Stages named for each mode and leg.
@@ -35,20 +38,27 @@ pub(crate) fn text(runs: &[Run], groups: &[Group<'_>], families: &[Family<'_>]) 
         &host::warning(runs).map(|w| format!("**More than one run.** {w}\n")).unwrap_or_default(),
     );
     for run in runs {
-        let (word, advice) =
-            (fidelity::word(run.summary.fidelity), fidelity::advice(run.summary.fidelity));
-        push(&mut out, &format!("> **Fidelity: {word}.** {advice}\n"));
+        let ran_on = kernel::sentence(run);
+        if !ran_on.is_empty() {
+            push(&mut out, &format!("> **Kernel.** {}\n", escape(&ran_on)));
+        }
+        for Notice { word, of, advice } in notices(run) {
+            let (of, advice) = (escape(&of), escape(&advice));
+            push(&mut out, &format!("> **Fidelity{of}: {word}.** {advice}\n"));
+        }
         if let Some(how) = &run.manifest.interrupted {
             push(&mut out, &format!("> **Interrupted.** {}\n", escape(how)));
         }
     }
     summary(&mut out, groups);
+    kernels_compared(&mut out, runs, groups);
     refusals(&mut out, runs);
     slopes(&mut out, families);
     top_stages(&mut out, groups);
     per_case(&mut out, "## Counts of one request\n", &COUNTS, &count_rows(runs));
     probes(&mut out, runs);
     hosts(&mut out, runs);
+    kernels(&mut out, runs);
     out
 }
 
@@ -75,17 +85,18 @@ fn summary(out: &mut String, groups: &[Group<'_>]) {
     for group in groups {
         for row in rows(group) {
             let case = row.case;
+            let said = |text: String| or_emulated(row.timed, text);
             let with = |ns: Option<u64>, times: Option<f64>| match times {
                 Some(times) => format!("{} ({})", time_or_none(ns), ratio(times)),
-                None => time_or_none(ns),
+                None => said(time_or_none(ns)),
             };
             lines.push(vec![
                 escape(&group.title),
                 escape(&case.mode),
                 status_word(case.status).to_owned(),
-                case.throughput_rps.map_or_else(|| NONE.to_owned(), digits),
+                said(case.throughput_rps.map_or_else(|| NONE.to_owned(), digits)),
                 with(case.latency_ns.map(|q| q.p50), row.latency_ratio),
-                time_or_none(case.latency_ns.map(|q| q.p99)),
+                said(time_or_none(case.latency_ns.map(|q| q.p99))),
                 with(case.first_packet_ns.map(|q| q.p50), row.first_packet_ratio),
                 case.joined_ratio.map_or_else(|| NONE.to_owned(), percent),
                 escape(&errors(case)),
@@ -104,6 +115,25 @@ fn summary(out: &mut String, groups: &[Group<'_>]) {
     baselines.dedup();
     if !baselines.is_empty() {
         push(out, &format!("×1 is {}, all else being equal.\n", prose_list(&baselines)));
+    }
+}
+
+fn kernels_compared(out: &mut String, runs: &[Run], groups: &[Group<'_>]) {
+    for one in matches(groups, runs).iter().map(|one| MatchView::new(one, runs.len() > 1)) {
+        push(out, &format!("## Kernel {}\n", escape(&one.title)));
+        push(out, &format!("{}\n", escape(&one.caution)));
+        let names = ["case", "mode"].map(str::to_owned);
+        let head: Vec<String> =
+            names.into_iter().chain(one.head.iter().map(|text| escape(text))).collect();
+        let head: Vec<&str> = head.iter().map(String::as_str).collect();
+        let lines = one.blocks.iter().flat_map(|block| {
+            block.rows.iter().map(|row| {
+                let names = [&block.title, &row.mode].into_iter();
+                names.chain(&row.cells).map(|text| escape(text)).collect()
+            })
+        });
+        let lines: Vec<Vec<String>> = lines.collect();
+        table(out, &head, &format!("ll{}", "r".repeat(one.head.len())), &lines);
     }
 }
 
@@ -151,7 +181,7 @@ fn slopes(out: &mut String, families: &[Family<'_>]) {
 fn top_stages(out: &mut String, groups: &[Group<'_>]) {
     let mut lines = Vec::new();
     for group in groups {
-        for case in group.measured().filter(|case| !case.stages.is_empty()) {
+        for case in group.timed().filter(|case| !case.stages.is_empty()) {
             lines.push(vec![
                 escape(&group.title),
                 escape(&case.mode),
@@ -219,6 +249,15 @@ fn hosts(out: &mut String, runs: &[Run]) {
             plural(run.summary.cases.len(), "case", "cases"),
             escape(&shell::command(&manifest.command)),
         );
+    }
+}
+
+fn kernels(out: &mut String, runs: &[Run]) {
+    let row = |row: [String; 11]| row.map(|text| escape(&text)).to_vec();
+    let rows: Vec<_> = runs.iter().flat_map(kernel_rows).map(row).collect();
+    if !rows.is_empty() {
+        push(out, "\n## Kernels\n");
+        table(out, &KERNEL_HEAD, "llllllllrrr", &rows);
     }
 }
 

@@ -5,6 +5,7 @@ use record::{Leg, Run, StageRecord};
 
 use crate::analysis::curve::curve;
 use crate::analysis::group::{Group, Series, groups};
+use crate::analysis::kernel;
 use crate::analysis::number::{prose_list, shorten};
 use crate::analysis::slope::{Family, Line, Metric, families};
 use crate::analysis::stage::{of_leg, of_the_ends, rows};
@@ -33,17 +34,18 @@ pub(crate) struct Planned {
     pub(crate) chart: Result<Chart, String>,
 }
 
-/// Groups that have figures or failures, and the families over Service counts.
+/// Groups of cases, and the families over Service counts.
 pub(crate) fn plan(runs: &[Run]) -> (Vec<Group<'_>>, Vec<Family<'_>>) {
     (groups(runs), families(runs))
 }
 
-/// Charts of a group with measured cases.
+/// Charts of a group with times.
 pub(crate) const CHARTS_PER_GROUP: usize = 4;
 
-/// Charts of a family come first, then [`CHARTS_PER_GROUP`] for each group that has measured cases.
+/// Charts of a family come first, then [`CHARTS_PER_GROUP`] for each group with times: cases
+/// that were measured on a processor that is not emulated.
 pub(crate) fn figures(groups: &[Group<'_>], families: &[Family<'_>]) -> Vec<Planned> {
-    let of_groups = groups.iter().filter(|g| g.measured().count() > 0).flat_map(|group| {
+    let of_groups = groups.iter().filter(|g| g.timed().count() > 0).flat_map(|group| {
         let mut series = group.series();
         series.truncate(SERIES_MAX);
         let charts: [Planned; CHARTS_PER_GROUP] = [
@@ -64,10 +66,16 @@ fn name(what: &str, group: &Group<'_>) -> String {
     if key.run > 0 {
         parts.push(format!("run{}", key.run + 1));
     }
+    parts.extend(kernel_part(key.kernel));
     parts.extend([key.cni.to_owned(), key.route.to_owned(), format!("svc-{}", key.services)]);
     parts.extend((!key.variant.is_empty()).then(|| key.variant.clone()));
     parts.push(key.workload.to_owned());
     parts.join("-")
+}
+
+/// The kernel in a file's name, where it is not the host's.
+fn kernel_part(label: &str) -> Option<String> {
+    (label != kernel::HOST).then(|| label.to_owned())
 }
 
 fn latency(group: &Group<'_>, series: &[Series<'_>]) -> Planned {
@@ -234,9 +242,10 @@ fn services(family: &Family<'_>) -> Planned {
     };
     let key = &family.key;
     let run = if key.run > 0 { format!("run{}-", key.run + 1) } else { String::new() };
+    let kernel = kernel_part(key.kernel).map(|label| label + "-").unwrap_or_default();
     let variant = if key.variant.is_empty() { String::new() } else { format!("{}-", key.variant) };
     Planned {
-        name: format!("services-{run}{}-{}-{variant}{}", key.cni, key.route, key.workload),
+        name: format!("services-{run}{kernel}{}-{}-{variant}{}", key.cni, key.route, key.workload),
         alt: format!("{title}, one line per proxy mode, for {}", family.title),
         caption: "Lower is better, and a level line means that Services cost nothing. Both axes start at \
                   zero. The slopes are in the table."

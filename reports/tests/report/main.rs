@@ -3,6 +3,7 @@
 
 mod escaping;
 mod fit;
+mod kernels;
 mod page;
 mod stages;
 mod support;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use record::{
-    CaseFiles, CaseRecord, Conntrack, Counts, Failure, Fidelity, Histogram, Host, IterationRecord,
-    Leg, Manifest, Probe, ProbeEffect, Proof, Quantiles, Reason, Residual, Run, RunWriter,
-    SCHEMA_VERSION, StageRecord, Status, Summary, Tool, Tuples,
+    CaseFiles, CaseRecord, Conntrack, Counts, Failure, Fidelity, GuestKernel, Histogram, Host,
+    IterationRecord, Leg, Manifest, Probe, ProbeEffect, Proof, Quantiles, Reason, Residual, Run,
+    RunWriter, SCHEMA_VERSION, StageRecord, Status, Summary, Tool, Tuples,
 };
 
 /// A case to be, by the axes that matter here.
@@ -18,6 +18,7 @@ pub(crate) struct Spec {
     pub(crate) route: String,
     pub(crate) services: u32,
     pub(crate) workload: String,
+    pub(crate) kernel: String,
 }
 
 impl Spec {
@@ -29,12 +30,19 @@ impl Spec {
             route: owned(route),
             services,
             workload: owned(workload),
+            kernel: owned("host"),
         }
     }
 
+    /// The same on a kernel of its own.
+    pub(crate) fn on(self, kernel: &str) -> Self {
+        Self { kernel: kernel.to_owned(), ..self }
+    }
+
     fn id(&self) -> String {
-        let Self { mode, cni, route, services, workload } = self;
-        format!("netns/{mode}+{cni}/{route}/svc-{services}/{workload}")
+        let Self { mode, cni, route, services, workload, kernel } = self;
+        let kernel = if kernel == "host" { String::new() } else { format!("+{kernel}") };
+        format!("netns{kernel}/{mode}+{cni}/{route}/svc-{services}/{workload}")
     }
 
     /// A case without figures.
@@ -42,7 +50,7 @@ impl Spec {
         CaseRecord {
             id: self.id(),
             lab: "netns".to_owned(),
-            kernel: "host".to_owned(),
+            kernel: self.kernel.clone(),
             fidelity: None,
             mode: self.mode.clone(),
             cni: self.cni.clone(),
@@ -325,16 +333,63 @@ fn host() -> Host {
     }
 }
 
+/// A User-Mode Linux kernel.
+pub(crate) fn uml(release: &str) -> GuestKernel {
+    GuestKernel {
+        label: format!("uml-{release}"),
+        kind: "uml".to_owned(),
+        release: release.to_owned(),
+        path: format!("/home/me/.cache/nic2pod/kernels/{release}-1a2b3c4d/linux"),
+        sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned(),
+        config_sha256: Some(
+            "1a2b3c4d884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned(),
+        ),
+        accelerator: "process".to_owned(),
+        accelerator_reason: None,
+        fidelity: Fidelity::Relative,
+        memory_bytes: 2 << 30,
+        cpus: 2,
+        boot_ms: Some(352.0),
+        host: None,
+    }
+}
+
+/// A distribution's kernel on an emulated processor.
+pub(crate) fn tcg() -> GuestKernel {
+    GuestKernel {
+        label: "qemu-6.1.0-40-amd64".to_owned(),
+        kind: "qemu".to_owned(),
+        release: "6.1.0-40-amd64".to_owned(),
+        path: "/boot/vmlinuz-6.1.0-40-amd64".to_owned(),
+        config_sha256: None,
+        accelerator: "tcg".to_owned(),
+        accelerator_reason: Some("a probe guest hung under KVM".to_owned()),
+        fidelity: Fidelity::Functional,
+        boot_ms: Some(8_140.0),
+        ..uml("6.1.0")
+    }
+}
+
 /// Writes the cases as a run in `dir` and reads it back, as a reader of a real one does.
 pub(crate) fn run(dir: &Path, run_id: &str, cases: Vec<(CaseRecord, Option<Histogram>)>) -> Run {
+    run_on(dir, run_id, Vec::new(), cases)
+}
+
+/// [`run`] with kernels of the lab's own.
+pub(crate) fn run_on(
+    dir: &Path,
+    run_id: &str,
+    kernels: Vec<GuestKernel>,
+    cases: Vec<(CaseRecord, Option<Histogram>)>,
+) -> Run {
     let summary = Summary {
         schema_version: SCHEMA_VERSION,
         run_id: run_id.to_owned(),
         fidelity: Fidelity::Relative,
         cases: Vec::new(),
     };
-    let mut writer =
-        RunWriter::create(dir, &manifest(run_id), summary).expect("an empty directory");
+    let manifest = Manifest { kernels, ..manifest(run_id) };
+    let mut writer = RunWriter::create(dir, &manifest, summary).expect("an empty directory");
     for (case, latency) in cases {
         let histograms =
             latency.map(|histogram| ("latency".to_owned(), histogram)).into_iter().collect();

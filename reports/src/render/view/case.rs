@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The evidence behind one case: proof, probes, budgets, quantiles and iterations.
 
-use record::{CaseRecord, Quantiles};
+use record::{CaseRecord, Quantiles, Run};
 
+use crate::analysis::fidelity::{or_emulated, times_count};
+use crate::analysis::kernel;
 use crate::analysis::number::{NONE, bytes, count, digits, millis, percent, time, time_or_none};
 use crate::analysis::summary::{errors, status_word};
 use crate::render::palette;
@@ -21,6 +23,8 @@ pub(crate) struct CaseView {
     pub(crate) evidence: Vec<String>,
     pub(crate) facts: Vec<Fact>,
     pub(crate) notes: Vec<String>,
+    /// Why its times are not shown, empty where they are.
+    pub(crate) untimed: String,
     /// Name, count, p50, p90, p99, p99.9, max, mean.
     pub(crate) quantiles: Vec<[String; 8]>,
     /// Order, req/s, p50, p99, first packet, requests, errors, seconds.
@@ -31,37 +35,56 @@ pub(crate) struct CaseView {
 }
 
 impl CaseView {
-    pub(crate) fn new(case: &CaseRecord, run_prefix: &str) -> Self {
-        let times = [case.lab_up_ms, case.install_ms, case.prove_ms, case.down_ms].map(millis);
+    pub(crate) fn new(run: &Run, case: &CaseRecord, name: String) -> Self {
+        let timed = times_count(run, case);
+        let times = [case.lab_up_ms, case.install_ms, case.prove_ms, case.down_ms]
+            .map(|ms| or_emulated(timed, millis(ms)));
         let [up, install, prove, down] = times;
         Self {
-            id: format!("{run_prefix}{}", case.id),
+            id: name,
             colour: palette::css(palette::mode(&case.mode)),
             status: status_word(case.status),
             proved: case.proof.as_ref().map(|p| p.mode.clone()).unwrap_or_default(),
             evidence: case.proof.as_ref().map(|p| p.evidence.clone()).unwrap_or_default(),
-            facts: facts(case),
+            facts: facts(case, timed),
+            untimed: if timed {
+                String::new()
+            } else {
+                format!(
+                    "No times are shown: {} has an emulated processor, and what a request takes on \
+                     it is the emulator’s time. The record has them.",
+                    kernel::on(&case.kernel)
+                )
+            },
             notes: case.notes.clone(),
-            quantiles: quantiles(case),
-            iterations: case.iterations.iter().take(ITERATIONS_MAX).map(iteration).collect(),
+            quantiles: if timed { quantiles(case) } else { Vec::new() },
+            iterations: if timed {
+                case.iterations.iter().take(ITERATIONS_MAX).map(iteration).collect()
+            } else {
+                Vec::new()
+            },
             iterations_left_out: case.iterations.len().saturating_sub(ITERATIONS_MAX),
             times: [case.rules.map_or_else(|| NONE.to_owned(), count), up, install, prove, down],
         }
     }
 }
 
-fn facts(case: &CaseRecord) -> Vec<Fact> {
+fn facts(case: &CaseRecord, timed: bool) -> Vec<Fact> {
     let mut facts = vec![
         Fact::new("requests answered", count(case.requests)),
         Fact::new("requests not answered", errors(case)),
     ];
+    facts.insert(0, Fact::new("kernel", kernel::on(&case.kernel)));
     if let Some(probe) = &case.probe {
         let every = match probe.sample_every {
             1 => "every connection".to_owned(),
             k => format!("one connection in {}", count(u64::from(k))),
         };
-        let cost = probe.ns_per_event.map_or_else(
-            || "cost per event not measured".to_owned(),
+        let cost = probe.ns_per_event.filter(|_| timed).map_or_else(
+            || {
+                if timed { "cost per event not measured" } else { "cost per event emulated" }
+                    .to_owned()
+            },
             |ns| format!("{} of processor time per event", time(ns)),
         );
         let text = format!(

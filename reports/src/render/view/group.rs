@@ -5,6 +5,7 @@ use record::{CaseRecord, Leg, StageRecord};
 
 use crate::analysis::glossary::explain;
 use crate::analysis::group::{Group, Series};
+use crate::analysis::kernel;
 use crate::analysis::number::{NONE, count, time};
 use crate::analysis::stage::{leg_mean_ns, rows};
 use crate::render::chart::SERIES_MAX;
@@ -12,7 +13,7 @@ use crate::render::figure::Figure;
 use crate::render::palette;
 use crate::render::view::summary::requests;
 
-/// A group with measured cases.
+/// A group with times.
 pub(crate) struct GroupView {
     pub(crate) anchor: String,
     pub(crate) title: String,
@@ -62,9 +63,9 @@ impl GroupView {
         let left_out = series.len().saturating_sub(SERIES_MAX);
         series.truncate(SERIES_MAX);
         let mut meta = format!(
-            "Lab {} on kernel {}. {} requests answered.",
+            "Lab {} on {}. {} requests answered.",
             group.key.lab,
-            group.key.kernel,
+            kernel::on(group.key.kernel),
             requests(group)
         );
         if left_out > 0 {

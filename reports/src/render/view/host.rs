@@ -5,21 +5,27 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use record::{CaseRecord, Run};
 
-use crate::analysis::fidelity;
+use crate::analysis::fidelity::{Notice, notices};
+use crate::analysis::kernel;
 use crate::analysis::number::{NONE, bytes};
 use crate::render::shell;
-use crate::render::view::Fact;
+use crate::render::view::{Fact, kernel_columns};
 
 /// A run's method and host.
 pub(crate) struct HostView {
     pub(crate) run_id: String,
-    pub(crate) fidelity: &'static str,
-    pub(crate) advice: &'static str,
+    /// Which kernels its cases ran on, a sentence; empty where it has no cases.
+    pub(crate) ran_on: String,
+    /// Whether any of them is not the host's.
+    pub(crate) guests: bool,
+    pub(crate) notices: Vec<Notice>,
     pub(crate) interrupted: String,
     pub(crate) command: String,
     pub(crate) reproduce: String,
     pub(crate) asked: Vec<Fact>,
     pub(crate) facts: Vec<Fact>,
+    /// A row for each thing known of them, a column for each.
+    pub(crate) kernels: Vec<Vec<String>>,
     pub(crate) sysctls: Vec<Fact>,
     pub(crate) kernel_config: Vec<Fact>,
     pub(crate) tools: Vec<Fact>,
@@ -33,13 +39,15 @@ impl HostView {
             |map: &BTreeMap<String, String>| map.iter().map(|(k, v)| Fact::new(k, v)).collect();
         Self {
             run_id: manifest.run_id.clone(),
-            fidelity: fidelity::word(run.summary.fidelity),
-            advice: fidelity::advice(run.summary.fidelity),
+            ran_on: kernel::sentence(run),
+            guests: kernel::any_guest(std::slice::from_ref(run)),
+            notices: notices(run),
             interrupted: manifest.interrupted.clone().unwrap_or_default(),
             command: shell::command(&manifest.command),
             reproduce: reproduce(run),
             asked: asked(run),
             facts: facts(run),
+            kernels: kernel_columns(run),
             sysctls: facts_of(&manifest.host.sysctls),
             kernel_config: facts_of(&manifest.host.kernel_config),
             tools: manifest.tools.iter().map(|t| Fact::new(&t.name, &t.version)).collect(),
@@ -82,6 +90,9 @@ fn asked(run: &Run) -> Vec<Fact> {
         Fact::new("Services", services.join(", ")),
         Fact::new("Workloads", words(|c| &c.workload)),
     ];
+    if kernel::any_guest(std::slice::from_ref(run)) {
+        asked.push(Fact::new("Kernels", words(|c| &c.kernel)));
+    }
     asked.retain(|fact| !fact.value.is_empty());
     asked
 }
@@ -96,8 +107,8 @@ fn facts(run: &Run) -> Vec<Fact> {
         Fact::new("Profile", &manifest.profile_name),
         Fact::new("Seed", manifest.seed.to_string()),
         Fact::new("nic2pod revision", or_none(&manifest.revision)),
-        Fact::new("Kernel", format!("{} {}", host.kernel_release, host.machine)),
-        Fact::new("Kernel build", &host.kernel_version),
+        Fact::new("Host’s kernel", format!("{} {}", host.kernel_release, host.machine)),
+        Fact::new("Host’s kernel, build", &host.kernel_version),
         Fact::new("Processor", format!("{} × {}", host.cpus, host.cpu_model)),
         Fact::new("Governor", or_none(&host.governor)),
         Fact::new("Memory", bytes(host.memory_bytes)),

@@ -5,6 +5,7 @@ mod case;
 mod family;
 mod group;
 mod host;
+mod kernel;
 mod probe;
 mod refusal;
 mod summary;
@@ -15,6 +16,7 @@ pub(crate) use case::CaseView;
 pub(crate) use family::FamilyView;
 pub(crate) use group::GroupView;
 pub(crate) use host::HostView;
+pub(crate) use kernel::{KERNEL_HEAD, MatchView, kernel_columns, kernel_rows};
 pub(crate) use probe::{
     CellView, PROBE_HEAD, ReasonView, RowView, count_rows, probe_reasons, probe_rows,
 };

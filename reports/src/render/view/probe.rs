@@ -3,6 +3,8 @@
 
 use record::{CaseRecord, Run, Status};
 
+use crate::analysis::fidelity::{EMULATED, or_emulated, times_count};
+use crate::analysis::kernel::case_name;
 use crate::analysis::number::{NONE, count, percent, time};
 use crate::analysis::probe::{Change, cost, counts, effect};
 use crate::render::palette;
@@ -53,14 +55,10 @@ pub(crate) const PROBE_HEAD: [&str; 9] = [
     "residual p50",
 ];
 
-fn measured(runs: &[Run]) -> impl Iterator<Item = (String, &CaseRecord)> {
-    let several = runs.len() > 1;
-    runs.iter().flat_map(move |run| {
+fn measured(runs: &[Run]) -> impl Iterator<Item = (&Run, &CaseRecord)> {
+    runs.iter().flat_map(|run| {
         let cases = run.summary.cases.iter().filter(|case| case.status == Status::Measured);
-        cases.map(move |case| {
-            let prefix = if several { format!("{}: ", run.manifest.run_id) } else { String::new() };
-            (format!("{prefix}{}", case.id), case)
-        })
+        cases.map(move |case| (run, case))
     })
 }
 
@@ -71,23 +69,34 @@ fn row<const N: usize>(id: String, case: &CaseRecord, cells: [CellView; N]) -> R
 /// Cases with counts.
 pub(crate) fn count_rows(runs: &[Run]) -> Vec<RowView<6>> {
     measured(runs)
-        .filter_map(|(id, case)| Some(row(id, case, counts(case)?.map(CellView::from))))
+        .filter_map(|(run, case)| {
+            let cells = counts(case)?.map(CellView::from);
+            Some(row(case_name(runs, run, case), case, cells))
+        })
         .collect()
 }
 
 /// Cases with probes.
 pub(crate) fn probe_rows(runs: &[Run]) -> Vec<RowView<9>> {
-    let cells = |case: &CaseRecord| {
+    let cells = |run: &Run, case: &CaseRecord| {
         let probe = case.probe.as_ref()?;
-        let [event, run] = cost(probe).map(CellView::from);
-        let [p50, rps] = effect(probe).map(CellView::from);
+        let timed = times_count(run, case);
+        let [event, program] = cost(probe).map(|text| or_emulated(timed, text).into());
+        let [p50, rps] = if timed {
+            effect(probe).map(CellView::from)
+        } else {
+            [EMULATED, EMULATED].map(|word| word.to_owned().into())
+        };
         let joined = case.joined_ratio.map_or_else(|| NONE.to_owned(), percent).into();
         let residual = case.residual_ns.map_or_else(|| NONE.to_owned(), |r| time(r.p50 as f64));
+        let residual = or_emulated(timed, residual);
         let [events, dropped] = [probe.events, probe.dropped].map(|n| count(n).into());
         let engine = probe.engine.clone().into();
-        Some([engine, events, dropped, event, run, p50, rps, joined, residual.into()])
+        Some([engine, events, dropped, event, program, p50, rps, joined, residual.into()])
     };
-    measured(runs).filter_map(|(id, case)| Some(row(id, case, cells(case)?))).collect()
+    let all = measured(runs)
+        .filter_map(|(run, case)| Some(row(case_name(runs, run, case), case, cells(run, case)?)));
+    all.collect()
 }
 
 /// The reasons, each once.

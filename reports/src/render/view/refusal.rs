@@ -3,6 +3,7 @@
 
 use record::{Run, Status};
 
+use crate::analysis::kernel::case_name;
 use crate::analysis::number::plural;
 use crate::analysis::skip;
 
@@ -46,16 +47,11 @@ pub(crate) fn skips(runs: &[Run]) -> Vec<SkipView> {
 /// All failures of the runs.
 pub(crate) fn failures(runs: &[Run]) -> Vec<FailureView> {
     let failed = runs.iter().flat_map(|run| {
-        let prefix =
-            if runs.len() > 1 { format!("{}: ", run.manifest.run_id) } else { String::new() };
-        run.summary
-            .cases
-            .iter()
-            .filter(|c| c.status == Status::Failed)
-            .map(move |c| (prefix.clone(), c))
+        let failed = run.summary.cases.iter().filter(|c| c.status == Status::Failed);
+        failed.map(move |case| (run, case))
     });
-    let view = |(prefix, case): (String, &record::CaseRecord)| FailureView {
-        id: format!("{prefix}{}", case.id),
+    let view = |(run, case): (&Run, &record::CaseRecord)| FailureView {
+        id: case_name(runs, run, case),
         message: case.failure.as_ref().map_or_else(
             || "no cause in the record, which is a bug of nic2pod".to_owned(),
             |failure| failure.message.clone(),

@@ -3,6 +3,7 @@
 
 use record::{Quantiles, Status};
 
+use crate::analysis::fidelity::or_emulated;
 use crate::analysis::group::Group;
 use crate::analysis::number::{NONE, count, digits, percent, ratio, time_or_none};
 use crate::analysis::summary::{Row, errors, rows, status_word};
@@ -51,10 +52,15 @@ impl SummaryGroup {
         let baseline = match &group.baseline {
             Some(base) if base.in_group => format!("×1 is {}", base.label),
             Some(base) => format!("×1 is {}, measured at {}", base.label, base.case.id),
+            None if rows.iter().all(|row| !row.timed) => {
+                "no times and no ratios: on an emulated processor they mean nothing; compare counts"
+                    .to_owned()
+            }
             None => "no baseline was measured, so no ratios".to_owned(),
         };
         let longest = |of: fn(&Row<'_>) -> Option<Quantiles>| {
-            rows.iter().filter_map(|row| Some(of(row)?.p50)).max().unwrap_or(0)
+            let timed = rows.iter().filter(|row| row.timed);
+            timed.filter_map(|row| Some(of(row)?.p50)).max().unwrap_or(0)
         };
         let longest_ns = (longest(|r| r.case.latency_ns), longest(|r| r.case.first_packet_ns));
         let rows = rows.iter().map(|row| SummaryRow::new(row, longest_ns)).collect();
@@ -66,14 +72,20 @@ impl SummaryRow {
     fn new(row: &Row<'_>, (latency_max, first_packet_max): (u64, u64)) -> Self {
         let case = row.case;
         let failed = case.status == Status::Failed;
+        let times = |quantiles: Option<Quantiles>| quantiles.filter(|_| row.timed);
+        let said = |text: String| or_emulated(row.timed, text);
+        let timed = |quantiles, ratio, longest| {
+            let timed = timed(times(quantiles), ratio, longest);
+            Timed { text: said(timed.text), ..timed }
+        };
         Self {
             mode: case.mode.clone(),
             colour: palette::css(palette::mode(&case.mode)),
             status: status_word(case.status),
             failed,
-            rps: case.throughput_rps.map_or_else(|| NONE.to_owned(), digits),
+            rps: said(case.throughput_rps.map_or_else(|| NONE.to_owned(), digits)),
             p50: timed(case.latency_ns, row.latency_ratio, latency_max),
-            p99: time_or_none(case.latency_ns.map(|q| q.p99)),
+            p99: said(time_or_none(case.latency_ns.map(|q| q.p99))),
             first_packet: timed(case.first_packet_ns, row.first_packet_ratio, first_packet_max),
             joined: case.joined_ratio.map_or_else(|| NONE.to_owned(), percent),
             errors: if failed && case.requests == 0 && case.errors == 0 {

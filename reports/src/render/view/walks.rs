@@ -3,6 +3,8 @@
 
 use record::Run;
 
+use crate::analysis::fidelity::times_count;
+use crate::analysis::kernel::case_name;
 use crate::analysis::number::{plural, time};
 use crate::render::palette;
 use crate::render::view::WalkView;
@@ -29,8 +31,6 @@ pub(crate) fn walks(runs: &[Run]) -> (&'static str, Vec<CaseWalksView>) {
     let mut views = Vec::new();
     let (mut slowest, mut room) = (false, ALL_MAX);
     for run in runs {
-        let prefix =
-            if runs.len() > 1 { format!("{}: ", run.manifest.run_id) } else { String::new() };
         for case in &run.summary.cases {
             let (walks, missing) = match run.walks(&case.id) {
                 Ok(walks) if walks.is_empty() => continue,
@@ -41,13 +41,17 @@ pub(crate) fn walks(runs: &[Run]) -> (&'static str, Vec<CaseWalksView>) {
             let longest_ns = walks.iter().map(|walk| walk.total_ns).max();
             let about = longest_ns.map_or_else(String::new, |ns| {
                 let n = plural(walks.len(), "request", "requests");
-                format!("{n}, up to {}", time(ns as f64))
+                if times_count(run, case) {
+                    format!("{n}, up to {}", time(ns as f64))
+                } else {
+                    format!("{n}; their times are those of an emulated processor and mean nothing")
+                }
             });
             let shown = walks.len().min(OF_CASE_MAX).min(room);
             room -= shown;
             let view = |walk| WalkView::new(walk, Some(case));
             views.push(CaseWalksView {
-                id: format!("{prefix}{}", case.id),
+                id: case_name(runs, run, case),
                 colour: palette::css(palette::mode(&case.mode)),
                 about,
                 walks: walks[..shown].iter().map(view).collect(),
