@@ -115,6 +115,8 @@ impl NetnsBeds {
         let mut answers = self.answers.borrow_mut();
         let ask_cni = || cni::of(case.cni).check(&self.question);
         answers.cnis.entry(case.cni).or_insert_with(ask_cni).clone()?;
+        let external = self.ground.profile.service.external_policy;
+        cni::of(case.cni).carries(case.mode, case.route, external)?;
         let ask_mode = || self.ground.mode(case.mode).check(&self.question);
         answers.modes.entry(case.mode).or_insert_with(ask_mode).clone()?;
         self.ground.engine(&self.question).map(drop)
