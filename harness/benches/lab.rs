@@ -2,6 +2,8 @@
 //! How long the default lab (a client, two nodes, four pods) takes to come up and to go. Needs root
 //! or user namespaces.
 
+#![expect(clippy::print_stderr, reason = "skips are for whoever runs the benchmark")]
+
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
