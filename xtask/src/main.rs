@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Lab(LabCommand::Gc) => lab::gc(),
         Command::Test(args) => test::run(&args),
         Command::Bpf(args) => bpf::run(&args),
+        Command::Agent(Agent::TestInUml(args)) => test::in_uml(&args),
         Command::Agent(Agent::Load) => return workloads::load::main(),
         Command::Agent(Agent::Target) => return workloads::target::main(),
         Command::Agent(Agent::Proxy) => return harness::proxy::userspace::relay::main(),
