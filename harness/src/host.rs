@@ -23,10 +23,11 @@ const SYSCTLS: [&str; 10] = [
 ];
 
 /// Kernel options that decide which modes and probes there are, or what they cost.
-const OPTIONS: [&str; 14] = [
+const OPTIONS: [&str; 15] = [
     "CONFIG_BPF_JIT",
     "CONFIG_BRIDGE_NETFILTER",
     "CONFIG_HZ",
+    "CONFIG_IPVLAN",
     "CONFIG_IP_NF_IPTABLES",
     "CONFIG_IP_VS",
     "CONFIG_MITIGATION_RETPOLINE",

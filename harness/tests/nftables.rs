@@ -226,6 +226,15 @@ fn a_probe_of_another_address_proves_nothing() {
 #[test]
 fn rules_of_the_iptables_mode_beside_ours_prove_nothing() {
     for tool in ["iptables-nft", "iptables-legacy"] {
+        // Only legacy needs ip_tables, which newer kernels do without.
+        let asked =
+            Netns::create("question").map(|host| Tool::new(tool).args(["-S"]).run_on(&host));
+        if let Ok(Err(error)) = asked
+            && error.to_string().contains("Table does not exist")
+        {
+            println!("SKIP {tool}: {error}");
+            continue;
+        }
         let add_chain = |lab: &Lab, _: &mut Probe| {
             let args = ["-t", "nat", "-N", "KUBE-SERVICES"];
             Tool::new(tool).args(args).run_on(&lab.node).unwrap();

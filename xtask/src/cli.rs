@@ -109,6 +109,27 @@ pub(crate) enum Agent {
         #[arg(long)]
         port: String,
     },
+    /// Test programs in User-Mode Linux.
+    TestInUml(InUmlArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InUmlArgs {
+    /// Package of the tests
+    #[arg(long)]
+    pub(crate) package: String,
+    /// Test programs, by name
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub(crate) test: Vec<String>,
+    /// Tests at a time
+    #[arg(long, default_value_t = 2)]
+    pub(crate) threads: u32,
+    /// Processors of the guest
+    #[arg(long, default_value_t = 2)]
+    pub(crate) cpus: u32,
+    /// Further arguments of the test programs
+    #[arg(last = true)]
+    pub(crate) filter: Vec<String>,
 }
 
 /// Which lab.
@@ -143,7 +164,7 @@ pub(crate) struct BenchArgs {
     /// Proxy modes: none, userspace, iptables, ipvs, nftables, ebpf
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) mode: Vec<Mode>,
-    /// CNIs: ptp, bridge, vxlan
+    /// CNIs: ptp, bridge, vxlan, ipvlan
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) cni: Vec<CniKind>,
     /// Routes: direct, clusterip, nodeport, lbip, each with -local or -remote
@@ -218,7 +239,7 @@ pub(crate) struct TraceArgs {
     /// Proxy modes, traced in turn: none, userspace, iptables, ipvs, nftables, ebpf
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "nftables")]
     pub(crate) mode: Vec<Mode>,
-    /// CNI: ptp, bridge, vxlan
+    /// CNI: ptp, bridge, vxlan, ipvlan
     #[arg(long, value_name = "CNI", default_value = "bridge")]
     pub(crate) cni: CniKind,
     /// Route: direct, clusterip, nodeport, lbip, each with -local or -remote

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Command::Lab(LabCommand::Kernel(command)) => lab::kernel(&command),
         Command::Test(args) => test::run(&args),
         Command::Bpf(args) => bpf::run(&args),
+        Command::Agent(Agent::TestInUml(args)) => test::in_uml(&args),
         Command::Agent(Agent::Load) => return workloads::load::main(),
         Command::Agent(Agent::Target) => return workloads::target::main(),
         Command::Agent(Agent::Proxy) => return harness::proxy::userspace::relay::main(),

@@ -35,6 +35,8 @@ pub enum Site {
     Bridge,
     /// A node's VXLAN device.
     Vxlan,
+    /// A node's own ipvlan slave.
+    Ipvlan,
     /// The node's end of a pod's veth pair.
     PodVeth,
     /// A pod's `eth0`.
@@ -66,6 +68,7 @@ impl Site {
             Self::ClientEth | Self::Nic | Self::PodEth => "eth0",
             Self::Bridge => "bridge",
             Self::Vxlan => "vxlan",
+            Self::Ipvlan => "ipvlan",
             Self::PodVeth => "veth",
             Self::PreConntrack => "PREROUTING before conntrack",
             Self::Conntracked => "PREROUTING behind conntrack",

@@ -18,7 +18,7 @@
 //! | `filter` | -> POSTROUTING: the chains of FORWARD, or of OUTPUT with its connection tracking |
 //! | `masq` | -> behind source NAT |
 //! | `egress` | -> the device, out: a new connection's confirmation, the neighbour's address, the queue |
-//! | `cni` | local backend: that device, out -> pod `eth0`, in, and back |
+//! | `cni` | local backend: that device, out -> pod `eth0`, in, and back; under ipvlan, where the node's stack is passed by, from its NIC, in, or from the client pod's interface, out |
 //! | `encap` | VXLAN device, out -> NIC, out, on whichever node wraps the packet |
 //! | `fabric` | NIC of one node, out -> NIC of the other, in |
 //! | `decap` | NIC, in -> VXLAN device, in, on whichever node unwraps it |
@@ -31,6 +31,8 @@
 //! | `body` | first byte read -> last byte read |
 //!
 //! The response mirrors the request with the same names.
+
+mod bypass;
 
 use std::fmt;
 
@@ -129,6 +131,7 @@ impl fmt::Display for Hop {
 pub struct Path {
     hops: Vec<Hop>,
     relayed: bool,
+    bypass: bool,
 }
 
 impl Path {
@@ -141,8 +144,10 @@ impl Path {
             leg: Leg::Request,
             beyond_relay: false,
             relayed,
-            bridged: cni != CniKind::Ptp,
+            bridged: matches!(cni, CniKind::Bridge | CniKind::Vxlan),
             vxlan: cni == CniKind::Vxlan,
+            ipvlan: cni == CniKind::Ipvlan,
+            to_service: mode != Mode::None && to_service,
             taken_up: relayed || mode == Mode::Ipvs && to_service,
             taken_at_port: mode == Mode::Ebpf && to_service,
             from_pod: route.road == Road::Clusterip,
@@ -153,12 +158,18 @@ impl Path {
             // the entry node too.
             reply_wrapped: cni == CniKind::Vxlan,
         };
-        Self { hops: walk.all(), relayed }
+        let bypass = walk.is_bypass();
+        Self { hops: walk.all(), relayed, bypass }
     }
 
     /// The hops in order.
     pub fn hops(&self) -> &[Hop] {
         &self.hops
+    }
+
+    /// Whether the entry node's network stack never sees the request: no rule of any mode can meet it.
+    pub fn passes_entry_by(&self) -> bool {
+        self.bypass
     }
 
     /// Whether a proxy process joins two connections on the entry node.
@@ -180,6 +191,9 @@ struct Walk {
     taken_at_port: bool,
     bridged: bool,
     vxlan: bool,
+    ipvlan: bool,
+    /// Whether requests are for a Service's address, and not for a pod's.
+    to_service: bool,
     from_pod: bool,
     local: bool,
     reply_wrapped: bool,
@@ -187,6 +201,10 @@ struct Walk {
 
 impl Walk {
     fn all(mut self) -> Vec<Hop> {
+        if self.is_bypass() {
+            self.bypass();
+            return self.hops;
+        }
         self.client_to_entry();
         if self.taken_up {
             self.through_entry_itself();
@@ -202,7 +220,7 @@ impl Walk {
         self.leg = Leg::Response;
         self.hop("pod_tx", Host::Pod, Site::PodEth, Direction::Out);
         if self.local {
-            self.hop("cni", Host::Entry, Site::PodVeth, Direction::In);
+            self.hop("cni", Host::Entry, self.to_pods(), Direction::In);
         } else {
             self.remote_pod_to_entry();
         }
@@ -258,9 +276,15 @@ impl Walk {
         }
     }
 
+    /// The entry node's device on the way to its pods.
+    fn to_pods(&self) -> Site {
+        if self.ipvlan { Site::Ipvlan } else { Site::PodVeth }
+    }
+
     fn client_to_entry(&mut self) {
         self.hop("client_tx", Host::Client, Site::ClientEth, Direction::Out);
-        let site = if self.from_pod { Site::PodVeth } else { Site::Nic };
+        // ipvlan has what is for no slave come in by the NIC.
+        let site = if self.from_pod && !self.ipvlan { Site::PodVeth } else { Site::Nic };
         self.hop("wire", Host::Entry, site, Direction::In);
     }
 
@@ -308,7 +332,7 @@ impl Walk {
             (true, false) => "cni",
             (false, _) => self.out(),
         };
-        self.hop(before_veth, Host::Entry, Site::PodVeth, Direction::Out);
+        self.hop(before_veth, Host::Entry, self.to_pods(), Direction::Out);
         self.hop("cni", Host::Pod, Site::PodEth, Direction::In);
     }
 
@@ -322,13 +346,16 @@ impl Walk {
             self.hop(self.out(), Host::Entry, Site::Nic, Direction::Out);
             self.hop("fabric", Host::Backend, Site::Nic, Direction::In);
         }
-        self.through_backend();
-        self.bridge_hop("deliver", Host::Backend);
-        self.hop("deliver", Host::Backend, Site::PodVeth, Direction::Out);
+        if !self.ipvlan {
+            self.through_backend();
+            self.bridge_hop("deliver", Host::Backend);
+            self.hop("deliver", Host::Backend, Site::PodVeth, Direction::Out);
+        }
         self.hop("deliver", Host::Pod, Site::PodEth, Direction::In);
     }
 
-    /// The backend's node only forwards, in every mode.
+    /// The backend's node only forwards, in every mode. Under ipvlan its NIC hands frames to the pod,
+    /// and its network stack never sees them.
     fn through_backend(&mut self) {
         for site in [
             Site::PreConntrack,
@@ -343,8 +370,10 @@ impl Walk {
     }
 
     fn remote_pod_to_entry(&mut self) {
-        self.hop("deliver", Host::Backend, Site::PodVeth, Direction::In);
-        self.through_backend();
+        if !self.ipvlan {
+            self.hop("deliver", Host::Backend, Site::PodVeth, Direction::In);
+            self.through_backend();
+        }
         if self.reply_wrapped {
             self.hop("deliver", Host::Backend, Site::Vxlan, Direction::Out);
             self.wrapped_hop("encap", Host::Backend, Direction::Out);
@@ -359,7 +388,7 @@ impl Walk {
     fn entry_to_client(&mut self) {
         if self.from_pod {
             self.bridge_hop(self.out(), Host::Entry);
-            self.hop(self.out(), Host::Entry, Site::PodVeth, Direction::Out);
+            self.hop(self.out(), Host::Entry, self.to_pods(), Direction::Out);
         } else {
             self.hop(self.out(), Host::Entry, Site::Nic, Direction::Out);
         }
@@ -440,6 +469,26 @@ mod tests {
         insta::assert_snapshot!(
             "userspace_nodeport_remote_bridge",
             drawn(Mode::Userspace, CniKind::Bridge, Road::Nodeport, Place::Remote)
+        );
+        insta::assert_snapshot!(
+            "nodeport_local_ipvlan",
+            drawn(Mode::Nftables, CniKind::Ipvlan, Road::Nodeport, Place::Local)
+        );
+        insta::assert_snapshot!(
+            "nodeport_remote_ipvlan",
+            drawn(Mode::Ipvs, CniKind::Ipvlan, Road::Nodeport, Place::Remote)
+        );
+        insta::assert_snapshot!(
+            "direct_local_ipvlan",
+            drawn(Mode::None, CniKind::Ipvlan, Road::Direct, Place::Local)
+        );
+        insta::assert_snapshot!(
+            "clusterip_remote_ipvlan_without_services",
+            drawn(Mode::None, CniKind::Ipvlan, Road::Clusterip, Place::Remote)
+        );
+        insta::assert_snapshot!(
+            "userspace_clusterip_local_ipvlan",
+            drawn(Mode::Userspace, CniKind::Ipvlan, Road::Clusterip, Place::Local)
         );
     }
 }

@@ -64,7 +64,7 @@ pub(super) fn bridged(node: &ClusterNode, cluster: &Cluster, mtu: u32) -> NodeWi
         false => pod.routed(gateway),
     };
     let pods = node.pods.iter().map(side).collect();
-    NodeWiring { changes, pods, bridge: Some(CNI0), vxlan: None }
+    NodeWiring { changes, pods, bridge: Some(CNI0), ..NodeWiring::default() }
 }
 
 pub(super) fn notes(cluster: &Cluster) -> Vec<String> {

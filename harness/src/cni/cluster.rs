@@ -69,6 +69,8 @@ pub struct NodeWiring {
     pub bridge: Option<&'static str>,
     /// The VXLAN device, where the CNI has one.
     pub vxlan: Option<&'static str>,
+    /// The node's own ipvlan slave, where the CNI has one; its pods have no veth pairs then.
+    pub ipvlan: Option<&'static str>,
 }
 
 /// Name of every pod's interface.
@@ -77,9 +79,23 @@ pub(crate) const POD_ETH: &str = "eth0";
 /// Name of the node's end of a pod's veth pair: `veth` and eight hexadecimal digits, as the
 /// reference plugins name it; from the pod's name and not from chance, so that two runs have the
 /// same.
-pub(crate) fn veth_name(pod: &str) -> String {
+fn veth_name(pod: &str) -> String {
     let digest = Sha256::digest(pod.as_bytes());
     format!("veth{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
+}
+
+impl NodeWiring {
+    /// The node's end of a pod's veth pair, by the pod's name.
+    pub fn veth_of(&self, pod: &str) -> Option<&str> {
+        self.changes.iter().find_map(|change| match change {
+            Change::AddLink(NewLink { name, kind: LinkKind::Veth(peer), .. })
+                if peer.netns.name() == pod =>
+            {
+                Some(&**name)
+            }
+            _ => None,
+        })
+    }
 }
 
 impl ClusterNode {

@@ -4,16 +4,18 @@
 
 mod bridge;
 mod cluster;
+mod ipvlan;
 mod ptp;
 mod vxlan;
 
 use crate::Unavailable;
-use crate::net::{Change, LinkKind, Netns, NetnsRef, NewLink};
-use crate::plan::CniKind;
+use crate::net::{Change, LinkKind, NetError, Netns, NetnsRef, NewLink};
+use crate::plan::{CniKind, Mode, PolicyKind, Route};
 
 pub use bridge::Bridge;
+pub(crate) use cluster::POD_ETH;
 pub use cluster::{Cluster, ClusterNode, ClusterPod, NodeWiring, Wiring};
-pub(crate) use cluster::{POD_ETH, veth_name};
+pub use ipvlan::Ipvlan;
 pub use ptp::Ptp;
 pub use vxlan::Vxlan;
 
@@ -31,6 +33,16 @@ pub trait Cni: std::fmt::Debug + Send + Sync {
 
     /// The changes that wire a cluster whose hosts have their NICs and nothing else. Pure.
     fn wire(&self, cluster: &Cluster) -> Wiring;
+
+    /// Whether requests are answered under this mode on this route, with the measured Service's
+    /// external policy. Where the answer would miss the node that translated the request, the mode
+    /// cannot work, in the lab as in a cluster. Pure.
+    ///
+    /// # Errors
+    /// What the mode needs and this CNI does not give.
+    fn carries(&self, _: Mode, _: Route, _external: PolicyKind) -> Result<(), Unavailable> {
+        Ok(())
+    }
 }
 
 /// The CNI of this kind.
@@ -39,6 +51,7 @@ pub fn of(kind: CniKind) -> &'static dyn Cni {
         CniKind::Ptp => &Ptp,
         CniKind::Bridge => &Bridge,
         CniKind::Vxlan => &Vxlan,
+        CniKind::Ipvlan => &Ipvlan,
     }
 }
 
@@ -57,14 +70,16 @@ fn try_kind(
         mtu: 1400,
         bridge: None,
     };
-    scratch.apply(vec![Change::AddLink(link), Change::DeleteLink(name.to_owned())]).map_err(
-        |error| {
-            Unavailable::new(
-                format!("kernel option {option}"),
-                error.to_string(),
-                format!("modprobe {module}, or a kernel with {option}"),
-            )
-        },
+    scratch
+        .apply(vec![Change::AddLink(link), Change::DeleteLink(name.to_owned())])
+        .map_err(|error| no_option(&error, option, module))
+}
+
+fn no_option(error: &NetError, option: &str, module: &str) -> Unavailable {
+    Unavailable::new(
+        format!("kernel option {option}"),
+        error.to_string(),
+        format!("modprobe {module}, or a kernel with {option}"),
     )
 }
 

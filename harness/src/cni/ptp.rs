@@ -35,7 +35,7 @@ impl Cni for Ptp {
             }
             changes.extend(cluster.host_gateway_routes(index));
             let pods = node.pods.iter().map(|pod| pod.routed(gateway)).collect();
-            NodeWiring { changes, pods, bridge: None, vxlan: None }
+            NodeWiring { changes, pods, ..NodeWiring::default() }
         });
         Wiring { nodes: nodes.collect(), notes: Vec::new() }
     }

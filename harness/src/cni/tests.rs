@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Each CNI's wiring of two nodes with two pods, as the commands that would make it.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::*;
 use crate::net::Cidr;
+use crate::plan::{Place, Road};
 
 fn cluster(bridge_netfilter: bool) -> Cluster {
     let node = |i: u8| ClusterNode {
@@ -47,6 +49,33 @@ fn bridge_without_br_netfilter_routes_neighbours_through_the_gateway_and_says_so
 #[test]
 fn vxlan_writes_route_neighbour_and_forwarding_entry_per_other_node() {
     insta::assert_snapshot!(Vxlan.wire(&cluster(true)));
+}
+
+#[test]
+fn ipvlan_makes_pods_slaves_of_their_nodes_nic() {
+    insta::assert_snapshot!(Ipvlan.wire(&cluster(true)));
+}
+
+/// What is refused and why is for a user to read, who may have no such kernel to try it on.
+#[test]
+fn ipvlan_refuses_modes_whose_answers_miss_their_translation_and_says_which() {
+    let mut refused: BTreeMap<String, String> = BTreeMap::new();
+    for &mode in Mode::ALL {
+        for &road in Road::ALL {
+            for &place in Place::ALL {
+                for external in [PolicyKind::Cluster, PolicyKind::Local] {
+                    let route = Route { road, place };
+                    if let Err(reason) = Ipvlan.carries(mode, route, external) {
+                        let policy = if external == PolicyKind::Local { " (Local)" } else { "" };
+                        let cases = refused.entry(reason.to_string()).or_default();
+                        cases.push_str(&format!("\n  {mode} {route}{policy}"));
+                    }
+                }
+            }
+        }
+    }
+    let told: Vec<_> = refused.iter().map(|(reason, cases)| format!("{reason}{cases}")).collect();
+    insta::assert_snapshot!(told.join("\n"));
 }
 
 #[test]

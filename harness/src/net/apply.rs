@@ -4,17 +4,18 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 
-use rtnetlink::packet_route::link::{InfoData, InfoVeth};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, IpVlanMode};
 use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::packet_route::tc::TcHandle;
 use rtnetlink::{
-    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan,
-    RouteMessageBuilder,
+    Handle, LinkBridge, LinkBridgePort, LinkIpVlan, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    LinkVxlan, RouteMessageBuilder,
 };
 
 use super::{
-    Change, Forward, LinkKind, LinkSettings, NetError, Netns, NewLink, Peer, Pending, Route, Scope,
+    Change, Forward, Ipvlan, LinkKind, LinkSettings, NetError, Netns, NewLink, Peer, Pending,
+    Route, Scope,
 };
 
 /// Why a change was not made, before it is known on which host.
@@ -131,11 +132,11 @@ async fn apply(netlink: &Handle, change: &Change) -> Result<(), Refusal> {
 
 async fn add_link(netlink: &Handle, link: &NewLink) -> Result<(), Refusal> {
     // Held until the kernel has answered: the message names the descriptor by number.
-    let mut peer_netns = None;
+    let mut other_netns = None;
     let message = match &link.kind {
         LinkKind::Bridge => common(LinkBridge::new(&link.name), link)?.build(),
         LinkKind::Veth(Peer { name, netns, mac }) => {
-            let fd = peer_netns.insert(netns.fd()?).as_raw_fd();
+            let fd = other_netns.insert(netns.fd()?).as_raw_fd();
             let peer = LinkUnspec::new_with_name(name)
                 .mtu(link.mtu)
                 .address(mac.0.to_vec())
@@ -153,9 +154,17 @@ async fn add_link(netlink: &Handle, link: &NewLink) -> Result<(), Refusal> {
                 .learning(false);
             common(builder, link)?.build()
         }
+        LinkKind::Ipvlan(Ipvlan { parent, netns }) => {
+            // The parent is looked for in the namespace that asks (rtnl_newlink_create()).
+            let mut builder = LinkIpVlan::new(&link.name, index(parent)?, IpVlanMode::L2);
+            if let Some(netns) = netns {
+                builder = builder.setns_by_fd(other_netns.insert(netns.fd()?).as_raw_fd());
+            }
+            common(builder, link)?.build()
+        }
     };
     netlink.link().add(message).execute().await?;
-    drop(peer_netns);
+    drop(other_netns);
     Ok(())
 }
 

@@ -59,6 +59,8 @@ pub enum LinkKind {
     Veth(Peer),
     /// A VXLAN device.
     Vxlan(Vxlan),
+    /// A slave of an interface in ipvlan's L2 mode.
+    Ipvlan(Ipvlan),
 }
 
 /// The other end of a veth pair, made directly in its namespace.
@@ -72,6 +74,16 @@ pub struct Peer {
     pub mac: Mac,
 }
 
+/// An ipvlan slave. It has the link-layer address of its parent, whatever is asked for
+/// (`drivers/net/ipvlan/ipvlan_main.c`, `ipvlan_link_new()`).
+#[derive(Clone, Debug)]
+pub struct Ipvlan {
+    /// Interface it is a slave of.
+    pub parent: String,
+    /// Namespace it is made in; that of its parent if absent.
+    pub netns: Option<NetnsRef>,
+}
+
 /// A VXLAN device that learns nothing: its tables are written by the CNI, as flannel does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vxlan {
@@ -83,6 +95,17 @@ pub struct Vxlan {
     pub local: Ipv4Addr,
     /// Interface they leave by.
     pub device: String,
+}
+
+impl Change {
+    /// Where the change is found when the kernel is read back, if it is another host than the one
+    /// that makes it.
+    pub fn elsewhere(&self) -> Option<&NetnsRef> {
+        match self {
+            Self::AddLink(NewLink { kind: LinkKind::Ipvlan(ipvlan), .. }) => ipvlan.netns.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// New settings of an interface; what is `None` stays.
@@ -228,6 +251,13 @@ impl fmt::Display for NewLink {
                 f,
                 " up type vxlan id {vni} dstport {port} local {local} dev {device} nolearning"
             ),
+            LinkKind::Ipvlan(Ipvlan { parent, netns }) => {
+                write!(f, " link {parent}")?;
+                if let Some(netns) = netns {
+                    write!(f, " netns {}", netns.name())?;
+                }
+                write!(f, " up type ipvlan mode l2")
+            }
         }
     }
 }

@@ -8,8 +8,8 @@ use futures_util::{Stream, StreamExt};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
-    InfoBridgePort, InfoData, InfoPortData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    InfoBridgePort, InfoData, InfoIpVlan, InfoPortData, InfoVxlan, IpVlanMode, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
@@ -48,7 +48,7 @@ pub struct Link {
     pub index: u32,
     /// Name.
     pub name: String,
-    /// Kind by its kernel name: `veth`, `bridge`, `vxlan`; absent for the loopback.
+    /// Kind by its kernel name: `veth`, `bridge`, `vxlan`, `ipvlan`; absent for the loopback.
     pub kind: Option<String>,
     /// Link-layer address.
     pub mac: Option<Mac>,
@@ -62,6 +62,10 @@ pub struct Link {
     pub hairpin: bool,
     /// As a VXLAN device: its settings.
     pub vxlan: Option<Vxlan>,
+    /// As an ipvlan slave: whether in L2 mode.
+    pub ipvlan_l2: bool,
+    /// Index of the interface it is made upon, in that one's namespace.
+    pub parent: Option<u32>,
     /// What went through it so far.
     pub counters: Counters,
 }
@@ -177,12 +181,15 @@ fn link(message: &LinkMessage, names: &Names) -> Link {
         bridge: None,
         hairpin: false,
         vxlan: None,
+        ipvlan_l2: false,
+        parent: None,
         counters: Counters::default(),
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Address(bytes) => link.mac = mac(bytes),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Link(index) => link.parent = Some(*index),
             LinkAttribute::Controller(index) => link.bridge = names.of(*index),
             LinkAttribute::Stats64(stats) => {
                 link.counters = Counters {
@@ -207,6 +214,10 @@ fn link(message: &LinkMessage, names: &Names) -> Link {
 fn kind(info: &LinkInfo, link: &mut Link, names: &Names) {
     match info {
         LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+        LinkInfo::Data(InfoData::IpVlan(infos)) => {
+            link.ipvlan_l2 =
+                infos.iter().any(|info| matches!(info, InfoIpVlan::Mode(IpVlanMode::L2)));
+        }
         LinkInfo::Data(InfoData::Vxlan(infos)) => link.vxlan = vxlan(infos, names),
         LinkInfo::PortData(InfoPortData::BridgePort(infos)) => {
             link.hairpin =

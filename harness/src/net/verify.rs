@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Looks for changes in what the kernel holds: the proof that they are what carries the packets.
 
-use super::{Change, LinkKind, LinkSettings, NewLink, State};
+use super::{Change, Ipvlan, LinkKind, LinkSettings, NewLink, State};
 
 impl State {
-    /// Whether this kernel state holds what `change` asked for.
+    /// Whether this kernel state holds what `change` asked for; of the host where the change is
+    /// found, which [`Change::elsewhere`] may say.
     ///
     /// # Errors
     /// What is there instead.
@@ -49,6 +50,13 @@ impl State {
             LinkKind::Bridge => link.kind.as_deref() == Some("bridge"),
             LinkKind::Veth(_) => link.kind.as_deref() == Some("veth"),
             LinkKind::Vxlan(vxlan) => link.vxlan.as_ref() == Some(vxlan),
+            LinkKind::Ipvlan(Ipvlan { parent, netns }) => {
+                // In another namespace the parent's index means nothing, and the slave's
+                // link-layer address tells whose it is.
+                let index = self.link(parent).map(|parent| parent.index);
+                let kind = link.kind.as_deref() == Some("ipvlan") && link.ipvlan_l2;
+                kind && link.parent.is_some() && (netns.is_some() || link.parent == index)
+            }
         };
         let same = kind
             && link.up

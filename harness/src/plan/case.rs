@@ -72,6 +72,8 @@ words! {
         Bridge = "bridge",
         /// A bridge per node and a VXLAN device between nodes, as flannel does it by default.
         Vxlan = "vxlan",
+        /// Pods as slaves of their node's NIC, as the reference plugin `ipvlan` makes them.
+        Ipvlan = "ipvlan",
     }
 }
 

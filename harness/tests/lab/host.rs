@@ -37,7 +37,7 @@ fn a_lab_that_cannot_be_is_refused_before_anything_is_made() {
 fn the_hosts_own_network_is_left_as_found() {
     let before = own_network();
     for &cni in CniKind::ALL {
-        let Some(lab) = lab(&Topology::default(), cni) else { return };
+        let Some(lab) = lab(&Topology::default(), cni) else { continue };
         assert_eq!(own_network(), before, "{cni}: while the lab is up");
         crate::down(lab);
         assert_eq!(own_network(), before, "{cni}: after the lab is down");
@@ -55,7 +55,13 @@ fn own_network() -> Vec<String> {
         &["neighbour", "show", "nud", "permanent"],
     ] {
         let output = Command::new("ip").args(args).output().unwrap();
-        assert!(output.status.success(), "ip {args:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        // A kernel without CONFIG_IP_MULTIPLE_TABLES has no rules to change.
+        if args == ["rule"] && said.contains("Operation not supported") {
+            eprintln!("SKIP ip rule: {said}");
+            continue;
+        }
+        assert!(output.status.success(), "ip {args:?}: {said}");
         found.push(String::from_utf8(output.stdout).unwrap());
     }
     let devices = std::fs::read_to_string("/proc/net/dev").unwrap();
@@ -90,7 +96,7 @@ fn a_lab_whose_process_is_killed_leaves_no_process_and_no_namespace() {
         .spawn()
         .unwrap();
     let agent = agent_of(&mut child);
-    let ends = |state: &State| state.links.iter().filter(|link| link.name != "lo").count();
+    let ends = |state: &State| state.links.iter().filter(|l| l.name.starts_with("witness")).count();
     assert_eq!(ends(&witness.state().unwrap()), 8, "a witness per host");
     // A process that has ended and not been waited for yet has an entry, but no namespaces.
     let alive = || std::fs::metadata(format!("/proc/{agent}/ns/net")).is_ok();

@@ -14,9 +14,28 @@ use harness::lab::netns::{NetnsLab, Topology};
 use harness::net::Netns;
 use harness::plan::CniKind;
 
-/// A lab, or `None`, loudly, where the machine refuses namespaces altogether.
+/// A lab, or `None`, loudly, where the machine refuses namespaces altogether or lacks what the CNI
+/// needs.
 fn lab(topology: &Topology, cni: CniKind) -> Option<NetnsLab> {
-    may_make_namespaces().then(|| NetnsLab::up(topology, cni).unwrap())
+    has(cni).then(|| NetnsLab::up(topology, cni).unwrap())
+}
+
+/// Whether this machine can have a CNI. Only ipvlan may be missing: the others are in every kernel
+/// that these tests are for, and a missing one is a failure to be seen.
+fn has(cni: CniKind) -> bool {
+    if !may_make_namespaces() {
+        return false;
+    }
+    match harness::cni::of(cni).check(&Netns::create("question").unwrap()) {
+        Err(unavailable) if cni == CniKind::Ipvlan => {
+            eprintln!("SKIP {cni}: {unavailable}");
+            false
+        }
+        answer => {
+            answer.unwrap();
+            true
+        }
+    }
 }
 
 fn may_make_namespaces() -> bool {

@@ -61,6 +61,13 @@ fn each_host_has_an_xtables_lock_of_its_own() {
 pub(crate) fn xtables_locks_are_separate() {
     let (one, other) = (Netns::create("one").unwrap(), Netns::create("other").unwrap());
     let listing = "iptables-legacy --wait 1 -S";
+    // The lock is asked for before the kernel is.
+    if let Err(error) = Tool::new("sh").args(["-c", listing]).run_on(&other)
+        && error.to_string().contains("Table does not exist")
+    {
+        eprintln!("SKIP the kernel has no ip_tables (CONFIG_IP_NF_IPTABLES): {error}");
+        return;
+    }
     let locked = format!("exec 9>\"$XTABLES_LOCKFILE\"; flock 9; {listing}");
     let error = Tool::new("sh").args(["-c", &locked]).run_on(&one).unwrap_err();
     assert!(error.to_string().contains("xtables lock"), "{error}");

@@ -32,10 +32,15 @@ fn vxlan_carries_traffic_the_way_it_says() {
 }
 
 #[test]
+fn ipvlan_carries_traffic_the_way_it_says() {
+    conforms(CniKind::Ipvlan);
+}
+
+#[test]
 fn jumbo_frames_fit_where_they_are_asked_for() {
     for &cni in CniKind::ALL {
         let topology = Topology { mtu: 9000, ..Topology::default() };
-        let Some(lab) = lab(&topology, cni) else { return };
+        let Some(lab) = lab(&topology, cni) else { continue };
         has_mtu(&lab, 9000);
         let before = fragments(&lab);
         exchange(&lab.client().netns, None, &lab.pods()[2].netns, lab.pods()[2].address, MEGABYTE);
@@ -64,7 +69,7 @@ fn the_smallest_and_a_wide_lab_come_up_and_are_proved() {
             emulation: None,
         };
         for topology in [small, wide] {
-            let Some(lab) = lab(&topology, cni) else { return };
+            let Some(lab) = lab(&topology, cni) else { continue };
             lab.prove().unwrap();
             let (client, pod) = (lab.client(), lab.pods().last().unwrap());
             exchange(&client.netns, client.addresses.last().copied(), &pod.netns, pod.address, 1);
@@ -139,14 +144,21 @@ fn goes_through_the_entry_node(lab: &NetnsLab) {
     expect("node1", Site::Nic, 2, 2);
     expect("node2", Site::Nic, 1, 1);
     expect("node1", Site::PodVeth, 0, 0);
-    expect("node2", Site::PodVeth, 1, 1);
+    let veth = u64::from(cni != CniKind::Ipvlan);
+    expect("node2", Site::PodVeth, veth, veth);
+    // Nodes pass nothing on to pods of theirs.
+    expect("node2", Site::Ipvlan, 0, 0);
     expect(&pod.name, Site::PodEth, 1, 1);
     let tunnel = u64::from(cni == CniKind::Vxlan);
     expect("node1", Site::Vxlan, tunnel, tunnel);
     expect("node2", Site::Vxlan, tunnel, tunnel);
-    let bridge = u64::from(cni != CniKind::Ptp);
+    let bridge = u64::from(has_bridge(cni));
     expect("node1", Site::Bridge, 0, 0);
     expect("node2", Site::Bridge, bridge, bridge);
+}
+
+fn has_bridge(cni: CniKind) -> bool {
+    matches!(cni, CniKind::Bridge | CniKind::Vxlan)
 }
 
 type Place = (String, Site, String);
@@ -178,9 +190,11 @@ fn has_every_tap_point(lab: &NetnsLab) {
     found.sort();
     let mut expected = vec![Site::ClientEth];
     expected.extend([Site::Nic; 2]);
-    expected.extend([Site::Bridge; 2].iter().filter(|_| lab.cni() != CniKind::Ptp));
+    expected.extend([Site::Bridge; 2].iter().filter(|_| has_bridge(lab.cni())));
     expected.extend([Site::Vxlan; 2].iter().filter(|_| lab.cni() == CniKind::Vxlan));
-    expected.extend([Site::PodVeth; 4]);
+    let ipvlan = lab.cni() == CniKind::Ipvlan;
+    expected.extend([Site::Ipvlan; 2].iter().filter(|_| ipvlan));
+    expected.extend([Site::PodVeth; 4].iter().filter(|_| !ipvlan));
     expected.extend([Site::PodEth; 4]);
     assert_eq!(found, expected);
 }

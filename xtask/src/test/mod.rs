@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask test`: every ring this machine can run, and why it cannot run the others.
 
+mod programs;
 mod ring;
 mod rings;
+mod uml;
 
 use anyhow::{Result, bail};
 
@@ -10,6 +12,8 @@ use self::ring::Outcome;
 use crate::cli::TestArgs;
 use crate::exit::Exit;
 use crate::packages;
+
+pub(crate) use self::uml::run as in_uml;
 
 /// Runs the command.
 pub(crate) fn run(args: &TestArgs) -> Result<Exit> {

@@ -106,6 +106,11 @@ impl Director<'_> {
             let (client, upstream, backend) = (front.src, back.src, back.dst);
             self.scene.relays.push(Relay { client, upstream, backend });
         }
+        // Past the entry node's stack nothing is translated.
+        let mut hops = self.path.hops().iter();
+        if !hops.any(|hop| hop.host == Host::Entry && hop.stage.contains("proxy")) {
+            back = front;
+        }
         [front, back]
     }
 

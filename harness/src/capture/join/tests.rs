@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::super::path::NODE;
 use super::synthetic::{Scene, scene};
 use super::*;
-use crate::capture::packet::flags;
+use crate::capture::packet::{Direction, flags};
 use crate::capture::path::Host;
 use crate::capture::{Site, TapInfo};
 use crate::plan::{CniKind, Mode, Place, Road, Route};
@@ -117,6 +117,13 @@ fn first_packet_is_the_syn_from_the_entry_nodes_first_interface_to_the_pod() {
     for (name, path) in every_path() {
         let scene = scene(&path, 9, 1, 3);
         let joined = scene.join(&path).unwrap();
+        let first = &path.hops()[1];
+        if (first.host, first.direction) != (Host::Entry, Direction::In) {
+            // From pod to pod past the entry node there is no such packet.
+            assert!(name.starts_with("none+ipvlan/clusterip"), "{name}");
+            assert_eq!(joined.first_packet.count(), 0, "{name}");
+            continue;
+        }
         let pod = path.hops().iter().position(|hop| hop.host == Host::Pod).unwrap();
         let expected: u64 = scene.syns.iter().map(|syn| syn[pod] - syn[1]).sum();
         assert_eq!(joined.first_packet.count(), 9, "{name}");

@@ -191,7 +191,18 @@ fn map(socket: RawFd, bytes: usize) -> io::Result<NonNull<u8>> {
     if address == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    Ok(NonNull::new(address.cast()).expect("mmap(2) does not choose address 0"))
+    // A tool or an agent that is started meanwhile has no use for the ring: without this every fork
+    // copies its page table entries, and the child keeps its memory until it has executed. On User-Mode
+    // Linux 7.2 such copies end in `Bad page map` and take the guest along.
+    // SAFETY: address and length are those of the mapping just made; the call changes no memory.
+    let result = unsafe { libc::madvise(address, bytes, libc::MADV_DONTFORK) };
+    let memory = NonNull::new(address.cast()).expect("mmap(2) does not choose address 0");
+    if let Err(errno) = nix::errno::Errno::result(result) {
+        // SAFETY: as above; nobody has been given the address.
+        unsafe { libc::munmap(address, bytes) };
+        return Err(errno.into());
+    }
+    Ok(memory)
 }
 
 fn bind(socket: &OwnedFd, interface: u32) -> io::Result<()> {

@@ -160,6 +160,8 @@ impl NetnsBeds {
     /// Whether the machine has what a case needs.
     fn check(&self, case: &Case) -> Result<(), Unavailable> {
         self.has_cni(case.cni)?;
+        let external = self.ground.profile.service.external_policy;
+        cni::of(case.cni).carries(case.mode, case.route, external)?;
         self.has_mode(case.mode)?;
         self.ground.emulation(case.route.road, &self.question)?;
         self.ground.engine(&self.question).map(drop)

@@ -4,7 +4,6 @@
 use std::net::Ipv4Addr;
 
 use super::{NetnsError, Topology, wire};
-use crate::cni;
 use crate::net::{Agent, Netns};
 
 /// The client, outside the cluster.
@@ -33,6 +32,8 @@ pub struct Node {
     pub bridge: Option<&'static str>,
     /// The CNI's VXLAN device, where it has one.
     pub vxlan: Option<&'static str>,
+    /// The node's own ipvlan slave, where the CNI has one.
+    pub ipvlan: Option<&'static str>,
 }
 
 /// A pod.
@@ -46,8 +47,8 @@ pub struct Pod {
     pub address: Ipv4Addr,
     /// Addresses besides, reachable as its own: sources of connections it opens.
     pub extra_addresses: Vec<Ipv4Addr>,
-    /// The node's end of its veth pair.
-    pub veth: String,
+    /// The node's end of its veth pair, where the CNI has one.
+    pub veth: Option<String>,
     /// Its server, once started. Before the namespace, so that it ends first.
     pub target: Option<Agent>,
     /// Its namespace.
@@ -82,6 +83,7 @@ pub(super) fn create(
                 nic: wire::ETH.to_owned(),
                 bridge: None,
                 vxlan: None,
+                ipvlan: None,
             }
         })
         .collect();
@@ -92,7 +94,7 @@ pub(super) fn create(
             node: node as usize,
             address: Topology::pod_address(node, pod),
             extra_addresses: topology.pod_extra_addresses(node, pod).collect(),
-            veth: cni::veth_name(netns.name()),
+            veth: None,
             target: None,
             netns,
         }

@@ -75,6 +75,10 @@ impl NetnsLab {
     }
 
     fn wire(&mut self, topology: &Topology) -> Result<(), NetnsError> {
+        for pod in &mut self.pods {
+            let veth = self.wiring.nodes[pod.node].veth_of(&pod.name);
+            pod.veth = veth.map(str::to_owned);
+        }
         let ends = self.nodes.iter().map(|node| (node.netns.reference(), node.address));
         let ends: Vec<_> =
             std::iter::once((self.client.netns.reference(), self.client.addresses[0]))
@@ -85,7 +89,7 @@ impl NetnsLab {
         let mut outer = vec![(&self.client.netns, wire::client(topology))];
         let mut inner = Vec::new();
         for ((index, node), wiring) in (0..).zip(&mut self.nodes).zip(&self.wiring.nodes) {
-            (node.bridge, node.vxlan) = (wiring.bridge, wiring.vxlan);
+            (node.bridge, node.vxlan, node.ipvlan) = (wiring.bridge, wiring.vxlan, wiring.ipvlan);
             let mut changes = wire::node(index);
             changes.extend(wiring.changes.iter().cloned());
             outer.push((&node.netns, changes));
@@ -160,8 +164,9 @@ impl NetnsLab {
             points.push(at(&node.nic, Site::Nic));
             points.extend(node.bridge.map(|device| at(device, Site::Bridge)));
             points.extend(node.vxlan.map(|device| at(device, Site::Vxlan)));
+            points.extend(node.ipvlan.map(|device| at(device, Site::Ipvlan)));
             for pod in self.pods.iter().filter(|pod| pod.node == index) {
-                points.push(at(&pod.veth, Site::PodVeth));
+                points.extend(pod.veth.as_deref().map(|device| at(device, Site::PodVeth)));
                 let (netns, kind) = (&pod.netns, Site::PodEth);
                 points.push(TapPoint { netns, node: Some(index), device: cni::POD_ETH, kind });
             }

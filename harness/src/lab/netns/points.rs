@@ -35,7 +35,7 @@ pub(super) fn probes<'a>(lab: &'a NetnsLab, road: Road, backends: &[usize]) -> V
         .iter()
         .enumerate()
         .filter(|(index, pod)| backends.contains(index) || pod.netns.name() == origin)
-        .map(|(_, pod)| &*pod.veth)
+        .filter_map(|(_, pod)| pod.veth.as_deref())
         .collect();
     let answers = |name: &str| backends.iter().any(|&pod| lab.pods()[pod].netns.name() == name);
     let mut points: Vec<ProbePoint<'a>> = devices(lab, road)

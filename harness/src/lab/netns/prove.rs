@@ -15,19 +15,27 @@ impl NetnsLab {
     pub fn prove(&self) -> Result<Vec<String>, NetnsError> {
         let mut evidence = Vec::new();
         if !self.emulated.is_empty() {
-            evidence.extend(self.prove_host(&self.fabric, &self.emulated)?);
+            let emulated: Vec<_> = self.emulated.iter().collect();
+            evidence.extend(self.prove_host(&self.fabric, &emulated)?);
         }
         for ((index, node), wiring) in self.nodes.iter().enumerate().zip(&self.wiring.nodes) {
-            evidence.extend(self.prove_host(&node.netns, &wiring.changes)?);
+            let (inside, own): (Vec<&Change>, Vec<&Change>) =
+                wiring.changes.iter().partition(|change| change.elsewhere().is_some());
+            evidence.extend(self.prove_host(&node.netns, &own)?);
             let pods = self.pods.iter().filter(|pod| pod.node == index);
             for (pod, changes) in pods.zip(&wiring.pods) {
-                evidence.extend(self.prove_host(&pod.netns, changes)?);
+                // What the node put there is found there.
+                let here = |change: &&&Change| {
+                    change.elsewhere().is_some_and(|netns| netns.name() == pod.netns.name())
+                };
+                let all: Vec<_> = inside.iter().filter(here).copied().chain(changes).collect();
+                evidence.extend(self.prove_host(&pod.netns, &all)?);
             }
         }
         Ok(evidence)
     }
 
-    fn prove_host(&self, host: &Netns, changes: &[Change]) -> Result<Vec<String>, NetnsError> {
+    fn prove_host(&self, host: &Netns, changes: &[&Change]) -> Result<Vec<String>, NetnsError> {
         let state = host.state()?;
         for change in changes {
             state.holds(change).map_err(|found| NetnsError::NotProved {
@@ -41,7 +49,8 @@ impl NetnsLab {
             matches!(change, Change::Route(route) if route.to.prefix == 32)
                 || matches!(change, Change::Address(address) if address.cidr.prefix == 32)
         };
-        let (singles, others): (Vec<_>, Vec<_>) = changes.iter().partition(single);
+        let (singles, others): (Vec<&Change>, Vec<&Change>) =
+            changes.iter().copied().partition(single);
         let name = host.name();
         let count = format!("{name} has {} addresses and routes of /32", singles.len());
         let count = (!singles.is_empty()).then_some(count);
