@@ -5,7 +5,7 @@
 //! process has no rights of root's on this machine.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -57,6 +57,7 @@ struct Guest {
     /// What the line begins with that tells the program's exit status.
     marker: String,
     deadline: Instant,
+    _init: tempfile::TempPath,
     /// The guest's memory and the kernel's own files; removed last.
     _dir: tempfile::TempDir,
 }
@@ -66,17 +67,22 @@ impl Guest {
         // Guest memory is a file in TMPDIR: on a disk every page of it would be written there.
         let dir =
             tempfile::tempdir_in("/dev/shm").context("failed to make a folder in /dev/shm")?;
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
-        let own = dir.path().join("kernel");
-        fs::create_dir(&own)?;
+        let own = dir.path();
         let marker = format!("nic2pod-guest-{}", std::process::id());
-        let init = dir.path().join("init");
-        fs::write(&init, script(program, args, &marker))?;
-        fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
+        // Beside the test program, which the guest has to see too: it has a /dev of its own.
+        let beside = program.file.parent().context("a test program is in a folder")?;
+        let mut init = tempfile::Builder::new()
+            .prefix("guest-init")
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempfile_in(beside)
+            .context("failed to write the guest's process 1")?;
+        init.write_all(script(program, args, &marker).as_bytes())?;
+        // A file that is open for writing is not executed (ETXTBSY).
+        let init = init.into_temp_path();
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]);
         if geteuid().is_root() {
-            std::os::unix::fs::chown(&own, Some(NOBODY), Some(NOBODY))?;
+            std::os::unix::fs::chown(own, Some(NOBODY), Some(NOBODY))?;
             command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]);
         }
         let child = command
@@ -88,8 +94,8 @@ impl Guest {
             .args(["loglevel=3"])
             .arg(format!("init={}", init.display()))
             // The kernel keeps a folder of its own in HOME and dies where it cannot.
-            .env("HOME", &own)
-            .env("TMPDIR", &own)
+            .env("HOME", own)
+            .env("TMPDIR", own)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             // Its own words; what it says while it dies is on the console too.
@@ -97,7 +103,7 @@ impl Guest {
             .process_group(0)
             .spawn()
             .context("failed to run setpriv")?;
-        Ok(Self { child, marker, deadline: Instant::now() + DEADLINE, _dir: dir })
+        Ok(Self { child, marker, deadline: Instant::now() + DEADLINE, _init: init, _dir: dir })
     }
 
     /// Prints what the guest says and tells the program's exit status.
