@@ -165,7 +165,7 @@ pub(super) fn without_ip_vs(found: impl Into<String>) -> Unavailable {
         "kernel options CONFIG_IP_VS, CONFIG_IP_VS_RR, CONFIG_IP_VS_NFCT and \
          CONFIG_IP_VS_PROTO_TCP",
         found,
-        "modprobe -a ip_vs ip_vs_rr, or boot a kernel that has them",
+        "modprobe -a ip_vs ip_vs_rr, or a kernel for the lab: cargo xtask lab kernel build",
     )
 }
 
