@@ -256,10 +256,21 @@ fn the_kernel_counts_what_the_probes_cost() {
         let server = serve(&lab.hosts[POD], 31);
         requests(lab, SERVICE);
         server.join().unwrap();
-        let (after, events) = (probes.cost().unwrap(), probes.drain().unwrap().events.len() as u64);
-        drop((counting, links));
-        let runs = after.runs - before.runs;
+        let (cost, events) = (probes.cost().unwrap(), probes.drain().unwrap().events.len() as u64);
+        let runs = cost.runs - before.runs;
         assert!(runs >= events && events > 1_000, "{runs} runs, {events} events");
-        assert!(after.time_ns > before.time_ns);
+        let mut time_ns = cost.time_ns - before.time_ns;
+        // Where the kernel counts in ticks (`kernel/sched/clock.c`), all of these may fall between two.
+        for _ in 0..50 {
+            if time_ns > 0 {
+                break;
+            }
+            let server = serve(&lab.hosts[POD], 31);
+            requests(lab, SERVICE);
+            server.join().unwrap();
+            time_ns = probes.cost().unwrap().time_ns - before.time_ns;
+        }
+        assert!(time_ns > 0);
+        drop((counting, links));
     });
 }

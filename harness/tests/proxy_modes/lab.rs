@@ -180,6 +180,8 @@ fn serve(address: SocketAddrV4) -> Socket {
 fn ask(source: Option<SocketAddrV4>, destination: SocketAddrV4) -> std::io::Result<Answer> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     if let Some(source) = source {
+        // The last connection from there may not be acknowledged to its end yet.
+        socket.set_reuse_address(true)?;
         socket.bind(&SocketAddr::V4(source).into())?;
     }
     socket.set_read_timeout(Some(PATIENCE))?;
