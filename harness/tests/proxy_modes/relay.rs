@@ -71,8 +71,9 @@ fn serve_once<T: Send + 'static>(
         let listener = TcpListener::bind(at(PODS[0], OWN_PORT)).expect("the pod's address");
         std::thread::spawn(move || {
             let (stream, _) = listener.accept().expect("a connection");
-            // Gone before the outcome is known: the next one binds the same address.
-            drop(listener);
+            // Listens no more before the outcome is known, as the next one binds the same address;
+            // closing is not enough while a child that another test just forked has a copy.
+            let _ = SockRef::from(&listener).shutdown(std::net::Shutdown::Both);
             stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
             // The test may have failed and gone.
             let _ = send.send(work(stream));
