@@ -53,7 +53,7 @@ pub(crate) fn build_one(store: &Store, request: &Request) -> Result<StoredKernel
     progress.end();
     let built = built?;
     for option in &built.facts.not_taken {
-        eprintln!("note: this source has no {option}; no mode is without because of it");
+        eprintln!("note: this source did not take {option}; the kernel does without it");
     }
     let kernel = built.kernel;
     eprintln!("built {} in {} s", kernel.name, built.facts.seconds);

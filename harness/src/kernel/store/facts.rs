@@ -44,7 +44,7 @@ pub struct Facts {
     pub config_sha256: String,
     /// What it was built from.
     pub source: Source,
-    /// When it was built, RFC 3339.
+    /// When its build began, RFC 3339.
     pub built_at: String,
     /// How long that took, seconds.
     pub seconds: u64,
