@@ -31,6 +31,10 @@ impl Kernel for Hasty {
         self.0.relabel(label);
     }
 
+    fn processors(&self) -> u32 {
+        self.0.processors()
+    }
+
     fn boot(&self, init: &Init) -> Result<Boot, KernelError> {
         let boot_max = Duration::from_secs(10);
         Ok(Boot { boot_max, silence_max: Duration::from_secs(3), ..self.0.boot(init)? })

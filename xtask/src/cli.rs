@@ -125,7 +125,7 @@ pub(crate) struct InUmlArgs {
     #[arg(long, default_value_t = 2)]
     pub(crate) threads: u32,
     /// Processors of the guest
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 1)]
     pub(crate) cpus: u32,
     /// Further arguments of the test programs
     #[arg(last = true)]

@@ -52,6 +52,9 @@ pub trait Kernel: std::fmt::Debug {
     /// Changes its name: two kernels of one run may not have the same.
     fn relabel(&mut self, label: String);
 
+    /// Processors that suit its guests where the profile names no number.
+    fn processors(&self) -> u32;
+
     /// Prepares a guest.
     ///
     /// # Errors

@@ -59,7 +59,11 @@ impl GuestBeds {
         pcap: bool,
         thorough: bool,
     ) -> Self {
-        let (memory_mib, cpus) = (profile.lab.guest_memory_mib, profile.lab.guest_cpus);
+        let memory_mib = profile.lab.guest_memory_mib;
+        let cpus = match profile.lab.guest_cpus {
+            0 => kernel.processors(),
+            cpus => cpus,
+        };
         let facts = GuestKernel {
             memory_bytes: u64::from(memory_mib) << 20,
             cpus,

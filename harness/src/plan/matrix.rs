@@ -139,7 +139,7 @@ fn validate(profile: &Profile, kernels: &[&str]) -> Result<(), PlanError> {
     within("lab.client_addresses", lab.client_addresses.into(), 1, 200)?;
     within("lab.pod_extra_addresses", lab.pod_extra_addresses.into(), 0, 64)?;
     within("lab.guest_memory_mib", lab.guest_memory_mib.into(), 256, 65_536)?;
-    within("lab.guest_cpus", lab.guest_cpus.into(), 1, 8)?;
+    within("lab.guest_cpus", lab.guest_cpus.into(), 0, 8)?;
     within("service.filler_endpoints", service.filler_endpoints.into(), 0, 1000)?;
     // The entry node's first pod is the client of the clusterip road.
     within("service.endpoints", service.endpoints.into(), 1, (lab.pods_per_node - 1).into())?;

@@ -104,7 +104,7 @@ pub struct LabSettings {
     pub pod_extra_addresses: u32,
     /// Memory of a guest, MiB.
     pub guest_memory_mib: u32,
-    /// Processors of a guest.
+    /// Processors of a guest; 0 for as many as suit its kernel.
     pub guest_cpus: u32,
     /// What the wire between the client outside and the nodes does.
     pub wire: WireSettings,

@@ -145,6 +145,11 @@ impl Kernel for Qemu {
         self.facts.label = label;
     }
 
+    /// Two: an emulated one is a thread of its own.
+    fn processors(&self) -> u32 {
+        2
+    }
+
     fn boot(&self, init: &Init) -> Result<Boot, KernelError> {
         let folder = TempDir::with_prefix("nic2pod-qemu-").map_err(|source| KernelError::File {
             op: "make a folder in",

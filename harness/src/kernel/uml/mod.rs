@@ -78,6 +78,12 @@ impl Kernel for Uml {
         self.facts.label = label;
     }
 
+    /// One: waking what sleeps on another processor is a signal to another thread of the host's, and
+    /// on two a request takes several times as long (docs/kernels.md).
+    fn processors(&self) -> u32 {
+        1
+    }
+
     fn boot(&self, init: &Init) -> Result<Boot, KernelError> {
         let memory = memory::folder(init.memory_mib)?;
         // Its sockets and process id; without a word it takes HOME, and panics where it may not.
