@@ -105,7 +105,7 @@ fn why(run: &Run, label: &str, fidelity: Fidelity) -> Option<String> {
     match (guest.kind.as_str(), fidelity) {
         ("uml", _) => Some(format!(
             "{name} is a process: each system call in it takes several of the host’s, so a request \
-             costs about twice what it does on the host’s kernel. Times of it say something beside \
+             costs several times what it does on the host’s kernel. Times of it say something beside \
              other times of the same run, and nothing beside those of another run."
         )),
         (_, Fidelity::Functional) => Some(match &guest.accelerator_reason {
