@@ -35,7 +35,7 @@ pub(super) fn all() -> Vec<Ring> {
             missing: None,
             commands: vec![
                 Step::new("cargo test -p harness --test pipeline"),
-                Step::new("cargo test -p xtask --test cli"),
+                Step::new("cargo test -p xtask --test cli --test kernel"),
             ],
         },
         Ring {
