@@ -116,24 +116,30 @@ fn tell_apart(kernels: &mut [Box<dyn Kernel>]) -> String {
 /// The host's kernel; or where it lacks a mode, an installed kernel that has most of what it lacks.
 fn auto(purpose: Purpose<'_>) -> Result<Chosen> {
     let modes = &purpose.profile.matrix.mode;
-    let (privilege, host, lacking, why) = match privilege::enter_private_namespaces() {
+    // What the host lacks, mode by mode; where it has no namespaces, all of them lack those.
+    let (host, lacking) = match privilege::enter_private_namespaces() {
         Ok(privilege) => {
             let host = host_beds(purpose)?;
             let lacks = |mode: &Mode| Some((*mode, host.has_mode(*mode).err()?));
-            let (lacking, whys): (Vec<_>, Vec<_>) = modes.iter().filter_map(lacks).unzip();
-            (privilege.to_string(), Some(host), lacking, whys.into_iter().next())
+            let lacking: Vec<_> = modes.iter().filter_map(lacks).collect();
+            (Ok((host, privilege.to_string())), lacking)
         }
-        Err(unavailable) => (none(), None, modes.clone(), Some(unavailable)),
+        Err(unavailable) => {
+            let lacking = modes.iter().map(|mode| (*mode, unavailable.clone())).collect();
+            (Err(unavailable), lacking)
+        }
     };
-    if let Some(why) = why
-        && let Some((guest, found)) = best_guest(purpose, &lacking)
+    let names: Vec<_> = lacking.iter().map(|(mode, _)| *mode).collect();
+    if !names.is_empty()
+        && let Some((guest, found)) = best_guest(purpose, &names)
     {
         let label = guest.facts().label;
-        let names: Vec<_> = found.iter().map(|mode| mode.word()).collect();
+        let supplied = lacking.iter().filter(|(mode, _)| found.contains(mode));
+        let what: Vec<_> =
+            supplied.map(|(mode, why)| format!("mode {mode} needs {}", why.need)).collect();
         let reason = format!(
-            "all cases run on kernel {label}, not the host's: it has what {} needs ({})",
-            names.join(", "),
-            why.need
+            "all cases run on kernel {label}, not the host's, which lacks this: {}",
+            what.join("; ")
         );
         return Ok(Chosen {
             labels: vec![label],
@@ -143,13 +149,8 @@ fn auto(purpose: Purpose<'_>) -> Result<Chosen> {
             reason: Some(reason),
         });
     }
-    let Some(host) = host else {
-        // Nothing serves: the reason is the host's own.
-        return Err(privilege::enter_private_namespaces().err().map_or_else(
-            || anyhow::anyhow!("failed to enter network namespaces"),
-            anyhow::Error::from,
-        ));
-    };
+    // Nothing else serves: the reason is the host's own.
+    let (host, privilege) = host?;
     Ok(Chosen {
         labels: vec![HOST_KERNEL.to_owned()],
         lab: KernelLabs::new(Some(host), Vec::new()),
