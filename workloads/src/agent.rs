@@ -107,10 +107,10 @@ pub(crate) fn open_file_limit() -> Result<u64, AgentError> {
     Ok(hard)
 }
 
-/// A runtime of one thread.
+/// A runtime of one thread, without timers: [`crate::timer`] has those.
 pub(crate) fn runtime() -> Result<tokio::runtime::LocalRuntime, AgentError> {
     tokio::runtime::Builder::new_current_thread()
-        .enable_all()
+        .enable_io()
         .build_local(Default::default())
         .map_err(AgentError::system("start the runtime"))
 }

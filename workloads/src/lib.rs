@@ -13,6 +13,7 @@ pub mod clock;
 pub mod load;
 pub mod protocol;
 pub mod target;
+mod timer;
 mod wire;
 
 pub use agent::AgentError;

@@ -184,7 +184,7 @@ pub struct Sample {
     /// Just after the first read that returned bytes of the response; with HTTP/2 of its HEADERS
     /// frame.
     pub first_byte_ns: u64,
-    /// When the response was complete.
+    /// Just after the read that completed the response.
     pub last_byte_ns: u64,
 }
 

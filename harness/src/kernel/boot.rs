@@ -36,6 +36,8 @@ pub struct Boot {
     /// added, nothing translated) and whose standard error is the guest's console. It ends, with
     /// all its processes, when the guest powers off, when it is killed, and when its parent dies.
     pub command: Command,
+    /// Whether the process and all that it starts stay on one processor of the host.
+    pub one_processor: bool,
     /// How long a guest may give no sign of life before it counts as hung.
     pub silence_max: Duration,
     /// How long it may take to its first word.

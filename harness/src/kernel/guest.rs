@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::console::Console;
 use super::protocol::{Ask, LINE_BYTES_MAX, Say};
-use super::{Init, Kernel, KernelError, line};
+use super::{Init, Kernel, KernelError, affinity, line};
 use crate::Cancel;
 use crate::net::process;
 
@@ -54,7 +54,11 @@ impl Guest {
         let mut boot = kernel.boot(init)?;
         process::bind(&mut boot.command);
         let started = Instant::now();
-        let mut child = boot.command.spawn().map_err(|source| KernelError::File {
+        let spawned = match boot.one_processor {
+            true => affinity::on_one_processor(|| boot.command.spawn()),
+            false => boot.command.spawn(),
+        };
+        let mut child = spawned.map_err(|source| KernelError::File {
             op: "start",
             path: boot.command.get_program().into(),
             source,

@@ -2,6 +2,7 @@
 //! Kernels of our own under a netns lab: a guest boots with this program as init, builds the lab
 //! inside, and answers the harness outside over one port.
 
+mod affinity;
 mod boot;
 pub mod config;
 mod console;

@@ -13,7 +13,6 @@ use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use super::failure::Failure;
 use super::link::{Link, Sender};
 use crate::body::{self, Fill};
-use crate::clock::now_ns;
 use crate::protocol::{LoadSpec, Protocol};
 use crate::wire::Start;
 
@@ -92,8 +91,9 @@ impl Link {
             wire.read.await_message();
         }
         let response = self.converse(template).await;
-        let last_byte_ns = now_ns();
         let wire = self.wire.borrow();
+        // The read that brought the last byte; what hyper made of it after that is not the path's.
+        let last_byte_ns = wire.read_ns;
         match (response, wire.written.start(), wire.read.start()) {
             (Ok((status, Some(length))), Some(sent), Some(first_byte)) => {
                 let verdict = template.verdict(status, length);

@@ -55,6 +55,8 @@ pub(super) struct Wire {
     /// How the stream ended, once it has.
     pub(super) end: Option<Failure>,
     writing_ns: u64,
+    /// When the last read that returned bytes did.
+    pub(super) read_ns: u64,
 }
 
 impl Wire {
@@ -63,7 +65,7 @@ impl Wire {
             Protocol::Http1 => (Direction::http1(), Direction::http1()),
             Protocol::Http2 => (Direction::http2_client(), Direction::http2_server()),
         };
-        Self { written, read, end: None, writing_ns: 0 }
+        Self { written, read, end: None, writing_ns: 0, read_ns: 0 }
     }
 }
 
@@ -75,8 +77,10 @@ impl Observe for Rc<RefCell<Wire>> {
         let mut wire = self.borrow_mut();
         if bytes.is_empty() {
             wire.end = wire.end.or(Some(Failure::Closed));
+            return;
         }
-        let at_ns = if wire.read.is_awaited() { now_ns() } else { 0 };
+        let at_ns = now_ns();
+        wire.read_ns = at_ns;
         wire.read.pass(bytes, at_ns);
     }
 

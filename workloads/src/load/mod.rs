@@ -15,7 +15,6 @@ mod recorder;
 mod slot;
 mod spec;
 mod tally;
-mod timer;
 mod tuples;
 
 use std::cell::RefCell;

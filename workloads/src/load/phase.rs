@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,10 +18,10 @@ use super::memory::peak_rss_bytes;
 use super::slot::{self, Slot};
 use super::spec;
 use super::tally::Tally;
-use super::timer::Timer;
 use super::tuples::Tuples;
 use crate::clock::{cpu_ns, now_ns};
 use crate::protocol::{Arrival, Connection, LoadCommand, LoadSpec, PhaseReport, Protocol};
+use crate::timer::Timer;
 
 const NS_PER_MS: u64 = 1_000_000;
 /// Connections opened at once before the clock starts: well below any listener's backlog.
@@ -78,7 +79,7 @@ impl Phase {
 
     /// Runs the phase to its end.
     pub(super) async fn run(self: Rc<Self>, seed: u64) -> io::Result<PhaseReport> {
-        let timer = Timer::new()?;
+        let (timer, sweeper) = (Timer::new()?, Timer::new()?);
         let cpu_before_ns = cpu_ns();
         let spent_before = self.tuples.borrow().spent();
         let links = self.open_ahead().await;
@@ -99,7 +100,7 @@ impl Phase {
         }
         tokio::select! {
             paced = self.work_off(workers, &timer, seed) => paced?,
-            () = self.sweep() => {}
+            swept = self.sweep(&sweeper) => match swept? {}
         }
 
         let phase = Rc::into_inner(self).expect("every slot's loop has ended");
@@ -151,12 +152,13 @@ impl Phase {
             let end = link.wire.borrow().end;
             if open { Ok(link) } else { Err(end.unwrap_or(Failure::Other)) }
         };
-        match tokio::time::timeout(Duration::from_nanos(self.timeout_ns), opening).await {
-            Ok(Ok(link)) => return Some(link),
-            Ok(Err(failure)) => self.failed(failure, now_ns()),
-            Err(_) => self.failed(Failure::ConnectTimeout, now_ns()),
-        }
-        None
+        let opened = tokio::select! {
+            opened = opening => opened,
+            waited = rest(Duration::from_nanos(self.timeout_ns)) => {
+                Err(waited.map_or(Failure::Other, |()| Failure::ConnectTimeout))
+            }
+        };
+        opened.map_err(|failure| self.failed(failure, now_ns())).ok()
     }
 
     /// Opens one connection.
@@ -204,10 +206,10 @@ impl Phase {
 
     /// Gives up attempts whose time is over, for ever. One timer for all of them: a timeout is
     /// late by a fiftieth of itself at most, or 20 ms, or 1 ms.
-    async fn sweep(&self) {
+    async fn sweep(&self, timer: &Timer) -> io::Result<Infallible> {
         let period_ms = (self.spec.timeout_ms / 50).clamp(1, SWEEP_MS_MAX);
         loop {
-            tokio::time::sleep(Duration::from_millis(period_ms)).await;
+            timer.rest(Duration::from_millis(period_ms)).await?;
             let now_ns = now_ns();
             self.slots.iter().for_each(|slot| slot.sweep(now_ns));
         }
@@ -251,6 +253,11 @@ impl Phase {
             self.stop();
         }
     }
+}
+
+/// Waits that long, by a timer of its own.
+pub(super) async fn rest(duration: Duration) -> io::Result<()> {
+    Timer::new()?.rest(duration).await
 }
 
 /// Awaits a task of ours; none is ever cancelled, so what it fails with is its own panic.

@@ -18,6 +18,7 @@ use tokio::task::spawn_local;
 use super::marks::Marker;
 use super::pod::Pod;
 use crate::protocol::SAMPLE_TOS;
+use crate::timer::Timer;
 use crate::wire::Observed;
 
 /// Wait after `accept()` fails, as it does while the process is out of files.
@@ -38,7 +39,7 @@ impl<F: Future<Output: 'static> + 'static> Executor<F> for Local {
 /// [`tokio::task::LocalSet`].
 ///
 /// # Errors
-/// The runtime does not take a listener.
+/// The runtime does not take a listener, or the system has no timer.
 pub async fn serve_until<T>(
     listeners: Vec<std::net::TcpListener>,
     pod: Rc<Pod>,
@@ -47,20 +48,23 @@ pub async fn serve_until<T>(
     let mut accepting = Vec::with_capacity(listeners.len());
     for listener in listeners {
         let listener = TcpListener::from_std(listener)?;
-        accepting.push(spawn_local(accept(listener, pod.clone())));
+        accepting.push(spawn_local(accept(listener, pod.clone(), Timer::new()?)));
     }
     let output = end.await;
     accepting.iter().for_each(|task| task.abort());
     Ok(output)
 }
 
-async fn accept(listener: TcpListener, pod: Rc<Pod>) {
+async fn accept(listener: TcpListener, pod: Rc<Pod>, timer: Timer) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 spawn_local(serve(stream, peer, pod.clone()));
             }
-            Err(_) => tokio::time::sleep(ACCEPT_RETRY).await,
+            Err(_) => {
+                // A timer that is there does not fail; were it to, the next `accept()` comes sooner.
+                let _ = timer.rest(ACCEPT_RETRY).await;
+            }
         }
     }
 }

@@ -163,6 +163,7 @@ impl Kernel for Qemu {
             Accelerator::Tcg { .. } => (Duration::from_secs(180), Duration::from_secs(60)),
         };
         Ok(Boot {
+            one_processor: false,
             command: self.machine.guest(&self.accelerator, init, &initrd),
             silence_max,
             boot_max,

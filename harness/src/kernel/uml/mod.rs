@@ -109,7 +109,15 @@ impl Kernel for Uml {
             .args(["console=tty0", "quiet", "panic=-1", "--"])
             .args(Init::arguments("/dev/ttyS0"))
             .env("TMPDIR", memory);
-        Ok(Boot { command, silence_max: SILENCE_MAX, boot_max: BOOT_MAX, files: Some(own) })
+        Ok(Boot {
+            command,
+            // Each system call of the guest hands over between two processes of the host's, which take
+            // turns: on one processor that is a switch, across two the wake-up of an idle one.
+            one_processor: init.cpus == 1,
+            silence_max: SILENCE_MAX,
+            boot_max: BOOT_MAX,
+            files: Some(own),
+        })
     }
 }
 

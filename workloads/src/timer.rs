@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Waiting for a moment to within microseconds.
 //!
-//! The runtime's own timers tick in milliseconds. A timerfd is an hrtimer without slack
+//! The runtime's own timers tick in milliseconds, and make it read the clock twice each time it waits
+//! for a socket: a system call where there is no vDSO, as in User-Mode Linux. A timerfd is an hrtimer without slack
 //! (fs/timerfd.c), and the runtime waits for it as for any socket. What remains is the time an idle
 //! processor takes to wake, tens of microseconds: the timer is set that much early, and the rest is
 //! spent polling sockets. Polling all the time would be later, not sooner, wherever the load client
@@ -32,14 +33,14 @@ impl AsRawFd for Fd {
 
 /// A timer of CLOCK_MONOTONIC.
 #[derive(Debug)]
-pub(super) struct Timer {
+pub(crate) struct Timer {
     fd: AsyncFd<Fd>,
 }
 
 impl Timer {
     /// Makes a timer; needs a runtime.
     #[expect(unsafe_code, reason = "the runtime takes descriptors it does not own on trust only")]
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let fd = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
         // SAFETY: `Fd` owns the timerfd, names the same one every time, and closes it only when
@@ -49,20 +50,28 @@ impl Timer {
     }
 
     /// Waits until `due_ns`; returns at once when that is past.
-    pub(super) async fn until(&self, due_ns: u64) -> io::Result<()> {
+    pub(crate) async fn until(&self, due_ns: u64) -> io::Result<()> {
         while let Some(wait_ns @ 1..) = due_ns.checked_sub(now_ns()) {
             if wait_ns <= POLLED_NS {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let due = TimeSpec::from(Duration::from_nanos(due_ns - POLLED_NS));
-            self.fd
-                .get_ref()
-                .0
-                .set(Expiration::OneShot(due), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
-            // Setting the timer resets its count of expirations, so that it need not be read.
-            self.fd.readable().await?.clear_ready();
+            let due = Duration::from_nanos(due_ns - POLLED_NS);
+            self.expire(due, TimerSetTimeFlags::TFD_TIMER_ABSTIME).await?;
         }
+        Ok(())
+    }
+
+    /// Waits that long, and the time that waking takes.
+    pub(crate) async fn rest(&self, duration: Duration) -> io::Result<()> {
+        // A duration of zero would disarm the timer.
+        self.expire(duration.max(Duration::from_nanos(1)), TimerSetTimeFlags::empty()).await
+    }
+
+    async fn expire(&self, time: Duration, flags: TimerSetTimeFlags) -> io::Result<()> {
+        self.fd.get_ref().0.set(Expiration::OneShot(TimeSpec::from(time)), flags)?;
+        // Setting the timer resets its count of expirations, so that it need not be read.
+        self.fd.readable().await?.clear_ready();
         Ok(())
     }
 }
@@ -85,6 +94,16 @@ mod tests {
         // The best of twenty, so that a busy machine does not matter; a millisecond timer would
         // be late by 700 microseconds each time.
         assert!(least_late_ns < 500_000, "late by {least_late_ns} ns at best");
+    }
+
+    #[tokio::test]
+    async fn a_rest_is_as_long_as_asked_or_longer() {
+        let timer = Timer::new().unwrap();
+        for rest in [Duration::ZERO, Duration::from_millis(2), Duration::from_millis(1)] {
+            let start_ns = now_ns();
+            timer.rest(rest).await.unwrap();
+            assert!(now_ns() - start_ns >= rest.as_nanos() as u64);
+        }
     }
 
     #[tokio::test]
