@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One case on namespaces: built, proved, loaded, followed, taken down.
+//! One case on hosts that are namespaces, whoever made them: proved, loaded, followed, left.
 
 use std::net::SocketAddrV4;
 use std::rc::Rc;
@@ -15,13 +15,15 @@ use super::beds::Ground;
 use super::datapath::{self, Datapath, Met};
 use super::engine::Engine;
 use super::follow::Follower;
-use super::{Emulation, NetnsLab, Topology, road};
+use super::measured::Measured;
+use super::site::Site;
+use super::{Emulation, Hosts, NetnsLab, Topology, road};
 use crate::Cancel;
 use crate::capture::join::Story;
 use crate::lab::{Bed, Down, Iteration, LabError, Ready, Walks};
 use crate::net::{Agent, ToolError, conntrack};
 use crate::plan::{ArrivalKind, Case, LabSettings, Profile, Road, WorkloadSettings};
-use crate::proxy::{Fill, Matched, Relay, ServiceTable};
+use crate::proxy::{Matched, Relay};
 
 /// What an agent may take beyond the time it was told to work.
 const SLACK: Duration = Duration::from_secs(20);
@@ -38,24 +40,36 @@ const SAMPLES_MAX: u64 = 200_000;
 
 /// One case, up.
 #[derive(Debug)]
-pub(super) struct NetnsBed {
+pub(in crate::lab) struct NetnsBed {
     ground: Rc<Ground>,
     workload: WorkloadSettings,
     ready: Ready,
     sample_every: u32,
     iterations: u32,
     case: Case,
-    backends: Vec<usize>,
-    table: ServiceTable,
-    /// The measured Service's index in the table.
-    service: usize,
+    measured: Measured,
     met: Met,
     counts: Option<Counts>,
     // Ended in this order: load, taps, proxy process, hosts.
     load: Agent,
     follower: Option<Follower>,
     datapath: Datapath,
-    lab: NetnsLab,
+    site: Box<dyn Site>,
+}
+
+/// A case's hosts with its mode on them, not yet proved.
+#[derive(Debug)]
+pub(in crate::lab) struct Stand {
+    /// The hosts.
+    pub(in crate::lab) site: Box<dyn Site>,
+    /// Its Services.
+    pub(in crate::lab) measured: Measured,
+    /// The mode.
+    pub(in crate::lab) datapath: Datapath,
+    /// Evidence of the wiring, which took this long to find, milliseconds.
+    pub(in crate::lab) wiring: (Vec<String>, f64),
+    /// Hosts, wiring and servers, milliseconds.
+    pub(in crate::lab) lab_up_ms: f64,
 }
 
 impl NetnsBed {
@@ -74,29 +88,32 @@ impl NetnsBed {
         let lab_up_ms = ms(start);
         stop_if(cancel)?;
 
-        let backends = road::backends(&lab, case.route.place, profile.service.endpoints);
-        let measured = road::service(&lab, &backends, &profile.service);
-        let name = measured.name.clone();
-        let fill = Fill {
-            services: case.services,
-            endpoints: profile.service.filler_endpoints,
-            position: case.position,
-            seed: profile.seed,
-        };
-        let table =
-            fill.table(vec![measured]).map_err(|error| LabError::Unsound(error.to_string()))?;
-        let service = table.services.iter().position(|service| service.name == name);
-        let service = service.expect("the table holds what it was filled around");
-        let mut datapath = Datapath::install(&ground, &lab, case.mode, &table)?;
+        let measured = Measured::of(&lab, case, profile)?;
+        let datapath = Datapath::install(&ground, &lab, case.mode, &measured.table)?;
         stop_if(cancel)?;
 
         let start = Instant::now();
-        let mut evidence = lab.prove()?;
-        evidence.extend(datapath.prove(&ground, &lab, case, &table, service, &backends)?);
-        let prove_ms = ms(start);
-        let met = datapath.met(&ground, &lab, case, &table, service, &backends, 0)?;
+        let wiring = (lab.prove()?, ms(start));
+        let site = Box::new(lab);
+        Self::on(ground, engine, Stand { site, measured, datapath, wiring, lab_up_ms }, case)
+    }
 
-        let sources = road::sources(&lab, case.route.road);
+    /// Proves that the mode carries what it has to carry, and starts the load generator.
+    pub(in crate::lab) fn on(
+        ground: Rc<Ground>,
+        engine: &Engine,
+        stand: Stand,
+        case: &Case,
+    ) -> Result<Self, LabError> {
+        let Stand { site, measured, mut datapath, wiring, lab_up_ms } = stand;
+        let (lab, profile) = (site.hosts(), &ground.profile);
+        let start = Instant::now();
+        let (mut evidence, wiring_ms) = wiring;
+        evidence.extend(datapath.prove(&ground, lab, case, &measured)?);
+        let prove_ms = wiring_ms + ms(start);
+        let met = datapath.met(&ground, lab, case, &measured, 0)?;
+
+        let sources = road::sources(lab, case.route.road);
         let workload = profile.workload[&case.workload].clone();
         let ready = Ready {
             proof: Proof { mode: case.mode.to_string(), evidence },
@@ -107,14 +124,14 @@ impl NetnsBed {
                 .map(|t| (t.name.to_owned(), t.text.clone().into()))
                 .collect(),
             rules: datapath.texts.iter().map(|text| text.rules).sum(),
-            notes: notes(&lab, case, profile),
+            notes: notes(lab, case, profile),
             tuple_budget: road::tuple_budget(&sources),
             lab_up_ms,
             install_ms: datapath.install_ms,
             prove_ms,
         };
         let spec = LoadSpec {
-            target: road::destination(&lab, case, &backends),
+            target: road::destination(lab, case, &measured.backends),
             arrival: arrival(&workload),
             connection: workload.connection,
             protocol: workload.protocol,
@@ -124,10 +141,9 @@ impl NetnsBed {
             timeout_ms: workload.timeout.millis(),
             seed: profile.seed,
         };
-        let origin = road::origin(&lab, case.route.road);
-        let mut load = Agent::start(origin, &ground.program, &["agent", "load"])?;
+        let mut load = road::load(lab, case.route.road, &ground.program)?;
         load.tell(&spec)?;
-        let follower = Follower::new(engine, &lab, case, &backends, &ground)?;
+        let follower = Follower::new(engine, lab, case, &measured.backends, &ground)?;
         Ok(Self {
             ground,
             workload,
@@ -135,15 +151,13 @@ impl NetnsBed {
             sample_every: 1,
             iterations: 0,
             case: case.clone(),
-            backends,
-            table,
-            service,
+            measured,
             met,
             counts: None,
             load,
             follower,
             datapath,
-            lab,
+            site,
         })
     }
 
@@ -186,8 +200,8 @@ impl NetnsBed {
     /// The servers' marks since the last call.
     fn marks(&mut self) -> Result<Vec<Mark>, LabError> {
         let mut all = Vec::new();
-        for &index in &self.backends {
-            let pod = &mut self.lab.pods_mut()[index];
+        for &index in &self.measured.backends {
+            let pod = &mut self.site.hosts_mut().pods_mut()[index];
             let Some(target) = &mut pod.target else { continue };
             target.tell(&TargetCommand::Drain)?;
             match target.hear(SLACK)? {
@@ -199,7 +213,7 @@ impl NetnsBed {
     }
 
     fn conntrack(&self) -> Result<Conntrack, LabError> {
-        let entry = &self.lab.nodes()[0].netns;
+        let entry = &self.site.hosts().nodes()[0].netns;
         Ok(Conntrack { max: conntrack::max(entry)?, peak: conntrack::count(entry)? })
     }
 }
@@ -217,7 +231,7 @@ impl Bed for NetnsBed {
         // Every connection is followed, so that the probes' cost is counted on many events.
         let report = match self.follower.take() {
             Some(mut follower) => {
-                follower.on_costed(&self.lab)?;
+                follower.on_costed(self.site.hosts())?;
                 let report = follower.costed(|| self.load(warm_up, 1, cancel))?;
                 self.counts = self.count(&mut follower, cancel)?;
                 follower.off();
@@ -258,17 +272,16 @@ impl Bed for NetnsBed {
 
     fn down(self: Box<Self>) -> Down {
         let start = Instant::now();
-        let Self { load, follower, datapath, lab, .. } = *self;
+        let Self { ground, load, follower, datapath, site, .. } = *self;
         let mut errors = Vec::new();
         if let Err(error) = load.down() {
             errors.push(format!("failed to end the load generator: {error}"));
         }
         drop(follower);
-        // Rules go with their namespaces; a proxy process has to end before its host does.
-        drop(datapath);
-        let mut leaving = lab.release();
-        errors.append(&mut leaving.errors);
-        Down { ms: ms(start), errors, settle: Box::new(|| leaving.settle().errors) }
+        errors.extend(datapath.down(&ground, site.hosts()));
+        let mut released = site.release();
+        errors.append(&mut released.errors);
+        Down { ms: ms(start), errors, settle: released.settle }
     }
 }
 
@@ -281,11 +294,11 @@ impl NetnsBed {
         };
         self.marks()?;
         self.datapath.take_relays()?;
-        follower.on(&self.lab)?;
+        follower.on(self.site.hosts())?;
         let mut load = self.load(duration, self.sample_every, cancel)?;
         let samples = std::mem::take(&mut load.samples);
         let (marks, relays) = (self.marks()?, self.datapath.take_relays()?);
-        let walks = follower.walks(&samples, &marks, &relays, self.sample_every, &self.lab)?;
+        let walks = follower.walks(&samples, &marks, &relays, self.sample_every, self.site.hosts())?;
         follower.off();
         self.follower = Some(follower);
         let walks = Walks { counts: self.counts, ..walks };
@@ -329,8 +342,8 @@ impl NetnsBed {
     /// connections are made until one is sent there.
     fn met_on_the_way_to(&mut self, endpoint: Option<SocketAddrV4>) -> Result<Matched, LabError> {
         for nth in 1..=MET_MAX {
-            let Self { ground, lab, case, table, service, backends, .. } = self;
-            let met = self.datapath.met(ground, lab, case, table, *service, backends, nth)?;
+            let Self { ground, site, case, measured, .. } = self;
+            let met = self.datapath.met(ground, site.hosts(), case, measured, nth)?;
             let chosen = met.matched.endpoint;
             if chosen.is_none() || endpoint.is_none() || chosen == endpoint {
                 return Ok(met.matched);
@@ -348,7 +361,7 @@ impl NetnsBed {
         };
         // Neighbours, caches and the allocator have seen such a request before.
         self.load_up_to(Some(20), WARM, 0, cancel)?;
-        follower.on(&self.lab)?;
+        follower.on(self.site.hosts())?;
         let one = self.one_request(&mut follower, cancel)?;
         let pcap = follower.pcap()?;
         follower.off();
@@ -358,7 +371,7 @@ impl NetnsBed {
         };
         let answered = story.mark.map(|mark| mark.local);
         let matched = self.met_on_the_way_to(answered)?;
-        let teller = follower.teller(&story, &self.lab);
+        let teller = follower.teller(&story, self.site.hosts());
         let mut walk = teller.walk(&story);
         let any_rules = !matched.rules.is_empty();
         teller.add_rules(&mut walk, matched);
@@ -369,7 +382,7 @@ impl NetnsBed {
                     .to_owned(),
             );
         }
-        walk.conntrack = datapath::entries(&self.lab, story.sample.client, &relays)?;
+        walk.conntrack = datapath::entries(self.site.hosts(), story.sample.client, &relays)?;
         self.follower = Some(follower);
         Ok((walk, pcap))
     }
@@ -412,7 +425,7 @@ impl NetnsBed {
 }
 
 /// What a reader of the case's figures has to know of its lab.
-fn notes(lab: &NetnsLab, case: &Case, profile: &Profile) -> Vec<String> {
+fn notes(lab: &Hosts, case: &Case, profile: &Profile) -> Vec<String> {
     let mut notes = lab.notes().to_vec();
     if case.route.road == Road::Clusterip && !profile.lab.wire.is_plain() {
         notes.push(

@@ -26,7 +26,7 @@ struct Answers {
 
 /// What every bed of a run shares.
 #[derive(Debug)]
-pub(super) struct Ground {
+pub(in crate::lab) struct Ground {
     pub(super) profile: Profile,
     /// Program that runs agents.
     pub(super) program: PathBuf,

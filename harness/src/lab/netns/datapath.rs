@@ -9,7 +9,8 @@ use nix::libc::IPPROTO_TCP;
 
 use super::beds::Ground;
 use super::greeting::greet;
-use super::{NetnsLab, road};
+use super::measured::Measured;
+use super::{Hosts, road};
 use crate::capture::Path;
 use crate::lab::LabError;
 use crate::net::addresses::POD_PORT;
@@ -21,22 +22,26 @@ use crate::proxy::{
 
 /// First of the probe connections that are watched; those before are the proofs'.
 const MET_FIRST: u16 = 2;
+/// First of those that are made again.
+const MET_AGAIN: u16 = 70;
+/// Connections made where others may begin beside them.
+const MET_TRIES: u16 = 8;
 
 /// A mode installed on every node; the entry node's first.
 #[derive(Debug)]
-pub(super) struct Datapath {
-    installed: Vec<Box<dyn Installed>>,
+pub(in crate::lab) struct Datapath {
+    pub(in crate::lab) installed: Vec<Box<dyn Installed>>,
     /// The entry node's texts.
-    pub(super) texts: Vec<RuleText>,
+    pub(in crate::lab) texts: Vec<RuleText>,
     /// Rendering and applying on the entry node, milliseconds.
-    pub(super) install_ms: f64,
+    pub(in crate::lab) install_ms: f64,
 }
 
 impl Datapath {
     /// Renders and applies the mode's rules, node by node: the entry node's time is not shared.
-    pub(super) fn install(
+    pub(in crate::lab) fn install(
         ground: &Ground,
-        lab: &NetnsLab,
+        lab: &Hosts,
         mode: Mode,
         table: &ServiceTable,
     ) -> Result<Self, LabError> {
@@ -61,49 +66,36 @@ impl Datapath {
     pub(super) fn prove(
         &mut self,
         ground: &Ground,
-        lab: &NetnsLab,
+        lab: &Hosts,
         case: &Case,
-        table: &ServiceTable,
-        service: usize,
-        backends: &[usize],
+        measured: &Measured,
     ) -> Result<Vec<String>, LabError> {
         let road = case.route.road;
-        let destination = road::destination(lab, case, backends);
+        let destination = road::destination(lab, case, &measured.backends);
         let mut evidence = Vec::new();
         let around = case.mode != Mode::None && road == Road::Direct;
         if around {
             let service_address = road::service_address(lab, road);
-            evidence.extend(self.prove_one(
-                ground,
-                lab,
-                table,
-                service,
-                road,
-                service_address,
-                0,
-            )?);
+            evidence.extend(self.prove_one(ground, lab, measured, road, service_address)?);
             let source = source(lab, road, 1);
             let greeting = greet(road::origin(lab, road), source, destination)?;
             evidence.push(format!("{destination} answered as {}", greeting.pod));
             evidence.push(untranslated(lab, case.mode, source, destination)?);
         } else {
-            evidence.extend(self.prove_one(ground, lab, table, service, road, destination, 0)?);
+            evidence.extend(self.prove_one(ground, lab, measured, road, destination)?);
         }
         Ok(evidence)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a proof is about all of them")]
     fn prove_one(
         &mut self,
         ground: &Ground,
-        lab: &NetnsLab,
-        table: &ServiceTable,
-        service: usize,
+        lab: &Hosts,
+        measured: &Measured,
         road: Road,
         destination: SocketAddrV4,
-        nth: u16,
     ) -> Result<Vec<String>, LabError> {
-        let client = source(lab, road, nth);
+        let client = source(lab, road, 0);
         let greeting = greet(road::origin(lab, road), client, destination)?;
         let answering = lab.pods().iter().find(|pod| pod.name == greeting.pod);
         let Some(pod) = answering else {
@@ -114,31 +106,50 @@ impl Datapath {
             });
         };
         let backend = SocketAddrV4::new(pod.address, POD_PORT);
-        let probe = Probe { client, destination, backend, service: (service, 0) };
+        let probe = Probe { client, destination, backend, service: (measured.service, 0) };
         let mut evidence =
             vec![format!("{client} asked {destination}; {} ({backend}) answered", pod.name)];
         evidence.extend(flow_evidence(lab, client, destination)?);
         let entry = view(ground, lab, 0);
-        evidence.extend(self.installed[0].prove(&entry, table, &probe)?);
+        evidence.extend(self.installed[0].prove(&entry, &measured.table, &probe)?);
         Ok(evidence)
     }
 
     /// What a connection of the harness's own meets: the same for every connection of the case that
     /// is sent to the same endpoint. `nth` counts such connections, from 0.
-    #[expect(clippy::too_many_arguments, reason = "it is about all of them")]
+    ///
+    /// Where hosts have a life of their own, a connection of theirs may begin beside it; then another
+    /// one is made, a few times.
     pub(super) fn met(
         &mut self,
         ground: &Ground,
-        lab: &NetnsLab,
+        lab: &Hosts,
         case: &Case,
-        table: &ServiceTable,
-        service: usize,
-        backends: &[usize],
+        measured: &Measured,
         nth: u16,
     ) -> Result<Met, LabError> {
+        let mut tries = if lab.turn.is_some() { MET_TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            let port = if tries == 0 { MET_FIRST + nth } else { MET_AGAIN + nth * MET_TRIES + tries };
+            match self.met_once(ground, lab, case, measured, port) {
+                Err(LabError::Proxy(ProxyError::NotOne { .. })) if tries > 0 => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn met_once(
+        &mut self,
+        ground: &Ground,
+        lab: &Hosts,
+        case: &Case,
+        measured: &Measured,
+        port: u16,
+    ) -> Result<Met, LabError> {
         let road = case.route.road;
-        let destination = road::destination(lab, case, backends);
-        let client = source(lab, road, MET_FIRST + nth);
+        let destination = road::destination(lab, case, &measured.backends);
+        let client = source(lab, road, port);
         let before = tracked(lab)?;
         let entry = view(ground, lab, 0);
         // What passes the node's stack by meets none of its rules, and a watch would wait for it.
@@ -147,13 +158,29 @@ impl Datapath {
         let greeting = greet(road::origin(lab, road), client, destination)?;
         let backend = lab.pods().iter().find(|pod| pod.name == greeting.pod);
         let backend = backend.map_or(destination, |pod| SocketAddrV4::new(pod.address, POD_PORT));
-        let probe = Probe { client, destination, backend, service: (service, 0) };
+        let probe = Probe { client, destination, backend, service: (measured.service, 0) };
         let matched = match watch {
-            Some(watch) => watch.matched(&entry, table, &probe)?,
+            Some(watch) => watch.matched(&entry, &measured.table, &probe)?,
             None => Matched::default(),
         };
         let after = tracked(lab)?;
-        Ok(Met { matched, conntrack_entries: after.difference(&before).count() as u64 })
+        let new: Vec<_> = after.difference(&before).collect();
+        let others = new.iter().filter(|(_, tuple)| tuple.source != client).count();
+        let made = if lab.turn.is_some() { new.len() - others } else { new.len() };
+        Ok(Met { matched, conntrack_entries: made as u64 })
+    }
+
+    /// Takes the mode off hosts that outlive the case; from the others its rules go with their
+    /// namespaces, and a proxy process ends before its host does. Returns what went wrong.
+    pub(super) fn down(self, ground: &Ground, lab: &Hosts) -> Vec<String> {
+        if lab.turn.is_none() {
+            return Vec::new();
+        }
+        let removed = self.installed.into_iter().enumerate().map(|(index, installed)| {
+            let node = view(ground, lab, index);
+            installed.remove(&node).err().map(|error| error.to_string())
+        });
+        removed.flatten().collect()
     }
 
     /// Connections that the entry node's proxy process joined since the last call.
@@ -173,7 +200,7 @@ pub(super) struct Met {
 /// TCP connections that the nodes' connection tracking holds: node and original addresses. What a
 /// tunnel adds is left out: the source port of VXLAN's packets is a hash of those inside (RFC 7348,
 /// section 5), so that how many entries these have is chance.
-fn tracked(lab: &NetnsLab) -> Result<HashSet<(usize, Tuple)>, LabError> {
+fn tracked(lab: &Hosts) -> Result<HashSet<(usize, Tuple)>, LabError> {
     let mut all = HashSet::new();
     for (index, node) in lab.nodes().iter().enumerate() {
         let flows = conntrack::dump(&node.netns, conntrack::Filter::default())?;
@@ -186,7 +213,7 @@ fn tracked(lab: &NetnsLab) -> Result<HashSet<(usize, Tuple)>, LabError> {
 /// Entries of connection tracking, on any node, of the connection that has this source at the
 /// client, of whatever addresses it has behind a translation, and of the proxy process's.
 pub(super) fn entries(
-    lab: &NetnsLab,
+    lab: &Hosts,
     client: SocketAddrV4,
     relays: &[Relay],
 ) -> Result<Vec<String>, LabError> {
@@ -207,7 +234,7 @@ pub(super) fn entries(
     Ok(found)
 }
 
-fn view<'a>(ground: &'a Ground, lab: &'a NetnsLab, index: usize) -> NodeView<'a> {
+fn view<'a>(ground: &'a Ground, lab: &'a Hosts, index: usize) -> NodeView<'a> {
     let node = &lab.nodes()[index];
     NodeView {
         netns: &node.netns,
@@ -220,48 +247,49 @@ fn view<'a>(ground: &'a Ground, lab: &'a NetnsLab, index: usize) -> NodeView<'a>
 }
 
 /// Source of the n-th probe connection: ports that no load uses.
-fn source(lab: &NetnsLab, road: Road, nth: u16) -> SocketAddrV4 {
+fn source(lab: &Hosts, road: Road, nth: u16) -> SocketAddrV4 {
     let address = road::sources(lab, road).addresses[0];
     SocketAddrV4::new(address, road::PROBE_PORT_FIRST + nth)
 }
 
-fn flow(lab: &NetnsLab, client: SocketAddrV4, to: SocketAddrV4) -> Result<Option<Flow>, LabError> {
+fn flow(lab: &Hosts, client: SocketAddrV4, to: SocketAddrV4) -> Result<Option<Flow>, LabError> {
     Ok(conntrack::find(&lab.nodes()[0].netns, Tuple::tcp(client, to))?)
 }
 
 /// What the entry node's conntrack says of a connection. No entry is no evidence, not an error:
 /// under mode `none` nothing tracks.
 fn flow_evidence(
-    lab: &NetnsLab,
+    lab: &Hosts,
     client: SocketAddrV4,
     to: SocketAddrV4,
 ) -> Result<Option<String>, LabError> {
     Ok(flow(lab, client, to)?.map(|flow| {
         let (original, reply) = (flow.original, flow.reply);
         format!(
-            "conntrack on node1: {} -> {}, answered by {} -> {}",
-            original.source, original.destination, reply.source, reply.destination
+            "conntrack on {}: {} -> {}, answered by {} -> {}",
+            lab.nodes()[0].name, original.source, original.destination, reply.source, reply.destination
         )
     }))
 }
 
 fn untranslated(
-    lab: &NetnsLab,
+    lab: &Hosts,
     mode: Mode,
     client: SocketAddrV4,
     to: SocketAddrV4,
 ) -> Result<String, LabError> {
+    let entry = &lab.nodes()[0].name;
     match flow(lab, client, to)? {
         Some(flow) if flow.dnat().is_some() || flow.snat().is_some() => {
             Err(ProxyError::NotProved {
                 mode,
-                host: "node1".to_owned(),
+                host: lab.nodes()[0].name.clone(),
                 expected: format!("{client} -> {to} passes without translation"),
                 found: format!("{flow:?}"),
             }
             .into())
         }
-        Some(_) => Ok(format!("conntrack on node1: {client} -> {to} passes without translation")),
-        None => Ok(format!("conntrack on node1 does not track {client} -> {to}")),
+        Some(_) => Ok(format!("conntrack on {entry}: {client} -> {to} passes without translation")),
+        None => Ok(format!("conntrack on {entry} does not track {client} -> {to}")),
     }
 }

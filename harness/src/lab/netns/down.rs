@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use super::NetnsLab;
+use super::{Hosts, NetnsLab};
 use super::wire::is_between_switches;
 use crate::net::{Agent, NetError, Netns, State};
 
@@ -59,7 +59,7 @@ impl NetnsLab {
     pub fn release(mut self) -> Leaving {
         let started = Instant::now();
         let mut errors = Vec::new();
-        for pod in &mut self.pods {
+        for pod in self.pods_mut() {
             if let Some(Err(error)) = pod.target.take().map(Agent::down) {
                 errors.push(format!("failed to end the server in {}: {error}", pod.name));
             }
@@ -67,7 +67,7 @@ impl NetnsLab {
         let strays = self.strays();
         let left_behind = !strays.is_empty();
         errors.extend(strays);
-        let Self { pods, nodes, client, fabric, .. } = self;
+        let Self { hosts: Hosts { pods, nodes, client, .. }, fabric, .. } = self;
         // Nodes last: the kernel dismantles in the order of departure, so that when they are gone
         // all are.
         let pods = pods.into_iter().map(|pod| pod.netns);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 #[cfg(feature = "bpf")]
 use super::road;
-use super::{NetnsLab, points};
+use super::{Hosts, points};
 use crate::Unavailable;
 #[cfg(feature = "bpf")]
 use crate::bpf::Link;
@@ -91,7 +91,7 @@ impl Capture {
     #[cfg_attr(not(feature = "bpf"), expect(unused_variables, reason = "taps ask the path alone"))]
     pub(super) fn of(
         engine: &Engine,
-        lab: &NetnsLab,
+        lab: &Hosts,
         path: &Path,
         road: Road,
         backends: &[usize],
@@ -135,7 +135,7 @@ impl Capture {
     #[cfg_attr(not(feature = "bpf"), expect(unused_variables, reason = "taps ask the path alone"))]
     pub(super) fn on(
         &mut self,
-        lab: &NetnsLab,
+        lab: &Hosts,
         path: &Path,
         road: Road,
         backends: &[usize],
@@ -183,7 +183,7 @@ impl Capture {
     /// Links the empty program beside the probes, for a block in which costs are counted: where
     /// requests leave the client, which they do in every mode.
     #[cfg(feature = "bpf")]
-    pub(super) fn add_empty(&mut self, lab: &NetnsLab, road: Road) -> Result<(), CaptureError> {
+    pub(super) fn add_empty(&mut self, lab: &Hosts, road: Road) -> Result<(), CaptureError> {
         if let Self::Probes { probes, on, .. } = self {
             on.push(probes.link_empty(road::origin(lab, road), &lab.client().nic)?);
         }

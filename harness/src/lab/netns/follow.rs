@@ -9,7 +9,7 @@ use workloads::protocol::{Mark, Sample};
 
 use super::beds::Ground;
 use super::engine::{Capture, Engine, Seen};
-use super::{NetnsLab, points, road};
+use super::{Hosts, points, road};
 #[cfg(feature = "bpf")]
 use crate::bpf::StatsOn;
 use crate::capture::join::{Passage, Story};
@@ -79,7 +79,7 @@ impl Follower {
     /// Probes on every site of the case's path, off. `None` for an engine without probes.
     pub(super) fn new(
         engine: &Engine,
-        lab: &NetnsLab,
+        lab: &Hosts,
         case: &Case,
         backends: &[usize],
         ground: &Ground,
@@ -117,7 +117,7 @@ impl Follower {
 
     /// Switches the probes on, and the empty program beside them, for a block in which costs are
     /// counted.
-    pub(super) fn on_costed(&mut self, lab: &NetnsLab) -> Result<(), LabError> {
+    pub(super) fn on_costed(&mut self, lab: &Hosts) -> Result<(), LabError> {
         self.on(lab)?;
         #[cfg(feature = "bpf")]
         self.capture.add_empty(lab, self.road).map_err(capture_error)?;
@@ -125,7 +125,7 @@ impl Follower {
     }
 
     /// Switches the probes on.
-    pub(super) fn on(&mut self, lab: &NetnsLab) -> Result<(), LabError> {
+    pub(super) fn on(&mut self, lab: &Hosts) -> Result<(), LabError> {
         if let Some(snap_bytes) = self.pcap_snap_bytes {
             self.frames = Some(self.frame_taps(lab, snap_bytes)?);
         }
@@ -133,7 +133,7 @@ impl Follower {
     }
 
     /// Whole frames for a capture file, whatever engine joins.
-    fn frame_taps(&self, lab: &NetnsLab, snap_bytes: u32) -> Result<Taps, LabError> {
+    fn frame_taps(&self, lab: &Hosts, snap_bytes: u32) -> Result<Taps, LabError> {
         let mut options = TapOptions::default();
         options.snap_bytes = snap_bytes.max(options.snap_bytes);
         options.frame_bytes_max = FRAME_BYTES_MAX;
@@ -196,7 +196,7 @@ impl Follower {
         marks: &[Mark],
         relays: &[Relay],
         sample_every: u32,
-        lab: &NetnsLab,
+        lab: &Hosts,
     ) -> Result<Walks, LabError> {
         let seen = self.capture.drain().map_err(capture_error)?;
         let pcap = self.pcap()?;
@@ -275,12 +275,12 @@ impl Follower {
     }
 
     /// Tells a story in full.
-    fn walk(&self, story: &Story, lab: &NetnsLab) -> Walk {
+    fn walk(&self, story: &Story, lab: &Hosts) -> Walk {
         self.teller(story, lab).walk(story)
     }
 
     /// Who tells the story of a request of this case.
-    pub(super) fn teller<'a>(&'a self, story: &Story, lab: &'a NetnsLab) -> Teller<'a> {
+    pub(super) fn teller<'a>(&'a self, story: &Story, lab: &'a Hosts) -> Teller<'a> {
         let pods = lab.pods();
         let answered =
             story.mark.and_then(|mark| pods.iter().find(|pod| pod.address == *mark.local.ip()));

@@ -2,9 +2,90 @@
 //! The hosts of a lab.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use super::{NetnsError, Topology, wire};
+use crate::capture::{Site, TapPoint};
+use crate::cni::{self, Wiring};
 use crate::net::{Agent, Netns};
+use crate::plan::CniKind;
+
+/// The hosts of a lab, whoever made them: handles on network namespaces, and what is where in them.
+#[derive(Debug)]
+pub struct Hosts {
+    pub(in crate::lab) cni: CniKind,
+    pub(in crate::lab) pods: Vec<Pod>,
+    pub(in crate::lab) nodes: Vec<Node>,
+    pub(in crate::lab) client: Client,
+    pub(in crate::lab) wiring: Wiring,
+    pub(in crate::lab) notes: Vec<String>,
+    /// How many cases were measured on these hosts before, where hosts outlive a case.
+    pub(in crate::lab) turn: Option<u32>,
+}
+
+impl Hosts {
+    /// Which CNI wires the pods.
+    pub fn cni(&self) -> CniKind {
+        self.cni
+    }
+
+    /// The client outside.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Nodes; the first is the entry node.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Pods, node by node.
+    pub fn pods(&self) -> &[Pod] {
+        &self.pods
+    }
+
+    /// Pods, for talking to their servers.
+    pub fn pods_mut(&mut self) -> &mut [Pod] {
+        &mut self.pods
+    }
+
+    /// Every host of the cluster and the client; not the wire.
+    pub fn hosts(&self) -> impl Iterator<Item = &Netns> {
+        std::iter::once(&self.client.netns)
+            .chain(self.nodes.iter().map(|node| &node.netns))
+            .chain(self.pods.iter().map(|pod| &pod.netns))
+    }
+
+    /// What a reader of the figures has to know of this lab.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Every interface that a request or its answer may pass.
+    pub fn tap_points(&self) -> Vec<TapPoint<'_>> {
+        let client = &self.client;
+        let mut points = vec![TapPoint {
+            netns: &client.netns,
+            node: None,
+            device: &client.nic,
+            kind: Site::ClientEth,
+        }];
+        for (index, node) in self.nodes.iter().enumerate() {
+            let at =
+                |device, kind| TapPoint { netns: &node.netns, node: Some(index), device, kind };
+            points.push(at(&node.nic, Site::Nic));
+            points.extend(node.bridge.map(|device| at(device, Site::Bridge)));
+            points.extend(node.vxlan.map(|device| at(device, Site::Vxlan)));
+            points.extend(node.ipvlan.map(|device| at(device, Site::Ipvlan)));
+            for pod in self.pods.iter().filter(|pod| pod.node == index) {
+                points.extend(pod.veth.as_deref().map(|device| at(device, Site::PodVeth)));
+                let (netns, kind) = (&pod.netns, Site::PodEth);
+                points.push(TapPoint { netns, node: Some(index), device: cni::POD_ETH, kind });
+            }
+        }
+        points
+    }
+}
 
 /// The client, outside the cluster.
 #[derive(Debug)]
@@ -15,6 +96,9 @@ pub struct Client {
     pub nic: String,
     /// Its addresses; at least one.
     pub addresses: Vec<Ipv4Addr>,
+    /// Socket of the load generator that runs in it, where it is a container; without one, the
+    /// harness starts its own.
+    pub load: Option<PathBuf>,
 }
 
 /// A node.
@@ -49,6 +133,9 @@ pub struct Pod {
     pub extra_addresses: Vec<Ipv4Addr>,
     /// The node's end of its veth pair, where the CNI has one.
     pub veth: Option<String>,
+    /// Socket of the agent that runs in it, where it is a container: the load generator's in the pod
+    /// that is a client, the server's elsewhere.
+    pub socket: Option<PathBuf>,
     /// Its server, once started. Before the namespace, so that it ends first.
     pub target: Option<Agent>,
     /// Its namespace.
@@ -72,6 +159,7 @@ pub(super) fn create(
         netns: next(),
         nic: wire::ETH.to_owned(),
         addresses: topology.client_addresses().collect(),
+        load: None,
     };
     let nodes: Vec<_> = (0..topology.nodes)
         .map(|index| {
@@ -95,6 +183,7 @@ pub(super) fn create(
             address: Topology::pod_address(node, pod),
             extra_addresses: topology.pod_extra_addresses(node, pod).collect(),
             veth: None,
+            socket: None,
             target: None,
             netns,
         }

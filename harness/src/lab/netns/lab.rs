@@ -10,27 +10,22 @@
 //! Where a profile asks for a wire that resembles a network's, the client has a switch of its own, and
 //! a queue at each end of a wire between the switches does it: `client eth0 -- br1 == br0 -- eth0 node1`.
 
+use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use super::settings::{BRIDGE_NETFILTER, REFLECT_TOS, Role, dispensable, settings};
-use super::{Client, NetnsError, Node, Pod, Topology, hosts, wire};
-use crate::capture::{Site, TapPoint};
-use crate::cni::{self, Cluster, ClusterNode, ClusterPod, Wiring};
+use super::{Hosts, NetnsError, Node, Pod, Topology, hosts, wire};
+use crate::cni::{self, Cluster, ClusterNode, ClusterPod};
 use crate::net::{Change, LinkSettings, NetError, Netns};
 use crate::plan::CniKind;
 
 /// A lab that is up. Ends with [`NetnsLab::down`]; dropped, it ends too, and says nothing.
 #[derive(Debug)]
 pub struct NetnsLab {
-    pub(super) cni: CniKind,
-    pub(super) pods: Vec<Pod>,
-    pub(super) nodes: Vec<Node>,
-    pub(super) client: Client,
+    pub(super) hosts: Hosts,
     pub(super) fabric: Netns,
-    pub(super) wiring: Wiring,
     /// Changes to the fabric that make its wire more than one.
     pub(super) emulated: Vec<Change>,
-    notes: Vec<String>,
     up: Duration,
 }
 
@@ -68,32 +63,33 @@ impl NetnsLab {
             wire::emulated(topology.mtu, fabric.reference(), emulation)
         });
         let up = started.elapsed();
-        let mut lab = Self { cni, pods, nodes, client, fabric, wiring, emulated, notes, up };
+        let hosts = Hosts { cni, pods, nodes, client, wiring, notes, turn: None };
+        let mut lab = Self { hosts, fabric, emulated, up };
         lab.wire(topology)?;
         lab.up = started.elapsed();
         Ok(lab)
     }
 
     fn wire(&mut self, topology: &Topology) -> Result<(), NetnsError> {
-        for pod in &mut self.pods {
-            let veth = self.wiring.nodes[pod.node].veth_of(&pod.name);
+        let Hosts { pods, nodes, client, wiring, .. } = &mut self.hosts;
+        for pod in pods.iter_mut() {
+            let veth = wiring.nodes[pod.node].veth_of(&pod.name);
             pod.veth = veth.map(str::to_owned);
         }
-        let ends = self.nodes.iter().map(|node| (node.netns.reference(), node.address));
-        let ends: Vec<_> =
-            std::iter::once((self.client.netns.reference(), self.client.addresses[0]))
-                .chain(ends)
-                .collect();
+        let ends = nodes.iter().map(|node| (node.netns.reference(), node.address));
+        let ends: Vec<_> = std::iter::once((client.netns.reference(), client.addresses[0]))
+            .chain(ends)
+            .collect();
         self.fabric.apply(wire::switch(topology.mtu, &ends))?;
         self.fabric.apply(self.emulated.clone())?;
-        let mut outer = vec![(&self.client.netns, wire::client(topology))];
+        let mut outer = vec![(&client.netns, wire::client(topology))];
         let mut inner = Vec::new();
-        for ((index, node), wiring) in (0..).zip(&mut self.nodes).zip(&self.wiring.nodes) {
+        for ((index, node), wiring) in (0..).zip(nodes).zip(&wiring.nodes) {
             (node.bridge, node.vxlan, node.ipvlan) = (wiring.bridge, wiring.vxlan, wiring.ipvlan);
             let mut changes = wire::node(index);
             changes.extend(wiring.changes.iter().cloned());
             outer.push((&node.netns, changes));
-            let pods = self.pods.iter().filter(|pod| pod.node == index as usize);
+            let pods = pods.iter().filter(|pod| pod.node == index as usize);
             inner.extend(pods.map(|pod| &pod.netns).zip(wiring.pods.iter().cloned()));
         }
         // Pods after nodes: it is the node's changes that put the pod's eth0 into the pod.
@@ -102,76 +98,28 @@ impl NetnsLab {
         Ok(())
     }
 
-    /// Which CNI wires the pods.
-    pub fn cni(&self) -> CniKind {
-        self.cni
-    }
-
-    /// The client outside.
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// Nodes; the first is the entry node.
-    pub fn nodes(&self) -> &[Node] {
-        &self.nodes
-    }
-
-    /// Pods, node by node.
-    pub fn pods(&self) -> &[Pod] {
-        &self.pods
-    }
-
-    /// Pods, for talking to their servers.
-    pub fn pods_mut(&mut self) -> &mut [Pod] {
-        &mut self.pods
-    }
-
-    /// Every host of the cluster and the client; not the wire.
-    pub fn hosts(&self) -> impl Iterator<Item = &Netns> {
-        std::iter::once(&self.client.netns)
-            .chain(self.nodes.iter().map(|node| &node.netns))
-            .chain(self.pods.iter().map(|pod| &pod.netns))
-    }
-
     /// The wire between the hosts: a namespace with a switch, one port per host, named after it.
     pub fn fabric(&self) -> &Netns {
         &self.fabric
-    }
-
-    /// What a reader of the figures has to know of this lab.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
     }
 
     /// How long it took to come up, servers not included.
     pub fn up_duration(&self) -> Duration {
         self.up
     }
+}
 
-    /// Every interface that a request or its answer may pass.
-    pub fn tap_points(&self) -> Vec<TapPoint<'_>> {
-        let client = &self.client;
-        let mut points = vec![TapPoint {
-            netns: &client.netns,
-            node: None,
-            device: &client.nic,
-            kind: Site::ClientEth,
-        }];
-        for (index, node) in self.nodes.iter().enumerate() {
-            let at =
-                |device, kind| TapPoint { netns: &node.netns, node: Some(index), device, kind };
-            points.push(at(&node.nic, Site::Nic));
-            points.extend(node.bridge.map(|device| at(device, Site::Bridge)));
-            points.extend(node.vxlan.map(|device| at(device, Site::Vxlan)));
-            points.extend(node.ipvlan.map(|device| at(device, Site::Ipvlan)));
-            for pod in self.pods.iter().filter(|pod| pod.node == index) {
-                points.extend(pod.veth.as_deref().map(|device| at(device, Site::PodVeth)));
-                let (netns, kind) = (&pod.netns, Site::PodEth);
-                points.push(TapPoint { netns, node: Some(index), device: cni::POD_ETH, kind });
-            }
-        }
-        points
+impl Deref for NetnsLab {
+    type Target = Hosts;
+
+    fn deref(&self) -> &Hosts {
+        &self.hosts
+    }
+}
+
+impl DerefMut for NetnsLab {
+    fn deref_mut(&mut self) -> &mut Hosts {
+        &mut self.hosts
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Places of the lab where a case's requests can be seen.
 
-use super::{NetnsLab, road};
+use super::{Hosts, road};
 #[cfg(feature = "bpf")]
 use crate::capture::bpf::ProbePoint;
 use crate::capture::{Host, Path, Site, TapInfo, TapPoint};
@@ -21,14 +21,14 @@ const HOOKS: [Site; 8] = [
 ];
 
 /// Devices on a path.
-pub(super) fn taps<'a>(lab: &'a NetnsLab, path: &Path, road: Road) -> Vec<TapPoint<'a>> {
+pub(super) fn taps<'a>(lab: &'a Hosts, path: &Path, road: Road) -> Vec<TapPoint<'a>> {
     devices(lab, road).into_iter().filter(|point| passes(path, point)).collect()
 }
 
 /// Devices, hooks and sockets that requests of a road may pass: of the pods, the client and those
 /// that answer.
 #[cfg(feature = "bpf")]
-pub(super) fn probes<'a>(lab: &'a NetnsLab, road: Road, backends: &[usize]) -> Vec<ProbePoint<'a>> {
+pub(super) fn probes<'a>(lab: &'a Hosts, road: Road, backends: &[usize]) -> Vec<ProbePoint<'a>> {
     let origin = road::origin(lab, road).name();
     let veths: Vec<&str> = lab
         .pods()
@@ -75,7 +75,7 @@ pub(super) fn probes<'a>(lab: &'a NetnsLab, road: Road, backends: &[usize]) -> V
 
 /// Every interface of the lab, from the road's point of view: the one that requests start from is
 /// the client's.
-fn devices(lab: &NetnsLab, road: Road) -> Vec<TapPoint<'_>> {
+fn devices(lab: &Hosts, road: Road) -> Vec<TapPoint<'_>> {
     let origin = road::origin(lab, road).name();
     lab.tap_points()
         .into_iter()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the kernel says of a lab that is up.
 
-use super::{NetnsError, NetnsLab};
+use super::{Hosts, NetnsError, NetnsLab};
 use crate::capture::TapPoint;
 use crate::net::{Change, Netns};
 
@@ -18,6 +18,15 @@ impl NetnsLab {
             let emulated: Vec<_> = self.emulated.iter().collect();
             evidence.extend(self.prove_host(&self.fabric, &emulated)?);
         }
+        evidence.extend(self.prove_wiring()?);
+        Ok(evidence)
+    }
+}
+
+impl Hosts {
+    /// The same of nodes and pods, as far as the wiring plans them.
+    pub(in crate::lab) fn prove_wiring(&self) -> Result<Vec<String>, NetnsError> {
+        let mut evidence = Vec::new();
         for ((index, node), wiring) in self.nodes.iter().enumerate().zip(&self.wiring.nodes) {
             let (inside, own): (Vec<&Change>, Vec<&Change>) =
                 wiring.changes.iter().partition(|change| change.elsewhere().is_some());

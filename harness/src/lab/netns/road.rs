@@ -2,12 +2,13 @@
 //! Where a case's requests start, where they go, and which pods may answer.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path as FilePath;
 use std::time::Duration;
 
 use workloads::protocol::Sources;
 
-use super::NetnsLab;
-use crate::net::Netns;
+use super::Hosts;
+use crate::net::{Agent, Netns, ToolError};
 use crate::net::addresses::{LOAD_BALANCERS, POD_PORT, SERVICES};
 use crate::plan::{AffinityKind, Case, Mode, Place, PolicyKind, Road, Route, ServiceSettings};
 use crate::proxy::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort};
@@ -20,6 +21,13 @@ const NODE_PORT: u16 = 30080;
 const AFFINITY_TIMEOUT: Duration = Duration::from_secs(10_800);
 /// First source port that load may use; those below are the proofs'.
 const PORT_FIRST: u16 = 1024;
+/// Ports of a case on hosts that outlive it, and cases until the first's come again: several times
+/// the ten seconds for which connection tracking keeps what was reset
+/// (`nf_conntrack_tcp_timeout_close`).
+const TURN_PORTS: u16 = 8_064;
+const TURNS: u32 = 8;
+/// How long an agent in a container may take to answer.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// First source port of probe connections.
 pub(super) const PROBE_PORT_FIRST: u16 = 900;
 
@@ -35,7 +43,7 @@ fn load_balancer_ip() -> Ipv4Addr {
 
 /// Indices of the pods behind the measured Service. The entry node's first pod is the client of
 /// the clusterip road and never answers.
-pub(super) fn backends(lab: &NetnsLab, place: Place, endpoints: u32) -> Vec<usize> {
+pub(super) fn backends(lab: &Hosts, place: Place, endpoints: u32) -> Vec<usize> {
     let node = match place {
         Place::Local => 0,
         Place::Remote => 1,
@@ -50,7 +58,7 @@ pub(super) fn backends(lab: &NetnsLab, place: Place, endpoints: u32) -> Vec<usiz
 const CLIENT_POD: usize = 0;
 
 /// The measured Service.
-pub(super) fn service(lab: &NetnsLab, backends: &[usize], settings: &ServiceSettings) -> Service {
+pub(super) fn service(lab: &Hosts, backends: &[usize], settings: &ServiceSettings) -> Service {
     let endpoint = |&index: &usize| {
         let pod = &lab.pods()[index];
         Endpoint {
@@ -84,7 +92,7 @@ pub(super) fn service(lab: &NetnsLab, backends: &[usize], settings: &ServiceSett
 }
 
 /// Where requests go. Under mode `none` it is the pod itself, whatever the road.
-pub(super) fn destination(lab: &NetnsLab, case: &Case, backends: &[usize]) -> SocketAddrV4 {
+pub(super) fn destination(lab: &Hosts, case: &Case, backends: &[usize]) -> SocketAddrV4 {
     let pod = SocketAddrV4::new(lab.pods()[backends[0]].address, POD_PORT);
     match (case.mode, case.route.road) {
         (Mode::None, _) | (_, Road::Direct) => pod,
@@ -93,7 +101,7 @@ pub(super) fn destination(lab: &NetnsLab, case: &Case, backends: &[usize]) -> So
 }
 
 /// The measured Service's address on a road; by its NodePort where the road passes it by.
-pub(super) fn service_address(lab: &NetnsLab, road: Road) -> SocketAddrV4 {
+pub(super) fn service_address(lab: &Hosts, road: Road) -> SocketAddrV4 {
     match road {
         Road::Clusterip => SocketAddrV4::new(cluster_ip(), SERVICE_PORT),
         Road::Lbip => SocketAddrV4::new(load_balancer_ip(), SERVICE_PORT),
@@ -112,23 +120,44 @@ pub(super) fn walked(case: &Case) -> Route {
 }
 
 /// Host that requests start on.
-pub(super) fn origin(lab: &NetnsLab, road: Road) -> &Netns {
+pub(super) fn origin(lab: &Hosts, road: Road) -> &Netns {
     match road {
         Road::Clusterip => &lab.pods()[CLIENT_POD].netns,
         Road::Direct | Road::Nodeport | Road::Lbip => &lab.client().netns,
     }
 }
 
+/// The load generator on that host: started there, or the container's own.
+pub(super) fn load(lab: &Hosts, road: Road, program: &FilePath) -> Result<Agent, ToolError> {
+    let origin = origin(lab, road);
+    let socket = match road {
+        Road::Clusterip => &lab.pods()[CLIENT_POD].socket,
+        Road::Direct | Road::Nodeport | Road::Lbip => &lab.client().load,
+    };
+    match socket {
+        Some(socket) => Agent::connect(origin.name(), socket, CONNECT_PATIENCE),
+        None => Agent::start(origin, program, &["agent", "load"]),
+    }
+}
+
 /// Addresses that requests may come from.
-pub(super) fn sources(lab: &NetnsLab, road: Road) -> Sources {
-    let addresses = match road {
+pub(super) fn sources(lab: &Hosts, road: Road) -> Sources {
+    let mut addresses: Vec<Ipv4Addr> = match road {
         Road::Clusterip => {
             let pod = &lab.pods()[CLIENT_POD];
             std::iter::once(pod.address).chain(pod.extra_addresses.iter().copied()).collect()
         }
         Road::Direct | Road::Nodeport | Road::Lbip => lab.client().addresses.clone(),
     };
-    Sources { addresses, port_first: PORT_FIRST, port_last: u16::MAX }
+    let Some(turn) = lab.turn else {
+        return Sources { addresses, port_first: PORT_FIRST, port_last: u16::MAX };
+    };
+    // Connection tracking remembers the case before for a while: ports it did not use, and another
+    // address in front, which is the probe connections'.
+    let others = turn as usize % addresses.len();
+    addresses.rotate_left(others);
+    let port_first = PORT_FIRST + (turn % TURNS) as u16 * TURN_PORTS;
+    Sources { addresses, port_first, port_last: port_first + TURN_PORTS - 1 }
 }
 
 /// Connections that sources have room for.

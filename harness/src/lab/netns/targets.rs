@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use workloads::protocol::{TargetReply, TargetSpec};
 
-use super::{NetnsError, NetnsLab};
+use super::{Hosts, NetnsError};
 use crate::net::Agent;
 use crate::net::addresses::POD_PORT;
 
 /// How long a pod's server may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-impl NetnsLab {
+impl Hosts {
     /// Starts `program args` as the server in every pod and waits until all listen at [`POD_PORT`].
     ///
     /// # Errors

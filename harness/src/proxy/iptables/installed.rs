@@ -7,7 +7,6 @@ use super::super::{Installed, NodeView, Probe, ProxyError, RuleText, ServiceTabl
 use super::backend::Backend;
 use super::counters::Counters;
 use super::restore::{Applied, Restore};
-use super::watch::{Counting, IptablesWatch};
 use super::{REJECT, addition, evidence};
 use crate::Unavailable;
 use crate::net::{Netns, Tool, ToolError};
@@ -207,7 +206,7 @@ impl Installed for InstalledIptables {
     }
 
     fn watch(&mut self, node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {
-        Ok(Box::new(IptablesWatch(Counting::begin(Mode::Iptables, self.rules.backend, node)?)))
+        super::watch(self.rules.backend, node)
     }
 
     fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError> {

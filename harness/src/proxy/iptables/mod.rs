@@ -33,7 +33,7 @@ pub(crate) use watch::{Carrier, Counting, Hook};
 use self::restore::Restore;
 use self::service::PortRules;
 use super::sysctl::Sysctls;
-use super::{Installed, NodeView, ProxyError, ProxyMode, RuleText, Service, ServiceTable, sample};
+use super::{Installed, NodeView, ProxyError, ProxyMode, RuleText, Service, ServiceTable, Watch, sample};
 use crate::Unavailable;
 use crate::net::Netns;
 use crate::plan::Mode;
@@ -49,6 +49,14 @@ const REJECT: &str = " -j REJECT";
 /// NodePorts answer on 127.0.0.1 too (`--iptables-localhost-nodeports`, on by default).
 const SYSCTLS: &[(&str, &str)] =
     &[("net/ipv4/conf/all/route_localnet", "1"), ("net/ipv4/ip_forward", "1")];
+
+/// Begins to watch rules of this mode, whoever made them.
+pub(in crate::proxy) fn watch(
+    backend: Backend,
+    node: &NodeView<'_>,
+) -> Result<Box<dyn Watch>, ProxyError> {
+    Ok(Box::new(watch::IptablesWatch(Counting::begin(Mode::Iptables, backend, node)?)))
+}
 
 /// kube-proxy's iptables mode.
 #[derive(Clone, Copy, Debug, Default)]

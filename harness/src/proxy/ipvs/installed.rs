@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::super::error::one_line;
-use super::super::iptables::{Backend, Counters, Counting, Look, Rules};
+use super::super::iptables::{Backend, Counters, Look, Rules};
 use super::super::sysctl::Sysctls;
 use super::super::{
     Installed, NodeView, Probe, ProxyError, RuleText, ServiceTable, Watch, foreign,
@@ -13,7 +13,6 @@ use super::super::{
 use super::carried::{Carried, Seen};
 use super::servers::{Servers, server_name};
 use super::sets::{self, Sets};
-use super::watch::IpvsWatch;
 use super::{Ipvs, addresses, connections, rules};
 use crate::Unavailable;
 use crate::net::{Change, LinkSettings, NetError, Netns, Tool, ToolError};
@@ -351,7 +350,7 @@ impl Installed for InstalledIpvs {
 
     fn watch(&mut self, node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {
         let backend = self.rules().backend();
-        Ok(Box::new(IpvsWatch(Counting::begin(Mode::Ipvs, backend, node)?)))
+        super::watch(backend, node)
     }
 
     fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError> {

@@ -31,12 +31,22 @@ use std::path::{Path, PathBuf};
 use self::installed::InstalledIpvs;
 use self::servers::Servers;
 use self::sets::Sets;
+pub(in crate::proxy) use self::watch::virtual_server;
 use super::error::one_line;
-use super::iptables::Backend;
-use super::{Installed, NodeView, ProxyError, ProxyMode, RuleText, ServiceTable, sample};
+use super::iptables::{Backend, Counting};
+use super::{Installed, NodeView, ProxyError, ProxyMode, RuleText, ServiceTable, Watch, sample};
 use crate::Unavailable;
 use crate::net::{Netns, Tool};
 use crate::plan::{IpvsScheduler, Mode};
+
+/// Begins to watch rules and servers of this mode, whoever made them.
+pub(in crate::proxy) fn watch(
+    backend: Backend,
+    node: &NodeView<'_>,
+) -> Result<Box<dyn Watch>, ProxyError> {
+    let counting = Counting::begin(Mode::Ipvs, backend, node)?;
+    Ok(Box::new(self::watch::IpvsWatch(counting)))
+}
 
 /// kube-proxy's ipvs mode.
 #[derive(Clone, Copy, Debug, Default)]

@@ -75,6 +75,20 @@ impl ProxyMode for Nftables {
     }
 }
 
+/// Evidence that rules of this mode carried a connection, whoever made them.
+pub(in crate::proxy) fn evidence(
+    node: &NodeView<'_>,
+    table: &ServiceTable,
+    probe: &Probe,
+) -> Result<Vec<String>, ProxyError> {
+    proof::prove(node, table, probe)
+}
+
+/// Begins to watch rules of this mode, whoever made them.
+pub(in crate::proxy) fn watch(node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {
+    Ok(Box::new(NftablesWatch(Tracing::begin(Mode::Nftables, node)?)))
+}
+
 /// All its state is the kernel's.
 #[derive(Debug)]
 struct InstalledNftables;
@@ -86,11 +100,11 @@ impl Installed for InstalledNftables {
         table: &ServiceTable,
         probe: &Probe,
     ) -> Result<Vec<String>, ProxyError> {
-        proof::prove(node, table, probe)
+        evidence(node, table, probe)
     }
 
     fn watch(&mut self, node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {
-        Ok(Box::new(NftablesWatch(Tracing::begin(Mode::Nftables, node)?)))
+        watch(node)
     }
 
     fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError> {

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The Service a case is about, among all the others.
+
+use super::{Hosts, road};
+use crate::lab::LabError;
+use crate::plan::{Case, Profile};
+use crate::proxy::{Fill, ServiceTable};
+
+/// A case's Services, and the pods behind the measured one.
+#[derive(Debug)]
+pub(in crate::lab) struct Measured {
+    /// All Services.
+    pub(in crate::lab) table: ServiceTable,
+    /// The measured one's index in the table.
+    pub(in crate::lab) service: usize,
+    /// Indices of the pods that may answer.
+    pub(in crate::lab) backends: Vec<usize>,
+}
+
+impl Measured {
+    /// Lays a case's Services out.
+    ///
+    /// # Errors
+    /// There are not enough addresses for so many.
+    pub(in crate::lab) fn of(hosts: &Hosts, case: &Case, profile: &Profile) -> Result<Self, LabError> {
+        let backends = road::backends(hosts, case.route.place, profile.service.endpoints);
+        let measured = road::service(hosts, &backends, &profile.service);
+        let name = measured.name.clone();
+        let fill = Fill {
+            services: case.services,
+            endpoints: profile.service.filler_endpoints,
+            position: case.position,
+            seed: profile.seed,
+        };
+        let table =
+            fill.table(vec![measured]).map_err(|error| LabError::Unsound(error.to_string()))?;
+        let service = table.services.iter().position(|service| service.name == name);
+        let service = service.expect("the table holds what it was filled around");
+        Ok(Self { table, service, backends })
+    }
+}
