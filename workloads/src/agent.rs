@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The talk on standard input and output that both agents share.
+//! The talk that both agents share.
 
 use std::io::{self, BufRead, BufWriter, Read, Write};
 use std::process::ExitCode;
@@ -14,22 +14,22 @@ const LINE_LIMIT: u64 = 4 << 20;
 /// An agent cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// Standard input broke.
-    #[error("failed to read standard input: {0}")]
+    /// The input broke.
+    #[error("failed to read the input: {0}")]
     Input(#[source] io::Error),
-    /// Standard output broke.
-    #[error("failed to answer on standard output: {0}")]
+    /// The output broke.
+    #[error("failed to answer: {0}")]
     Output(#[source] io::Error),
     /// A line is not what the agent expects there.
-    #[error("failed to understand the {what} on standard input: {source}")]
+    #[error("failed to understand the {what} of the input: {source}")]
     Line {
         /// What was expected.
         what: &'static str,
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// Standard input ended before the first line.
-    #[error("failed to start: standard input ended before the {what}")]
+    /// The input ended before the first line.
+    #[error("failed to start: the input ended before the {what}")]
     Nothing {
         /// What was expected.
         what: &'static str,

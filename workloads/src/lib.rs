@@ -3,7 +3,8 @@
 //!
 //! `load` and `target` are agents: each reads one JSON command per line on standard input and
 //! answers each with one JSON line on standard output; both end when standard input closes, so
-//! that neither outlives the harness that started it.
+//! that neither outlives the harness that started it. In a container, with `--socket PATH`, they
+//! hold the same talk with whoever connects to a Unix socket, one caller after the other.
 
 #![deny(unsafe_code)]
 
@@ -12,8 +13,10 @@ mod body;
 pub mod clock;
 pub mod load;
 pub mod protocol;
+mod socket;
 pub mod target;
 mod timer;
 mod wire;
 
 pub use agent::AgentError;
+pub use socket::READY;

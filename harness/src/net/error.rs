@@ -72,6 +72,16 @@ pub enum ToolError {
         /// What it wrote to standard error, at most 8 KiB.
         stderr: String,
     },
+    /// Nobody listens at its socket, or may be talked to.
+    #[error("failed to connect to {program} on {host}: {source}")]
+    Connect {
+        /// The socket's path.
+        program: String,
+        /// Host it runs on.
+        host: String,
+        /// The system's word.
+        source: std::io::Error,
+    },
     /// Its input or output broke.
     #[error("failed to talk to {program} on {host}: {source}")]
     Pipe {

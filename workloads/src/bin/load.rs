@@ -2,5 +2,5 @@
 //! The load agent on its own, for namespaces and containers.
 
 fn main() -> std::process::ExitCode {
-    workloads::load::main()
+    workloads::load::program(std::env::args_os().skip(1))
 }

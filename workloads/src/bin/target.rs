@@ -2,5 +2,5 @@
 //! The target agent on its own, for namespaces and containers.
 
 fn main() -> std::process::ExitCode {
-    workloads::target::main()
+    workloads::target::program(std::env::args_os().skip(1))
 }

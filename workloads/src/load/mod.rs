@@ -18,12 +18,14 @@ mod tally;
 mod tuples;
 
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::rc::Rc;
 
 use crate::agent::{self, AgentError};
 use crate::protocol::{LoadCommand, LoadSpec, PhaseReport};
+use crate::socket;
 use exchange::Template;
 use phase::Phase;
 pub use recorder::Recorder;
@@ -33,6 +35,12 @@ use tuples::Tuples;
 /// 2 when a line is to be changed, 1 otherwise; one sentence on standard error says why.
 pub fn main() -> ExitCode {
     agent::exit("load", run(std::io::stdin().lock(), std::io::stdout().lock()))
+}
+
+/// Runs the agent as a program's arguments say: [`main`] without any, and with `--socket PATH` one
+/// [`run`] for each caller at that Unix socket, until the program is told to end.
+pub fn program(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    socket::main("load", arguments, main, |input, output| run(input, output))
 }
 
 /// Reads a [`LoadSpec`] and then [`LoadCommand`]s, one JSON value per line, and answers each

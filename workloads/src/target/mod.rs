@@ -6,7 +6,8 @@ mod marks;
 mod pod;
 mod serve;
 
-use std::io::{self, BufRead, Write};
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpListener};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::agent::{self, AgentError};
 use crate::protocol::{TargetCommand, TargetReply, TargetSpec};
+use crate::socket;
 use pod::Pod;
 pub use serve::serve_until;
 
@@ -24,29 +26,41 @@ const BACKLOG: i32 = 4096;
 /// Commands read ahead.
 const COMMANDS_MAX: usize = 16;
 
-/// Runs the agent on standard input and output: reads a [`TargetSpec`], answers
-/// [`TargetReply::Ready`] or [`TargetReply::Failed`], serves, and answers [`TargetCommand`]s until
-/// the input ends. Exit code 0 then, 2 when a line is to be changed, 1 otherwise; one sentence on
-/// standard error says why.
+/// Runs the agent on standard input and output; see [`run`]. Exit code 0 at the end of the input,
+/// 2 when a line is to be changed, 1 otherwise; one sentence on standard error says why.
 pub fn main() -> ExitCode {
-    agent::exit("target", run())
+    agent::exit("target", run(BufReader::new(io::stdin()), io::stdout()))
 }
 
-fn run() -> Result<(), AgentError> {
+/// Runs the agent as a program's arguments say: [`main`] without any, and with `--socket PATH` one
+/// [`run`] for each caller at that Unix socket, until the program is told to end.
+pub fn program(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    socket::main("target", arguments, main, run)
+}
+
+/// Reads a [`TargetSpec`], answers [`TargetReply::Ready`] or [`TargetReply::Failed`], serves, and
+/// answers [`TargetCommand`]s until the input ends.
+///
+/// # Errors
+/// A line is not understood or out of range, or the input, the output or the runtime breaks.
+pub fn run(
+    mut input: impl BufRead + Send + 'static,
+    mut output: impl Write,
+) -> Result<(), AgentError> {
     const SPEC: &str = "target spec";
-    let line =
-        agent::read_line(&mut io::stdin().lock())?.ok_or(AgentError::Nothing { what: SPEC })?;
+    let line = agent::read_line(&mut input)?.ok_or(AgentError::Nothing { what: SPEC })?;
     let spec: TargetSpec = agent::parse(SPEC, &line)?;
     let pod = Pod::new(&spec.pod)
         .map_err(|error| AgentError::Value { what: SPEC, problem: error.to_string() })?;
     agent::open_file_limit()?;
     let listeners = match listen(&spec.listen) {
         Ok(listeners) => listeners,
-        Err(failed) => return agent::answer(&mut io::stdout(), &TargetReply::Failed(failed)),
+        Err(failed) => return agent::answer(&mut output, &TargetReply::Failed(failed)),
     };
-    let commands = commands()?;
+    let commands = commands(input)?;
     agent::runtime()?.block_on(async {
-        let serving = serve_until(listeners, pod.clone(), answer_commands(commands, pod));
+        let answering = answer_commands(commands, output, pod.clone());
+        let serving = serve_until(listeners, pod, answering);
         serving.await.map_err(AgentError::system("serve"))?
     })
 }
@@ -73,12 +87,13 @@ fn listener(address: SocketAddrV4) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Lines of standard input. Reading blocks, so a thread of its own does it; the channel closes
-/// when the input ends.
-fn commands() -> Result<mpsc::Receiver<Result<String, AgentError>>, AgentError> {
+/// Lines of the input. Reading blocks, so a thread of its own does it; the channel closes when the
+/// input ends.
+fn commands(
+    mut input: impl BufRead + Send + 'static,
+) -> Result<mpsc::Receiver<Result<String, AgentError>>, AgentError> {
     let (lines, commands) = mpsc::channel(COMMANDS_MAX);
     let read = move || {
-        let mut input = io::stdin().lock();
         while let Some(line) = read_next(&mut input) {
             let failed = line.is_err();
             if lines.blocking_send(line).is_err() || failed {
@@ -99,12 +114,13 @@ fn read_next(input: &mut impl BufRead) -> Option<Result<String, AgentError>> {
 
 async fn answer_commands(
     mut commands: mpsc::Receiver<Result<String, AgentError>>,
+    mut output: impl Write,
     pod: Rc<Pod>,
 ) -> Result<(), AgentError> {
-    agent::answer(&mut io::stdout(), &TargetReply::Ready)?;
+    agent::answer(&mut output, &TargetReply::Ready)?;
     while let Some(line) = commands.recv().await {
         let TargetCommand::Drain = agent::parse("target command", &line?)?;
-        agent::answer(&mut io::stdout(), &pod.drain())?;
+        agent::answer(&mut output, &pod.drain())?;
     }
-    io::stdout().flush().map_err(AgentError::Output)
+    output.flush().map_err(AgentError::Output)
 }
