@@ -7,6 +7,8 @@ pub mod bpf;
 mod cancel;
 pub mod capture;
 pub mod cni;
+#[cfg(feature = "kind")]
+pub mod docker;
 pub mod event;
 pub mod host;
 pub mod kernel;
