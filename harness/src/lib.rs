@@ -10,6 +10,8 @@ pub mod cni;
 pub mod event;
 pub mod host;
 pub mod kernel;
+#[cfg(feature = "kind")]
+pub mod kube;
 pub mod lab;
 pub mod net;
 pub mod plan;
