@@ -12,6 +12,8 @@ pub mod docker;
 pub mod event;
 pub mod host;
 pub mod kernel;
+#[cfg(feature = "kind")]
+pub mod kube;
 pub mod lab;
 pub mod net;
 pub mod plan;

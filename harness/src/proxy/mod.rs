@@ -12,7 +12,7 @@ pub mod nftables;
 mod none;
 mod port_name;
 mod reach;
-mod sample;
+pub(crate) mod sample;
 mod sysctl;
 mod table;
 pub mod userspace;

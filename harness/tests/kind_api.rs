@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The API against a real cluster: one that a kubeconfig names, or one made for the occasion.
+
+#[path = "kind_api/cluster.rs"]
+mod cluster;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use cluster::Cluster;
+use harness::kube::{Addresses, Api, KubeError, Namespace, PodSpec, Pods, PullPolicy, Services};
+use harness::plan::{Mode, Position};
+use harness::proxy::{
+    Affinity, Endpoint, Fill, Policy, Protocol, Service, ServicePort, ServiceTable,
+};
+
+fn soon(seconds: u64) -> Instant {
+    Instant::now() + Duration::from_secs(seconds)
+}
+
+/// The measured Service of the tests.
+fn web(cluster_ip: [u8; 4], node_port: Option<u16>) -> Service {
+    Service {
+        namespace: "default".to_owned(),
+        name: "web".to_owned(),
+        cluster_ip: cluster_ip.into(),
+        load_balancer_ips: Vec::new(),
+        ports: vec![ServicePort {
+            name: "http".to_owned(),
+            protocol: Protocol::Tcp,
+            port: 80,
+            node_port,
+            endpoints: vec![Endpoint {
+                address: SocketAddrV4::new(Ipv4Addr::new(10, 244, 1, 200), 8080),
+                node: "elsewhere".to_owned(),
+            }],
+        }],
+        affinity: Affinity::None,
+        external_policy: Policy::Cluster,
+        internal_policy: Policy::Cluster,
+    }
+}
+
+fn table(services: u32, measured: Service) -> ServiceTable {
+    let fill = Fill { services, endpoints: 2, position: Position::Last, seed: 1 };
+    fill.table(vec![measured]).unwrap()
+}
+
+/// Runs `work` in a namespace of its own, which is gone afterwards, come what may.
+fn in_namespace<F: Future<Output = ()>>(
+    name: &str,
+    work: impl FnOnce(Api, Namespace, &Cluster) -> F,
+) {
+    let Some(cluster) = Cluster::any() else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let api = Api::from_yaml(&cluster.kubeconfig, None, None).await.unwrap();
+        let namespace = Namespace::create(&api, name, "r-test").await.unwrap();
+        let guard = Mutex::new(Some(namespace.clone()));
+        let work = work(api.clone(), namespace, &cluster);
+        let outcome =
+            futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(work)).await;
+        let namespace = guard.lock().unwrap().take().unwrap();
+        let down = namespace.down(&api, soon(120)).await;
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+        down.unwrap();
+        let left = Namespace::leftovers(&api).await.unwrap();
+        assert!(left.iter().all(|left| left.name != name), "{left:?}");
+    });
+}
+
+#[test]
+fn a_cluster_tells_what_it_is() {
+    let Some(cluster) = Cluster::any() else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let api = Api::from_yaml(&cluster.kubeconfig, None, None).await.unwrap();
+        println!("{}", api.version());
+        assert!(api.version().at_least(1, 16));
+        let nodes = api.await_nodes_ready(1, soon(60)).await.unwrap();
+        println!("{nodes:#?}");
+        assert!(nodes.iter().all(|node| node.ready && node.address.is_some()));
+        let proxy = api.kube_proxy().await.unwrap().expect("made with kubeadm");
+        let log = api.kube_proxy_log(&nodes[0].name).await.unwrap().expect("it runs");
+        println!("{proxy:?}\n{log:#?}");
+        assert_eq!(log.mode, Some(Mode::Iptables));
+        assert!(api.kube_proxy_log("nobody").await.unwrap().is_none());
+        let late = api.await_nodes_ready(1_000, soon(1)).await.unwrap_err();
+        assert!(late.to_string().contains("of 1000 nodes are there"), "{late}");
+    });
+}
+
+#[test]
+fn a_thousand_services_are_made_changed_and_taken_away() {
+    in_namespace("kind-api-services", async |api, namespace, cluster| {
+        let services = Services::new(&api, &namespace, Addresses::Table);
+        let (start, mut told) = (Instant::now(), Vec::new());
+        let many = table(1_000, web([10, 96, 100, 100], Some(30_080)));
+        let synced = services.sync(&many, soon(60), |done, total| told.push((done, total))).await;
+        let synced = synced.unwrap();
+        println!("1,000 Services created in {:?}", start.elapsed());
+        assert_eq!((synced.created, synced.replaced, synced.deleted), (1_000, 0, 0));
+        assert_eq!((told[0], *told.last().unwrap()), ((0, 1_000), (1_000, 1_000)));
+        assert_eq!(synced.placed["web"].node_ports[&80], 30_080);
+        if let Some(programmed) = cluster.await_rules(999, soon(60)) {
+            println!("programmed {:?} after the start, {programmed} chains", start.elapsed());
+        }
+
+        let start = Instant::now();
+        let again = services.sync(&many, soon(60), |_, _| ()).await.unwrap();
+        println!("synced again in {:?}", start.elapsed());
+        assert_eq!((again.unchanged, again.created + again.replaced + again.deleted), (1_000, 0));
+
+        let start = Instant::now();
+        let few = table(10, web([10, 96, 100, 101], None));
+        let synced = services.sync(&few, soon(60), |_, _| ()).await.unwrap();
+        println!("down to 10 in {:?}", start.elapsed());
+        assert_eq!((synced.deleted, synced.replaced, synced.unchanged), (990, 1, 9));
+        assert_eq!(synced.placed["web"].cluster_ip, Ipv4Addr::new(10, 96, 100, 101));
+
+        let start = Instant::now();
+        let synced = services.sync(&many, soon(120), |_, _| ()).await.unwrap();
+        println!("up to 1,000 again in {:?}", start.elapsed());
+        assert_eq!((synced.created, synced.replaced, synced.unchanged), (990, 1, 9));
+        if let Some(programmed) = cluster.await_rules(999, soon(60)) {
+            println!("programmed {:?} after the start, {programmed} chains", start.elapsed());
+        }
+    });
+}
+
+#[test]
+fn two_services_can_change_addresses_with_each_other() {
+    in_namespace("kind-api-swap", async |api, namespace, _| {
+        let services = Services::new(&api, &namespace, Addresses::Table);
+        let a = Service { name: "a".to_owned(), ..web([10, 96, 100, 110], Some(30_081)) };
+        let b = Service { name: "b".to_owned(), ..web([10, 96, 100, 111], None) };
+        let before = ServiceTable { services: vec![a.clone(), b.clone()] };
+        services.sync(&before, soon(30), |_, _| ()).await.unwrap();
+        let after = ServiceTable {
+            services: vec![
+                Service { name: "b".to_owned(), ..a },
+                Service { name: "a".to_owned(), ..b },
+            ],
+        };
+        let synced = services.sync(&after, soon(30), |_, _| ()).await.unwrap();
+        assert_eq!((synced.replaced, synced.created, synced.deleted), (2, 0, 0));
+        let again = services.sync(&after, soon(30), |_, _| ()).await.unwrap();
+        assert_eq!(again.unchanged, 2);
+        assert_eq!(again.placed["b"].cluster_ip, Ipv4Addr::new(10, 96, 100, 110));
+        assert_eq!(again.placed["b"].node_ports[&80], 30_081);
+    });
+}
+
+#[test]
+fn a_cluster_that_chooses_addresses_says_which() {
+    in_namespace("kind-api-chosen", async |api, namespace, _| {
+        let services = Services::new(&api, &namespace, Addresses::Cluster);
+        let table = table(3, web([10, 96, 100, 120], Some(30_082)));
+        let synced = services.sync(&table, soon(30), |_, _| ()).await.unwrap();
+        assert_eq!(synced.placed.len(), 3);
+        assert!(synced.placed["web"].node_ports[&80] >= 1024);
+        let again = services.sync(&table, soon(30), |_, _| ()).await.unwrap();
+        assert_eq!((again.unchanged, again.placed), (3, synced.placed));
+    });
+}
+
+#[test]
+fn a_pod_whose_image_is_not_there_says_what_it_waits_for() {
+    in_namespace("kind-api-pods", async |api, namespace, _| {
+        let node = api.nodes().await.unwrap().remove(0);
+        let pods = Pods::new(&api, &namespace);
+        let spec = PodSpec {
+            name: "lost".to_owned(),
+            node: node.name,
+            image: "nic2pod.invalid/nothing:1".to_owned(),
+            pull: PullPolicy::Never,
+            command: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            ready_port: None,
+        };
+        pods.create(&[spec]).await.unwrap();
+        let never = pods.await_ready(&["lost"], soon(60)).await.unwrap_err();
+        assert!(matches!(never, KubeError::Never { .. }), "{never}");
+        assert!(never.to_string().contains("ErrImageNeverPull"), "{never}");
+        let late = pods.await_ready(&["absent"], soon(1)).await.unwrap_err();
+        assert!(late.to_string().contains("absent: it is not there"), "{late}");
+        pods.delete(&["lost", "absent"], soon(30)).await.unwrap();
+    });
+}
