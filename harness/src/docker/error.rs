@@ -72,16 +72,20 @@ pub enum DockerError {
         message: String,
     },
     /// A host outside the cluster did not come up.
-    #[error("failed to {op} {subject}: {source}{}", last_words(logs))]
+    #[error("failed to start host {subject}: {source}{}", and_left(left.as_deref()))]
     Host {
-        /// What was being done.
-        op: &'static str,
-        /// To what.
+        /// Its name.
         subject: String,
-        /// The word of what starts it.
+        /// The word of what starts it, with the container's log.
         source: Box<testcontainers::TestcontainersError>,
-        /// The end of the container's log.
-        logs: String,
+        /// Why the container could not be removed again, if so.
+        left: Option<String>,
+    },
+    /// A container of that name exists.
+    #[error("failed to start host {name}: a container of that name exists")]
+    Taken {
+        /// The name.
+        name: String,
     },
 }
 
@@ -167,12 +171,8 @@ pub(super) fn innermost<'a>(
     cause
 }
 
-/// The end of a log, behind an error; nothing for an empty one.
-pub(super) fn last_words(logs: &str) -> String {
-    match logs.trim_end() {
-        "" => String::new(),
-        words => format!("; its log ends with: {words}"),
-    }
+fn and_left(left: Option<&str>) -> String {
+    left.map(|why| format!("; and {why}")).unwrap_or_default()
 }
 
 #[cfg(test)]

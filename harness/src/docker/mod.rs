@@ -9,9 +9,14 @@ mod container;
 mod engine;
 mod error;
 mod exec;
+pub mod host;
+pub mod image;
+pub mod kind;
 mod socket;
 
 pub use container::{Attachment, Container};
 pub use engine::Engine;
 pub use error::DockerError;
 pub use exec::Executed;
+pub use host::{Host, HostSpec, RUN_LABEL};
+pub use image::{AGENT_SOCKET, AgentsImage, ImageError};
