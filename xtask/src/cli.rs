@@ -54,9 +54,38 @@ pub(crate) enum LabCommand {
     Doctor,
     /// Remove what killed runs left behind
     Gc,
+    /// Bring a kind cluster up and keep it
+    Up(LabUpArgs),
+    /// kind clusters that are up
+    Ls,
+    /// Take kind clusters down, those that are named or all of nic2pod's
+    Down {
+        /// Names that `ls` shows
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
     /// Build, list and choose User-Mode Linux kernels for labs
     #[command(subcommand)]
     Kernel(KernelCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabUpArgs {
+    /// Proxy mode
+    #[arg(long, default_value = "iptables")]
+    pub(crate) mode: Mode,
+    /// CNI
+    #[arg(long, default_value = "bridge")]
+    pub(crate) cni: CniKind,
+    /// Nodes, the control plane's included
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub(crate) nodes: u32,
+    /// kind's program [default: $KIND, or kind in PATH]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kind_bin: Option<PathBuf>,
+    /// Image of the nodes [default: $NIC2POD_KIND_IMAGE, or kind's own]
+    #[arg(long, value_name = "REF")]
+    pub(crate) node_image: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -137,6 +166,10 @@ pub(crate) struct InUmlArgs {
 pub(crate) enum LabKind {
     /// Network namespaces on this machine.
     Netns,
+    /// kind clusters in Docker, with the real kube-proxy.
+    Kind,
+    /// A cluster that exists.
+    Kubeconfig,
     /// Times written in the profile, for tests.
     #[value(hide = true)]
     Fake,
@@ -154,9 +187,12 @@ pub(crate) struct BenchArgs {
     /// Profile: a name in profiles/ or a path
     #[arg(long, value_name = "NAME|FILE", default_value = "default")]
     pub(crate) profile: String,
-    /// Where the hosts live
-    #[arg(long, value_name = "LAB", default_value = "netns", hide = true)]
-    pub(crate) lab: LabKind,
+    /// Where the hosts live: netns (network namespaces here), kind (clusters in Docker), kubeconfig (a
+    /// cluster that exists)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "netns")]
+    pub(crate) lab: Vec<LabKind>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
     /// Kernels: auto (the host's, or where it lacks a mode an installed one that has it), host, uml,
     /// uml:NAME|PATH, qemu, qemu:PATH
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -207,6 +243,29 @@ pub(crate) struct BenchArgs {
     /// Install missing packages without asking (Debian or Ubuntu, as root)
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+/// Clusters.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ClusterArgs {
+    /// kind's program [default: $KIND, or kind in PATH]
+    #[arg(long, value_name = "FILE", help_heading = "Labs kind and kubeconfig")]
+    pub(crate) kind_bin: Option<PathBuf>,
+    /// Image of the nodes of a kind cluster [default: $NIC2POD_KIND_IMAGE, or kind's own]
+    #[arg(long, value_name = "REF", help_heading = "Labs kind and kubeconfig")]
+    pub(crate) node_image: Option<String>,
+    /// Leave the run's kind clusters up, for a run to come
+    #[arg(long, help_heading = "Labs kind and kubeconfig")]
+    pub(crate) keep: bool,
+    /// Context of the kubeconfig that names the cluster
+    #[arg(long, value_name = "NAME", help_heading = "Labs kind and kubeconfig")]
+    pub(crate) context: Option<String>,
+    /// Pods that load a cluster that exists, spread over its nodes
+    #[arg(long, value_name = "N", help_heading = "Labs kind and kubeconfig")]
+    pub(crate) load_workers: Option<u32>,
+    /// Image with nic2pod's agents in a registry that the cluster reaches; kind's nodes are given theirs
+    #[arg(long, value_name = "REF", help_heading = "Labs kind and kubeconfig")]
+    pub(crate) image: Option<String>,
 }
 
 fn engine(word: &str) -> Result<Engine, String> {

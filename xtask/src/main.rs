@@ -2,10 +2,13 @@
 //! nic2pod on the command line: parses, dispatches, maps errors to exit codes.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the terminal's side")]
 
+#[cfg(feature = "kind")]
+mod agents;
 mod bench;
 mod bpf;
 mod cli;
 mod exit;
+mod feature;
 mod kernels;
 mod lab;
 mod look;
@@ -28,6 +31,9 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Lab(LabCommand::Doctor) => lab::doctor(),
         Command::Lab(LabCommand::Gc) => lab::gc(),
+        Command::Lab(LabCommand::Up(args)) => lab::up(&args),
+        Command::Lab(LabCommand::Ls) => lab::ls(),
+        Command::Lab(LabCommand::Down { names }) => lab::down(&names),
         Command::Lab(LabCommand::Kernel(command)) => lab::kernel(&command),
         Command::Test(args) => test::run(&args),
         Command::Bpf(args) => bpf::run(&args),

@@ -43,6 +43,10 @@ pub enum LabError {
     /// The kernel the case was to run on could not be booted, or its guest ended.
     #[error(transparent)]
     Kernel(KernelError),
+    /// A cluster in Docker could not be made or used.
+    #[cfg(feature = "kind")]
+    #[error(transparent)]
+    Kind(#[from] super::kind::ClusterError),
     /// What went wrong inside a guest, in its own words.
     #[error("{message}")]
     InGuest {

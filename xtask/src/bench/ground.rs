@@ -1,108 +1,151 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where a run's cases live: the fake lab, or the netns lab on one kernel or several.
+//! Where a run's cases live: the labs that were asked for, one after the other.
 
 use std::process::Command;
 
 use anyhow::Result;
+#[cfg(feature = "kind")]
+use harness::lab::kind::KindBeds;
 use harness::lab::Lab;
 use harness::lab::fake::FakeLab;
 use harness::plan::{HOST_KERNEL, Mode, Profile};
 use record::{Fidelity, GuestKernel};
 
+#[cfg(feature = "kind")]
+use super::clusters;
 use crate::cli::{BenchArgs, LabKind};
 use crate::kernels::{self, Chosen, Purpose};
 use crate::packages;
 
-/// The lab of a run.
+/// One lab of a run.
 #[derive(Debug)]
 pub(super) enum Ground {
     Fake(FakeLab),
     Netns(Box<Chosen>),
+    #[cfg(feature = "kind")]
+    Kind(Box<KindBeds>),
 }
 
-impl Ground {
-    /// Installs what was asked for, chooses kernels and makes the lab. To be called before the
+/// The labs of a run, in the order asked for.
+#[derive(Debug)]
+pub(super) struct Grounds(Vec<Ground>);
+
+impl Grounds {
+    /// Installs what was asked for, chooses kernels and makes the labs. To be called before the
     /// process has a second thread.
     ///
     /// # Errors
-    /// The lab cannot be had here.
-    pub(super) fn new(args: &BenchArgs, profile: &Profile) -> Result<Self> {
-        if args.lab == LabKind::Fake {
-            return Ok(Self::Fake(FakeLab::new(profile)));
-        }
-        // Before the process leaves the host's network: building and installing need it.
-        if args.mode.contains(&Mode::Ipvs) && kernels::none_has_ip_vs(profile) {
-            build_kernel(args.yes);
-        }
-        packages::supply(&packages::for_bench(profile), args.yes)?;
-        let program = kernels::program()?;
-        let purpose = Purpose { profile, program: &program, pcap: args.pcap, thorough: false };
-        Ok(Self::Netns(Box::new(kernels::choose(purpose)?)))
+    /// A lab cannot be had here.
+    pub(super) fn new(args: &BenchArgs, profile: &Profile, run_id: &str) -> Result<Self> {
+        #[cfg(feature = "kind")]
+        let before = clusters::before(args)?;
+        // First the one that leaves the host's network, whatever the order.
+        let netns = args.lab.contains(&LabKind::Netns).then(|| netns(args, profile)).transpose()?;
+        #[cfg(feature = "kind")]
+        let mut clusters = clusters::make(args, profile, run_id, before)?;
+        #[cfg(not(feature = "kind"))]
+        let _ = run_id;
+        let mut netns = netns.map(|chosen| Ground::Netns(Box::new(chosen)));
+        let grounds = args.lab.iter().filter_map(|lab| match lab {
+            LabKind::Fake => Some(Ground::Fake(FakeLab::new(profile))),
+            LabKind::Netns => netns.take(),
+            #[cfg(feature = "kind")]
+            LabKind::Kind => clusters.kind.take().map(|lab| Ground::Kind(Box::new(lab))),
+            #[cfg(not(feature = "kind"))]
+            LabKind::Kind => None,
+            LabKind::Kubeconfig => None,
+        });
+        Ok(Self(grounds.collect()))
     }
 
+    pub(super) fn labs(&self) -> impl Iterator<Item = &Ground> {
+        self.0.iter()
+    }
+
+    fn chosen(&self) -> impl Iterator<Item = &Chosen> {
+        self.0.iter().filter_map(|ground| match ground {
+            Ground::Netns(chosen) => Some(&**chosen),
+            _ => None,
+        })
+    }
+
+    /// With what right the machine's own namespaces are used.
+    pub(super) fn privilege(&self) -> &str {
+        let own = self.chosen().map(|chosen| chosen.privilege.as_str()).next();
+        own.unwrap_or_else(|| {
+            #[cfg(feature = "kind")]
+            if self.0.iter().any(|ground| matches!(ground, Ground::Kind(_))) {
+                return "root";
+            }
+            "none"
+        })
+    }
+
+    /// Kernels that are not the host's, as far as they are known.
+    pub(super) fn kernels(&self) -> Vec<GuestKernel> {
+        self.chosen().flat_map(|chosen| chosen.lab.facts()).collect()
+    }
+
+    /// What the run's times may be used for, where that is not the host's to say.
+    pub(super) fn fidelity(&self) -> Option<Fidelity> {
+        match self.0.as_slice() {
+            [Ground::Netns(chosen)] => chosen.fidelity(),
+            _ => None,
+        }
+    }
+
+    /// What the user has to know before the first case.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.chosen().find_map(|chosen| chosen.reason.as_deref())
+    }
+
+    /// Whether a kernel that was named could not be booted.
+    pub(super) fn missed_a_kernel(&self) -> bool {
+        self.chosen().any(|chosen| {
+            chosen.asked_for && chosen.lab.facts().iter().any(|facts| facts.host.is_none())
+        })
+    }
+
+    /// Ends what outlives a case: guests, clusters. One sentence for each that would not go.
+    pub(super) fn down(self) -> Vec<String> {
+        let down = |ground| match ground {
+            Ground::Fake(_) => Vec::new(),
+            Ground::Netns(chosen) => chosen.lab.down(),
+            #[cfg(feature = "kind")]
+            Ground::Kind(lab) => lab.down(),
+        };
+        self.0.into_iter().flat_map(down).collect()
+    }
+}
+
+impl Ground {
     pub(super) fn lab(&self) -> &dyn Lab {
         match self {
             Self::Fake(lab) => lab,
             Self::Netns(chosen) => &chosen.lab,
+            #[cfg(feature = "kind")]
+            Self::Kind(lab) => &**lab,
         }
     }
 
     /// Kernels of the plan's cases.
     pub(super) fn labels(&self) -> Vec<&str> {
         match self {
-            Self::Fake(_) => vec![HOST_KERNEL],
             Self::Netns(chosen) => chosen.labels.iter().map(String::as_str).collect(),
+            _ => vec![HOST_KERNEL],
         }
     }
+}
 
-    pub(super) fn privilege(&self) -> &str {
-        match self {
-            Self::Fake(_) => "none",
-            Self::Netns(chosen) => &chosen.privilege,
-        }
+/// The lab of namespaces, on one kernel or several.
+fn netns(args: &BenchArgs, profile: &Profile) -> Result<Chosen> {
+    // Before the process leaves the host's network: building and installing need it.
+    if args.mode.contains(&Mode::Ipvs) && kernels::none_has_ip_vs(profile) {
+        build_kernel(args.yes);
     }
-
-    /// Kernels that are not the host's, as far as they are known.
-    pub(super) fn kernels(&self) -> Vec<GuestKernel> {
-        match self {
-            Self::Fake(_) => Vec::new(),
-            Self::Netns(chosen) => chosen.lab.facts(),
-        }
-    }
-
-    /// What the run's times may be used for, where that is not the host's to say.
-    pub(super) fn fidelity(&self) -> Option<Fidelity> {
-        match self {
-            Self::Fake(_) => None,
-            Self::Netns(chosen) => chosen.fidelity(),
-        }
-    }
-
-    /// What the user has to know before the first case.
-    pub(super) fn reason(&self) -> Option<&str> {
-        match self {
-            Self::Fake(_) => None,
-            Self::Netns(chosen) => chosen.reason.as_deref(),
-        }
-    }
-
-    /// Whether a kernel that was named could not be booted.
-    pub(super) fn missed_a_kernel(&self) -> bool {
-        match self {
-            Self::Fake(_) => false,
-            Self::Netns(chosen) => {
-                chosen.asked_for && chosen.lab.facts().iter().any(|facts| facts.host.is_none())
-            }
-        }
-    }
-
-    /// Ends the guests; one sentence for each that would not.
-    pub(super) fn down(self) -> Vec<String> {
-        match self {
-            Self::Fake(_) => Vec::new(),
-            Self::Netns(chosen) => chosen.lab.down(),
-        }
-    }
+    packages::supply(&packages::for_bench(profile), args.yes)?;
+    let program = kernels::program()?;
+    kernels::choose(Purpose { profile, program: &program, pcap: args.pcap, thorough: false })
 }
 
 /// Builds a kernel with ip_vs, or says how. A mode that was asked for by name is worth the minutes;

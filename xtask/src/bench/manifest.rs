@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use super::ground::Ground;
+use super::ground::Grounds;
 use harness::plan::Profile;
 use record::{Fidelity, GuestKernel, Manifest};
 
@@ -17,11 +17,8 @@ pub(super) struct Made {
 
 impl Made {
     /// Looks at the machine now, before anything loads it.
-    pub(super) fn new(profile: &Profile, ground: &Ground) -> Self {
+    pub(super) fn new(profile: &Profile, ground: &Grounds, run_id: String) -> Self {
         let now = jiff::Zoned::now();
-        // Two runs may start in the same second: the process id tells them apart.
-        let run_id =
-            format!("{}-{:04x}", now.strftime("%Y%m%d-%H%M%S"), std::process::id() & 0xffff);
         let host = harness::host::host(ground.privilege());
         let manifest = Manifest {
             schema_version: record::SCHEMA_VERSION,
@@ -47,6 +44,12 @@ impl Made {
         let ended_at = Some(jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string());
         Manifest { ended_at, interrupted, kernels, ..self.manifest }
     }
+}
+
+/// A run's name. Two runs may start in the same second: the process id tells them apart.
+pub(super) fn run_id() -> String {
+    let now = jiff::Zoned::now();
+    format!("{}-{:04x}", now.strftime("%Y%m%d-%H%M%S"), std::process::id() & 0xffff)
 }
 
 /// The command as a person types it again.

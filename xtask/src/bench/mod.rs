@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask bench`: profile to plan, plan to record, record to report.
 
+#[cfg(feature = "kind")]
+pub(crate) mod clusters;
 mod ground;
 mod manifest;
 mod overrides;
@@ -14,25 +16,34 @@ use harness::Cancel;
 use harness::plan::{HOST_KERNEL, Plan};
 use record::{Run, RunWriter, Status, Summary};
 
-use self::ground::Ground;
+use self::ground::Grounds;
 use self::manifest::Made;
 use self::terminal::Terminal;
-use crate::cli::BenchArgs;
+use crate::cli::{BenchArgs, LabKind};
 use crate::exit::Exit;
+use crate::feature;
 
 /// Runs the command.
 pub(crate) fn run(args: BenchArgs) -> Result<Exit> {
     let profile = overrides::profile(&args)?;
     // What is wrong with the matrix is said before anything is installed or booted.
     Plan::new(&profile, &[HOST_KERNEL])?;
-    let ground = Ground::new(&args, &profile)?;
-    let plan = Plan::new(&profile, &ground.labels())?;
-    if let Some(reason) = ground.reason() {
+    let clusters = [LabKind::Kind, LabKind::Kubeconfig];
+    if let Some(exit) = feature::kind(args.lab.iter().any(|lab| clusters.contains(lab)))? {
+        return Ok(exit);
+    }
+    let run_id = manifest::run_id();
+    let grounds = Grounds::new(&args, &profile, &run_id)?;
+    let plans = grounds
+        .labs()
+        .map(|ground| Ok((ground, Plan::new(&profile, &ground.labels())?)))
+        .collect::<Result<Vec<_>>>()?;
+    if let Some(reason) = grounds.reason() {
         eprintln!("{reason}");
     }
     let cancel = Cancel::default();
     stop_on_signal(cancel.clone(), "taking the lab down")?;
-    let made = Made::new(&profile, &ground);
+    let made = Made::new(&profile, &grounds, run_id);
     let dir = out_dir(&args, &made.run_id);
     let summary = Summary {
         schema_version: record::SCHEMA_VERSION,
@@ -42,11 +53,19 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit> {
     };
     let mut writer = RunWriter::create(&dir, &made.manifest, summary)?;
     let mut terminal = Terminal::new(&profile);
-    harness::run::run(&profile, &plan, ground.lab(), &mut writer, &mut terminal, &cancel)?;
-    let (kernels, missed_a_kernel) = (ground.kernels(), ground.missed_a_kernel());
-    for message in ground.down() {
+    let mut outcome = Ok(());
+    for (ground, plan) in &plans {
+        // A record that cannot be written must not leave a cluster up.
+        outcome = outcome.and_then(|()| {
+            harness::run::run(&profile, plan, ground.lab(), &mut writer, &mut terminal, &cancel)
+        });
+    }
+    let (kernels, missed_a_kernel) = (grounds.kernels(), grounds.missed_a_kernel());
+    drop(plans);
+    for message in grounds.down() {
         eprintln!("warning: {message}");
     }
+    outcome?;
     let interrupted = cancel.requested();
     writer.write_manifest(&made.ended(interrupted.then(|| "Ctrl-C".to_owned()), kernels))?;
     let exit = finish(&args, &dir, interrupted)?;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask lab`: what this machine can do, what killed runs left, and kernels of our own.
 
+mod clusters;
 mod doctor;
 mod gc;
 mod kernel;
 
+pub(crate) use clusters::{down, ls, up};
 pub(crate) use doctor::doctor;
 pub(crate) use gc::gc;
 pub(crate) use kernel::kernel;

@@ -26,8 +26,13 @@ impl TraceLab {
     /// # Errors
     /// The lab cannot be had here.
     pub(super) fn new(args: &TraceArgs, profile: &Profile) -> Result<Self> {
-        if args.lab == LabKind::Fake {
-            return Ok(Self::Fake(FakeLab::new(profile)));
+        match args.lab {
+            LabKind::Fake => return Ok(Self::Fake(FakeLab::new(profile))),
+            LabKind::Netns => {}
+            LabKind::Kind | LabKind::Kubeconfig => anyhow::bail!(harness::plan::PlanError {
+                key: "lab".to_owned(),
+                message: "single requests are followed in lab netns".to_owned(),
+            }),
         }
         // Before the process leaves the host's network: installing needs it.
         packages::supply(&packages::for_bench(profile), args.yes)?;

@@ -17,6 +17,9 @@ use crate::plan::{Case, CniKind, Mode, Profile, Road};
 use crate::proxy::{self, ProxyMode};
 use crate::{Cancel, Unavailable, cni};
 
+/// The lab's name.
+const LAB: &str = "netns";
+
 /// Answers of the machine, asked once a run.
 #[derive(Debug, Default)]
 struct Answers {
@@ -27,12 +30,14 @@ struct Answers {
 /// What every bed of a run shares.
 #[derive(Debug)]
 pub(in crate::lab) struct Ground {
-    pub(super) profile: Profile,
+    /// Name of the lab, the first part of case ids.
+    pub(super) lab: &'static str,
+    pub(in crate::lab) profile: Profile,
     /// Program that runs agents.
-    pub(super) program: PathBuf,
+    pub(in crate::lab) program: PathBuf,
     /// Whether frames are kept for a capture file.
     pub(super) pcap: bool,
-    pub(super) scratch: Scratch,
+    pub(in crate::lab) scratch: Scratch,
     /// Whether every site of a path is probed, and segments that only acknowledge are seen too.
     pub(super) thorough: bool,
     engine: OnceCell<Result<Engine, Unavailable>>,
@@ -40,11 +45,34 @@ pub(in crate::lab) struct Ground {
 }
 
 impl Ground {
+    /// What beds of a lab share; `program agent ...` has to start agents.
+    ///
+    /// # Errors
+    /// There is no scratch folder to be had.
+    pub(in crate::lab) fn new(
+        lab: &'static str,
+        profile: &Profile,
+        program: &Path,
+        pcap: bool,
+    ) -> Result<Self, LabError> {
+        let scratch = Scratch::create().map_err(NetError::os("create", "a scratch folder"))?;
+        Ok(Self {
+            lab,
+            profile: profile.clone(),
+            program: program.to_owned(),
+            pcap,
+            scratch,
+            thorough: false,
+            engine: OnceCell::new(),
+            emulation: OnceCell::new(),
+        })
+    }
+
     /// The capture engine: the one the profile asks for, or what stands in for it.
     ///
     /// # Errors
     /// The machine has none of them.
-    pub(super) fn engine(&self, question: &Netns) -> Result<&Engine, Unavailable> {
+    pub(in crate::lab) fn engine(&self, question: &Netns) -> Result<&Engine, Unavailable> {
         let choose = || Engine::choose(self.profile.run.engine, self.thorough, question);
         self.engine.get_or_init(choose).as_ref().map_err(Clone::clone)
     }
@@ -68,7 +96,7 @@ impl Ground {
         }
     }
 
-    pub(super) fn mode(&self, mode: Mode) -> Box<dyn ProxyMode> {
+    pub(in crate::lab) fn mode(&self, mode: Mode) -> Box<dyn ProxyMode> {
         let service = &self.profile.service;
         let (backend, scheduler) = (service.iptables_backend.into(), service.ipvs_scheduler);
         proxy::mode(mode, proxy::Options { backend, scheduler })
@@ -89,16 +117,7 @@ impl NetnsBeds {
     /// # Errors
     /// Network namespaces or a scratch folder cannot be had.
     pub fn new(profile: &Profile, program: &Path, pcap: bool) -> Result<Self, LabError> {
-        let scratch = Scratch::create().map_err(NetError::os("create", "a scratch folder"))?;
-        let ground = Ground {
-            profile: profile.clone(),
-            program: program.to_owned(),
-            pcap,
-            scratch,
-            thorough: false,
-            engine: OnceCell::new(),
-            emulation: OnceCell::new(),
-        };
+        let ground = Ground::new(LAB, profile, program, pcap)?;
         Ok(Self {
             ground: std::rc::Rc::new(ground),
             question: Netns::create("question")?,
@@ -170,7 +189,7 @@ impl NetnsBeds {
 
 impl Lab for NetnsBeds {
     fn name(&self) -> &'static str {
-        "netns"
+        LAB
     }
 
     fn up(&self, case: &Case, cancel: &Cancel) -> Result<Box<dyn Bed>, LabError> {

@@ -234,7 +234,7 @@ pub(super) fn entries(
     Ok(found)
 }
 
-fn view<'a>(ground: &'a Ground, lab: &'a Hosts, index: usize) -> NodeView<'a> {
+pub(in crate::lab) fn view<'a>(ground: &'a Ground, lab: &'a Hosts, index: usize) -> NodeView<'a> {
     let node = &lab.nodes()[index];
     NodeView {
         netns: &node.netns,

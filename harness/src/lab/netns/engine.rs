@@ -18,7 +18,7 @@ use crate::plan::{self, Road};
 
 /// The engine of a run.
 #[derive(Clone, Debug)]
-pub(super) enum Engine {
+pub(in crate::lab) enum Engine {
     /// Library calls only.
     Client,
     /// Packet sockets; and why not what was asked for.

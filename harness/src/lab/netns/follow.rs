@@ -101,7 +101,7 @@ impl Follower {
         Ok(Some(Self {
             capture,
             joiner: joiner.keeping(kept),
-            case: case.id("netns"),
+            case: case.id(ground.lab),
             client: road::origin(lab, road).name().to_owned(),
             destination: road::destination(lab, case, backends),
             thorough,

@@ -22,10 +22,22 @@ mod targets;
 mod topology;
 mod wire;
 
+#[cfg(feature = "kind")]
+pub(in crate::lab) use bed::{NetnsBed, Stand};
+#[cfg(feature = "kind")]
+pub(in crate::lab) use beds::Ground;
 pub use beds::NetnsBeds;
+#[cfg(feature = "kind")]
+pub(in crate::lab) use datapath::Datapath;
 pub use down::{DownReport, Leaving};
 pub use emulation::Emulation;
 pub use error::NetnsError;
 pub use hosts::{Client, Hosts, Node, Pod};
 pub use lab::NetnsLab;
+#[cfg(feature = "kind")]
+pub(in crate::lab) use measured::Measured;
+#[cfg(feature = "kind")]
+pub(in crate::lab) use settings::{Role, cluster_node, settings};
+#[cfg(feature = "kind")]
+pub(in crate::lab) use site::{Released, Site};
 pub use topology::{Topology, TopologyError};

@@ -4,7 +4,7 @@
 
 /// What a host is to the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(in crate::lab) enum Role {
     Fabric,
     Client,
     Node,
@@ -51,7 +51,7 @@ const NODE: [(&str, &str); 2] = [("net/ipv4/ip_forward", "1"), (BRIDGE_NETFILTER
 
 /// A host's settings, in the order they are written. `ip_forward` is first: writing it resets
 /// others (`net/ipv4/devinet.c`, `inet_forward_change`).
-pub(super) fn settings(role: Role) -> Vec<(&'static str, &'static str)> {
+pub(in crate::lab) fn settings(role: Role) -> Vec<(&'static str, &'static str)> {
     let own: &[&[(&str, &str)]] = match role {
         Role::Fabric => &[&BARE_BRIDGE],
         Role::Client => &[&NO_REDIRECTS, &NO_REVERSE_PATH_FILTER],
@@ -59,6 +59,14 @@ pub(super) fn settings(role: Role) -> Vec<(&'static str, &'static str)> {
         Role::Pod => &[&NO_REDIRECTS, &NO_REVERSE_PATH_FILTER, &SERVER],
     };
     own.iter().copied().chain([&NO_IPV6[..]]).flatten().copied().collect()
+}
+
+/// Those of a node that its cluster has set up: what the path depends on besides. Its IPv6 is the
+/// cluster's.
+#[cfg(feature = "kind")]
+pub(in crate::lab) fn cluster_node() -> Vec<(&'static str, &'static str)> {
+    let own: [&[(&str, &str)]; 3] = [&NO_REDIRECTS, &NO_REVERSE_PATH_FILTER, &SERVER];
+    own.into_iter().flatten().copied().collect()
 }
 
 /// Whether the lab can do without a setting that the kernel does not have: an IPv6 that is not

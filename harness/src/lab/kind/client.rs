@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The client outside of a cluster: a container on the wire of its nodes.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use super::node::{self, NIC, Node};
+use crate::docker::{AgentsImage, Engine, Host, HostSpec};
+use crate::lab::LabError;
+use crate::lab::netns::{Role, settings};
+use crate::net::addresses::{CLIENTS, LOAD_BALANCERS, PODS};
+use crate::net::{Address, Change, Cidr, Netns, Route};
+
+/// Docker's network of kind's nodes.
+pub(super) const NETWORK: &str = "kind";
+
+/// A client.
+#[derive(Debug)]
+pub(super) struct Client {
+    host: Host,
+    pub(super) addresses: Vec<Ipv4Addr>,
+}
+
+impl Client {
+    /// Starts one, and gives it addresses to open connections from and routes by the entry node.
+    pub(super) fn up(
+        engine: &Engine,
+        image: &AgentsImage,
+        spec: HostSpec,
+        entry: &Node,
+        addresses: u32,
+    ) -> Result<Self, LabError> {
+        let host = Host::up(engine, image, spec).map_err(super::ClusterError::from)?;
+        let addresses: Vec<_> = (1..=addresses).map(|n| CLIENTS.nth(n)).collect();
+        let client = Self { host, addresses };
+        let netns = client.enter()?;
+        netns.write_sysctls(settings(Role::Client))?;
+        let own = client.addresses.iter().enumerate().map(|(n, &address)| {
+            let prefix = if n == 0 { CLIENTS.prefix } else { 32 };
+            Change::Address(Address { cidr: Cidr { address, prefix }, device: NIC.to_owned() })
+        });
+        let routes =
+            [PODS, LOAD_BALANCERS].map(|to| Change::Route(Route::via(to, entry.address, NIC)));
+        netns.apply(own.chain(routes).collect())?;
+        // It answers for all its addresses; the entry node asks for the first only.
+        let back = Route::via_on_link(CLIENTS, CLIENTS.nth(1), NIC);
+        entry.enter()?.apply(vec![Change::Route(back)])?;
+        Ok(client)
+    }
+
+    /// Takes a handle on its network.
+    pub(super) fn enter(&self) -> Result<Netns, LabError> {
+        node::enter("client", self.host.pid())
+    }
+
+    /// Socket of its load generator.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.host.socket()
+    }
+
+    /// Ends it.
+    pub(super) fn down(self) -> Result<(), crate::docker::DockerError> {
+        self.host.down()
+    }
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A kind cluster with nic2pod's pods in it and a client beside it: one datapath, for one case after
+//! the other.
+
+use std::net::Ipv4Addr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+use super::control::Control;
+use super::error::ClusterError;
+use super::machine::Machine;
+use super::node::{NIC, Node};
+use super::pods::Pod;
+use super::programmed;
+use super::progress::Progress;
+use crate::Cancel;
+use crate::cni::Wiring;
+use crate::docker::Engine;
+use crate::kube::{Addresses, Namespace, Services};
+use crate::lab::LabError;
+use crate::lab::netns::{Client as ClientHost, Hosts, Node as NodeHost, Pod as PodHost};
+use crate::plan::{CniKind, Mode};
+use crate::proxy::ServiceTable;
+
+/// How long kube-proxy may take to program what its API server tells: 30,000 Services take minutes.
+const PROGRAMMED_MAX: Duration = Duration::from_secs(600);
+/// How long the API server may take to forget a namespace.
+const EMPTIED_MAX: Duration = Duration::from_secs(60);
+/// How often a node's kernel is asked.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// How Services are implemented in a cluster, and pods wired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Path {
+    pub(super) mode: Mode,
+    pub(super) cni: CniKind,
+}
+
+/// A cluster.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    pub(super) path: Path,
+    pub(super) control: Control,
+    pub(super) namespace: Namespace,
+    pub(super) nodes: Vec<Node>,
+    pub(super) pods: Vec<Pod>,
+    pub(super) client: Option<Client>,
+    pub(super) wiring: Wiring,
+    pub(super) notes: Vec<String>,
+    /// Cases measured in it.
+    pub(super) cases: u32,
+    /// Cluster addresses of the Services it was told last.
+    pub(super) services: Vec<Ipv4Addr>,
+    // Last: it goes when all else has.
+    pub(super) machine: Machine,
+}
+
+impl Cluster {
+    /// Handles on all its hosts, for one case.
+    pub(super) fn hosts(&mut self) -> Result<Hosts, LabError> {
+        let turn = self.cases;
+        self.cases += 1;
+        let client = self.client.as_ref().ok_or(ClusterError::NotThere {
+            what: "client",
+            host: self.machine.name().to_owned(),
+        })?;
+        let mut nodes = Vec::new();
+        for (node, wiring) in self.nodes.iter().zip(&self.wiring.nodes) {
+            nodes.push(NodeHost {
+                name: node.name.clone(),
+                netns: node.enter()?,
+                address: node.address,
+                nic: NIC.to_owned(),
+                bridge: wiring.bridge,
+                vxlan: wiring.vxlan,
+                ipvlan: wiring.ipvlan,
+            });
+        }
+        let mut pods = Vec::new();
+        for pod in &self.pods {
+            pods.push(PodHost {
+                name: pod.name.clone(),
+                node: pod.node,
+                address: pod.address,
+                extra_addresses: pod.extra_addresses.clone(),
+                veth: Some(pod.veth.clone()),
+                socket: Some(pod.socket()),
+                target: None,
+                netns: pod.enter()?,
+            });
+        }
+        Ok(Hosts {
+            cni: self.path.cni,
+            pods,
+            nodes,
+            client: ClientHost {
+                netns: client.enter()?,
+                nic: NIC.to_owned(),
+                addresses: client.addresses.clone(),
+                load: Some(client.socket()),
+            },
+            wiring: self.wiring.clone(),
+            notes: self.notes.clone(),
+            turn: Some(turn),
+        })
+    }
+
+    /// Why it cannot be used any more, if a node of it has ended.
+    pub(super) fn ended(&self, engine: &Engine) -> Option<String> {
+        self.nodes.iter().find_map(|node| match engine.inspect(&node.name) {
+            Ok(container) if container.pid == Some(node.pid) => None,
+            Ok(_) => Some(format!("the container of node {} has ended", node.name)),
+            Err(error) => Some(format!("the container of node {} is gone: {error}", node.name)),
+        })
+    }
+
+    /// Tells its API server of a table, and waits until kube-proxy has it in the kernel of every
+    /// node. Returns how long both took.
+    pub(super) fn serve(
+        &mut self,
+        table: &ServiceTable,
+        hosts: &Hosts,
+        progress: &Progress,
+        cancel: &Cancel,
+    ) -> Result<Duration, LabError> {
+        let begun = Instant::now();
+        let deadline = begun + PROGRAMMED_MAX;
+        let asked = table.clone();
+        let namespace = self.namespace.clone();
+        let told = progress.clone();
+        let name = self.machine.name().to_owned();
+        self.control.run(move |api| async move {
+            let services = Services::new(&api, &namespace, Addresses::Table);
+            let say = |done, total| told.services(&name, done, total);
+            services.sync(&asked, deadline, say).await
+        })?;
+        let now: Vec<_> = table.services.iter().map(|service| service.cluster_ip).collect();
+        let before = std::mem::replace(&mut self.services, now);
+        let gone: Vec<_> =
+            before.into_iter().filter(|address| !self.services.contains(address)).collect();
+        for node in hosts.nodes() {
+            loop {
+                let missing =
+                    programmed::missing(self.path.mode, &node.netns, table, &gone)?;
+                if missing.is_nothing() {
+                    break;
+                }
+                if cancel.requested() {
+                    return Err(LabError::Cancelled);
+                }
+                if begun.elapsed() > PROGRAMMED_MAX {
+                    return Err(ClusterError::NotInTime {
+                        what: format!("kube-proxy on {}", node.name),
+                        waited: begun.elapsed(),
+                        found: missing.to_string(),
+                    }
+                    .into());
+                }
+                // The kernel does not say when it has got rules of somebody else's; it is asked again.
+                sleep(GLANCE);
+            }
+        }
+        Ok(begun.elapsed())
+    }
+
+    /// Leaves it up for a run to come, without what is this run's. Returns what went wrong.
+    pub(super) fn keep(self) -> Vec<String> {
+        let Self { client, machine, control, namespace, .. } = self;
+        let mut errors = Vec::new();
+        if let Some(client) = client {
+            errors.extend(client.down().err().map(|error| error.to_string()));
+        }
+        let deadline = Instant::now() + EMPTIED_MAX;
+        let emptied = control.run(move |api| async move { namespace.down(&api, deadline).await });
+        errors.extend(emptied.err().map(|error| error.to_string()));
+        machine.keep();
+        errors
+    }
+
+    /// Takes it down, and returns what went wrong.
+    pub(super) fn down(self) -> Vec<String> {
+        let Self { client, machine, control, .. } = self;
+        let mut errors = Vec::new();
+        if let Some(client) = client {
+            errors.extend(client.down().err().map(|error| error.to_string()));
+        }
+        drop(control);
+        errors.extend(machine.down().err().map(|error| error.to_string()));
+        errors
+    }
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+//! nic2pod's pods in a cluster: wired by the node's plugins, run by its kubelet.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::control::Control;
+use super::error::ClusterError;
+use super::node::{self, Node};
+use super::processes;
+use crate::cni::POD_ETH;
+use crate::docker::{AGENT_SOCKET, host};
+use crate::kube::{Namespace, PodSpec, Pods, PullPolicy};
+use crate::lab::LabError;
+use crate::lab::netns::{Role, settings};
+use crate::net::{Address, Change, Cidr, Netns, Route, Scope};
+use crate::plan::{CniKind, LabSettings};
+
+/// How long pods may take to run: a node's first look at a new CNI, and a container.
+const READY_MAX: Duration = Duration::from_secs(120);
+/// First of the addresses that pods have besides their own: behind those that plugins give out.
+const EXTRA_FIRST: u32 = 32;
+
+/// A pod.
+#[derive(Clone, Debug)]
+pub(super) struct Pod {
+    pub(super) name: String,
+    /// Index of its node.
+    pub(super) node: usize,
+    pub(super) address: Ipv4Addr,
+    /// Addresses besides.
+    pub(super) extra_addresses: Vec<Ipv4Addr>,
+    /// Process its container began with.
+    pub(super) pid: u32,
+    /// The node's end of its veth pair.
+    pub(super) veth: String,
+}
+
+impl Pod {
+    /// Takes a handle on its network.
+    pub(super) fn enter(&self) -> Result<Netns, LabError> {
+        node::enter(&self.name, self.pid)
+    }
+
+    /// Socket of its agent.
+    pub(super) fn socket(&self) -> PathBuf {
+        host::socket_of(self.pid)
+    }
+}
+
+/// What pods are made with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) namespace: &'a Namespace,
+    pub(super) nodes: &'a [Node],
+    pub(super) settings: &'a LabSettings,
+    pub(super) cni: CniKind,
+    /// Image with the agents, on the nodes already.
+    pub(super) image: &'a str,
+}
+
+/// Has them made, waits until all run, and gives them their further addresses and settings. The
+/// first of the first node is the client of the clusterip road and runs the load generator; the
+/// others run servers.
+pub(super) fn up(control: &Control, wanted: Wanted<'_>) -> Result<Vec<Pod>, LabError> {
+    let Wanted { namespace, nodes, settings, cni, image } = wanted;
+    let places: Vec<(usize, u32)> = (0..nodes.len())
+        .flat_map(|node| (0..settings.pods_per_node).map(move |pod| (node, pod)))
+        .collect();
+    let specs: Vec<PodSpec> =
+        places.iter().map(|&(node, pod)| spec(&nodes[node].name, node, pod, image)).collect();
+    let (names, namespace) =
+        (specs.iter().map(|spec| spec.name.clone()).collect::<Vec<_>>(), namespace.clone());
+    let running = control.run(move |api| async move {
+        let pods = Pods::new(&api, &namespace);
+        pods.create(&specs).await?;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        pods.await_ready(&names, Instant::now() + READY_MAX).await
+    })?;
+    let mut pods = Vec::new();
+    for (node, nth) in places {
+        let name = name(node, nth);
+        let not_there = |what| ClusterError::NotThere { what, host: name.clone() };
+        let pod = running.iter().find(|pod| pod.name == name).ok_or_else(|| not_there("address"))?;
+        let pid = processes::of_container(&pod.container_id)
+            .map_err(|source| ClusterError::File { op: "look through", path: "/proc".into(), source })?
+            .ok_or_else(|| not_there("process"))?;
+        let count = settings.pod_extra_addresses;
+        let first = EXTRA_FIRST + nth * count;
+        let extra_addresses: Vec<_> =
+            (first..first + count).map(|n| nodes[node].pod_cidr.nth(n)).collect();
+        let netns = node::enter(&name, pid)?;
+        let on_node = nodes[node].enter()?;
+        let veth = veth(&netns, &on_node)?.ok_or_else(|| not_there("veth pair"))?;
+        equip(&netns, &on_node, &veth, &extra_addresses, cni)?;
+        let address = pod.address;
+        pods.push(Pod { name, node, address, extra_addresses, pid, veth });
+    }
+    Ok(pods)
+}
+
+fn name(node: usize, nth: u32) -> String {
+    format!("pod{}-{}", node + 1, nth + 1)
+}
+
+fn spec(node: &str, index: usize, nth: u32, image: &str) -> PodSpec {
+    let program = if (index, nth) == (0, 0) { "/load" } else { "/target" };
+    PodSpec {
+        name: name(index, nth),
+        node: node.to_owned(),
+        image: image.to_owned(),
+        pull: PullPolicy::Never,
+        command: vec![program.to_owned()],
+        args: vec!["--socket".to_owned(), AGENT_SOCKET.to_owned()],
+        env: Vec::new(),
+        ready_port: None,
+    }
+}
+
+/// The node's end of a pod's veth pair: each end knows the other's index (`IFLA_LINK`).
+fn veth(pod: &Netns, node: &Netns) -> Result<Option<String>, LabError> {
+    let peer = pod.state()?.link(POD_ETH).and_then(|link| link.parent);
+    let links = node.state()?.links;
+    Ok(links.into_iter().find(|link| Some(link.index) == peer).map(|link| link.name))
+}
+
+/// Addresses besides the pod's own, so that it can open many connections, and the settings that
+/// pods of the other lab have.
+fn equip(
+    pod: &Netns,
+    node: &Netns,
+    veth: &str,
+    extra: &[Ipv4Addr],
+    cni: CniKind,
+) -> Result<(), LabError> {
+    pod.write_sysctls(settings(Role::Pod))?;
+    let address = |&address: &Ipv4Addr| {
+        Change::Address(Address { cidr: Cidr::host(address), device: POD_ETH.to_owned() })
+    };
+    pod.apply(extra.iter().map(address).collect())?;
+    // On a bridge the pod answers for its addresses itself.
+    if cni == CniKind::Ptp {
+        let route = |&address: &Ipv4Addr| {
+            let route = Route::on_link(Cidr::host(address), veth);
+            Change::Route(Route { scope: Scope::Host, ..route })
+        };
+        node.apply(extra.iter().map(route).collect())?;
+    }
+    Ok(())
+}
