@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The summary as a plain text table, for the end of a bench on a terminal.
 
+use std::collections::BTreeSet;
+
 use record::{CaseRecord, Run, Status};
 
 use crate::analysis::fidelity::{or_emulated, times_count};
 use crate::analysis::number::{NONE, digits, one_line, percent, plural, time_or_none};
 use crate::analysis::summary::{errors, status_word};
-use crate::analysis::{kernel, skip};
+use crate::analysis::{group, kernel, lab, skip};
 pub use crate::look::Look;
 
 /// One row for each case, and the reasons of those that have no figures.
@@ -31,6 +33,10 @@ impl Table {
         if guests {
             head.insert(0, "kernel");
         }
+        let labs = runs.iter().flat_map(lab::of_run).collect::<BTreeSet<_>>().len() > 1;
+        if labs {
+            head.insert(0, "lab");
+        }
         let several = runs.len() > 1;
         if several {
             head.insert(0, "run");
@@ -41,6 +47,9 @@ impl Table {
                 let mut row = row(case, times_count(run, case));
                 if guests {
                     row.insert(0, one_line(&case.kernel));
+                }
+                if labs {
+                    row.insert(0, one_line(&case.lab));
                 }
                 if several {
                     row.insert(0, one_line(&run.manifest.run_id));
@@ -168,6 +177,13 @@ fn row(case: &CaseRecord, timed: bool) -> Vec<String> {
 
 fn under(runs: &[Run]) -> Vec<String> {
     let mut lines = Vec::new();
+    for one in lab::labs(&group::groups(runs), runs) {
+        let [first, second] = one.labs.map(one_line);
+        for block in &one.blocks {
+            lines.push(format!("lab {second} against {first}: {}", one_line(&block.title)));
+            lines.push(format!("  {}", block.sentence(one.labs)));
+        }
+    }
     for skip in skip::skips(runs) {
         let cases = plural(skip.cases.len(), "case", "cases");
         lines.push(format!("skipped: {} ({cases})", one_line(&skip.modes.join(", "))));

@@ -266,11 +266,6 @@ impl Engine {
         self.0.runtime.block_on(work)
     }
 
-    /// Makes the Engine's runtime the current one of this thread.
-    pub(super) fn enter(&self) -> tokio::runtime::EnterGuard<'_> {
-        self.0.runtime.enter()
-    }
-
     fn ask<T>(
         &self,
         op: &'static str,

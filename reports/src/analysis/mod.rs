@@ -10,6 +10,7 @@ pub mod group;
 pub mod headline;
 pub mod host;
 pub mod kernel;
+pub mod lab;
 pub mod mode;
 pub mod number;
 pub mod pair;

@@ -10,6 +10,7 @@ use crate::analysis::group::Group;
 use crate::analysis::headline::headline;
 use crate::analysis::host;
 use crate::analysis::kernel::case_name;
+use crate::analysis::lab::labs;
 use crate::analysis::pair::matches;
 use crate::analysis::probe::COUNTS;
 use crate::analysis::slope::Family;
@@ -17,9 +18,9 @@ use crate::analysis::summary::{Tally, tally};
 use crate::render::figure::Figure;
 use crate::render::plan::CHARTS_PER_GROUP;
 use crate::render::view::{
-    CaseView, CaseWalksView, FailureView, FamilyView, GroupView, HostView, MatchView, PROBE_HEAD,
-    ReasonView, RowView, SkipView, SummaryGroup, count_rows, failures, probe_reasons, probe_rows,
-    skips, walks,
+    CaseView, CaseWalksView, FailureView, FamilyView, GroupView, HostView, LabsView, MatchView,
+    PROBE_HEAD, ReasonView, RowView, SkipView, SummaryGroup, count_rows, failures, probe_reasons,
+    probe_rows, skips, walks,
 };
 
 /// Sections open when the page is; the rest fold, so that a long report stays short to scroll.
@@ -36,6 +37,7 @@ struct Page {
     summary: Vec<SummaryGroup>,
     skips: Vec<SkipView>,
     failures: Vec<FailureView>,
+    labs: Vec<LabsView>,
     matches: Vec<MatchView>,
     families: Vec<FamilyView>,
     groups: Vec<GroupView>,
@@ -96,6 +98,7 @@ pub(crate) fn page(
         summary,
         skips: skips(runs),
         failures: failures(runs),
+        labs: labs(groups, runs).iter().map(|one| LabsView::new(one, runs.len() > 1)).collect(),
         matches: matches(groups, runs)
             .iter()
             .map(|one| MatchView::new(one, runs.len() > 1))

@@ -8,6 +8,7 @@ use record::{CaseRecord, Leg, Run};
 use crate::analysis::fidelity::{Notice, notices, or_emulated};
 use crate::analysis::group::Group;
 use crate::analysis::headline::headline;
+use crate::analysis::lab::labs;
 use crate::analysis::number::{
     NONE, digits, one_line, percent, plural, prose_list, ratio, slope, time, time_or_none,
 };
@@ -19,8 +20,8 @@ use crate::analysis::summary::{errors, rows, status_word};
 use crate::analysis::{host, kernel};
 use crate::render::shell;
 use crate::render::view::{
-    CellView, KERNEL_HEAD, MatchView, PROBE_HEAD, RowView, count_rows, failures, kernel_rows,
-    probe_reasons, probe_rows, skips,
+    CellView, KERNEL_HEAD, LabsView, MatchView, PROBE_HEAD, RowView, count_rows, failures,
+    kernel_rows, probe_reasons, probe_rows, skips,
 };
 
 /// Stages named for each mode and leg.
@@ -51,6 +52,7 @@ pub(crate) fn text(runs: &[Run], groups: &[Group<'_>], families: &[Family<'_>]) 
         }
     }
     summary(&mut out, groups);
+    labs_compared(&mut out, runs, groups);
     kernels_compared(&mut out, runs, groups);
     refusals(&mut out, runs);
     slopes(&mut out, families);
@@ -115,6 +117,35 @@ fn summary(out: &mut String, groups: &[Group<'_>]) {
     baselines.dedup();
     if !baselines.is_empty() {
         push(out, &format!("×1 is {}, all else being equal.\n", prose_list(&baselines)));
+    }
+}
+
+fn labs_compared(out: &mut String, runs: &[Run], groups: &[Group<'_>]) {
+    for one in labs(groups, runs).iter().map(|one| LabsView::new(one, runs.len() > 1)) {
+        push(out, &format!("## Lab {}\n", escape(&one.title)));
+        push(out, &format!("{}\n", escape(&one.caution)));
+        let names = ["case", "mode"].map(str::to_owned);
+        let head: Vec<String> =
+            names.into_iter().chain(one.head.iter().map(|text| escape(text))).collect();
+        let head: Vec<&str> = head.iter().map(String::as_str).collect();
+        let lines = one.blocks.iter().flat_map(|block| {
+            block.rows.iter().map(|row| {
+                let names = [&block.title, &row.mode].into_iter();
+                names.chain(&row.cells).map(|text| escape(text)).collect()
+            })
+        });
+        let lines: Vec<Vec<String>> = lines.collect();
+        table(out, &head, &format!("ll{}", "r".repeat(one.head.len())), &lines);
+        for block in &one.blocks {
+            for ranking in &block.rankings {
+                let (title, verdict) = (escape(&block.title), escape(&ranking.verdict));
+                let _ = writeln!(out, "- {title}: modes by {}: {verdict}", ranking.by);
+            }
+            for origin in &block.origins {
+                let _ = writeln!(out, "- {}: rules of {}", escape(&block.title), escape(origin));
+            }
+        }
+        out.push('\n');
     }
 }
 

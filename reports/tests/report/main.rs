@@ -4,6 +4,7 @@
 mod escaping;
 mod fit;
 mod kernels;
+mod labs;
 mod page;
 mod stages;
 mod support;

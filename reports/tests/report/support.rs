@@ -13,6 +13,7 @@ use record::{
 /// A case to be, by the axes that matter here.
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {
+    pub(crate) lab: String,
     pub(crate) mode: String,
     pub(crate) cni: String,
     pub(crate) route: String,
@@ -25,6 +26,7 @@ impl Spec {
     pub(crate) fn new(mode: &str, route: &str, services: u32, workload: &str) -> Self {
         let owned = str::to_owned;
         Self {
+            lab: owned("netns"),
             mode: owned(mode),
             cni: owned("bridge"),
             route: owned(route),
@@ -34,22 +36,27 @@ impl Spec {
         }
     }
 
+    /// The same in another lab.
+    pub(crate) fn in_lab(self, lab: &str) -> Self {
+        Self { lab: lab.to_owned(), ..self }
+    }
+
     /// The same on a kernel of its own.
     pub(crate) fn on(self, kernel: &str) -> Self {
         Self { kernel: kernel.to_owned(), ..self }
     }
 
     fn id(&self) -> String {
-        let Self { mode, cni, route, services, workload, kernel } = self;
+        let Self { lab, mode, cni, route, services, workload, kernel } = self;
         let kernel = if kernel == "host" { String::new() } else { format!("+{kernel}") };
-        format!("netns{kernel}/{mode}+{cni}/{route}/svc-{services}/{workload}")
+        format!("{lab}{kernel}/{mode}+{cni}/{route}/svc-{services}/{workload}")
     }
 
     /// A case without figures.
     pub(crate) fn bare(&self, status: Status) -> CaseRecord {
         CaseRecord {
             id: self.id(),
-            lab: "netns".to_owned(),
+            lab: self.lab.clone(),
             kernel: self.kernel.clone(),
             fidelity: None,
             mode: self.mode.clone(),

@@ -6,6 +6,7 @@ mod family;
 mod group;
 mod host;
 mod kernel;
+mod lab;
 mod probe;
 mod refusal;
 mod summary;
@@ -17,6 +18,7 @@ pub(crate) use family::FamilyView;
 pub(crate) use group::GroupView;
 pub(crate) use host::HostView;
 pub(crate) use kernel::{KERNEL_HEAD, MatchView, kernel_columns, kernel_rows};
+pub(crate) use lab::LabsView;
 pub(crate) use probe::{
     CellView, PROBE_HEAD, ReasonView, RowView, count_rows, probe_reasons, probe_rows,
 };
