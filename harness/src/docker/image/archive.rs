@@ -11,7 +11,7 @@ use tar::{EntryType, Header};
 
 use super::{AGENT_SOCKET, hex};
 
-/// Mode of programs and of ordinary folders.
+/// Mode of programs.
 const RUN: u32 = 0o755;
 /// Mode of a folder that anybody may write to.
 const ANYBODY: u32 = 0o1777;
@@ -63,9 +63,9 @@ pub(super) fn whole(name: &str, config: &[u8], layer: &[u8]) -> io::Result<Vec<u
     archive.into_inner()
 }
 
+/// Agents run as whoever the cluster allows, so that everybody may put a socket there.
 fn folder(archive: &mut tar::Builder<Vec<u8>>, path: &str) -> io::Result<()> {
-    let mode = if path == "tmp/" { ANYBODY } else { RUN };
-    append(archive, EntryType::Directory, path, mode, &[])
+    append(archive, EntryType::Directory, path, ANYBODY, &[])
 }
 
 fn file(

@@ -64,6 +64,8 @@ pub struct KindBeds {
     options: KindOptions,
     clusters: RefCell<Vec<Rc<RefCell<Cluster>>>>,
     made: RefCell<u32>,
+    /// Datapaths whose cluster could not be made, and why: a second try takes a minute and ends alike.
+    failed: RefCell<Vec<(Path, String)>>,
 }
 
 impl KindBeds {
@@ -88,6 +90,7 @@ impl KindBeds {
             options,
             clusters: RefCell::default(),
             made: RefCell::default(),
+            failed: RefCell::default(),
         })
     }
 
@@ -176,7 +179,14 @@ impl KindBeds {
         if let Some(cluster) = clusters.iter().find(|cluster| cluster.borrow().path == path) {
             return Ok(cluster.clone());
         }
-        let cluster = Rc::new(RefCell::new(self.make(path, cancel)?));
+        if let Some((_, why)) = self.failed.borrow().iter().find(|(failed, _)| *failed == path) {
+            return Err(LabError::Unsound(format!("as the case before: {why}")));
+        }
+        let made = self.make(path, cancel).inspect_err(|error| match error {
+            LabError::Cancelled | LabError::Unavailable(_) => {}
+            error => self.failed.borrow_mut().push((path, error.to_string())),
+        });
+        let cluster = Rc::new(RefCell::new(made?));
         clusters.push(cluster.clone());
         Ok(cluster)
     }
