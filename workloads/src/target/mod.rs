@@ -32,6 +32,25 @@ pub fn main() -> ExitCode {
     agent::exit("target", run())
 }
 
+/// Serves what `spec`, a [`TargetSpec`] as JSON, says, until the process is killed: for pods, whose
+/// standard input is closed from the start. Exit codes as of [`main`].
+pub fn main_of(spec: &str) -> ExitCode {
+    agent::exit("target", run_of(spec))
+}
+
+fn run_of(spec: &str) -> Result<(), AgentError> {
+    const SPEC: &str = "argument of --spec";
+    let spec: TargetSpec = agent::parse(SPEC, spec)?;
+    let refuse = |problem: String| AgentError::Value { what: SPEC, problem };
+    let pod = Pod::new(&spec.pod).map_err(|error| refuse(error.to_string()))?;
+    agent::open_file_limit()?;
+    let listeners = listen(&spec.listen).map_err(refuse)?;
+    let for_ever = std::future::pending::<()>();
+    agent::runtime()?
+        .block_on(serve_until(listeners, pod, for_ever))
+        .map_err(AgentError::system("serve"))
+}
+
 fn run() -> Result<(), AgentError> {
     const SPEC: &str = "target spec";
     let line =

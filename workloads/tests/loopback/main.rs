@@ -10,4 +10,5 @@ mod loops;
 mod marks;
 mod rogue;
 mod samples;
+mod worker;
 mod workload;
