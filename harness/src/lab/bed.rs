@@ -43,6 +43,10 @@ pub enum LabError {
     /// The kernel the case was to run on could not be booted, or its guest ended.
     #[error(transparent)]
     Kernel(KernelError),
+    /// A cluster's API server refused, or the cluster did not become what it was to become.
+    #[cfg(feature = "kind")]
+    #[error(transparent)]
+    Kube(crate::kube::KubeError),
     /// What went wrong inside a guest, in its own words.
     #[error("{message}")]
     InGuest {
@@ -65,6 +69,17 @@ impl From<KernelError> for LabError {
         match error {
             KernelError::Unavailable(unavailable) => Self::Unavailable(unavailable),
             error => Self::Kernel(error),
+        }
+    }
+}
+
+#[cfg(feature = "kind")]
+impl From<crate::kube::KubeError> for LabError {
+    /// What the cluster lacks is a reason to skip.
+    fn from(error: crate::kube::KubeError) -> Self {
+        match error {
+            crate::kube::KubeError::Unavailable(unavailable) => Self::Unavailable(unavailable),
+            error => Self::Kube(error),
         }
     }
 }

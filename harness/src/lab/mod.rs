@@ -6,6 +6,8 @@ pub(crate) mod bytes;
 pub mod fake;
 pub mod guest;
 mod kernels;
+#[cfg(feature = "kind")]
+pub mod kubeconfig;
 pub mod netns;
 pub mod scratch;
 mod tell;
