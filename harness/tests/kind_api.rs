@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The API against a real cluster: one that a kubeconfig names, or one made for the occasion.
+#![expect(clippy::unwrap_used, reason = "a test's functions fail by panicking, as the test does")]
 
 #[path = "kind_api/cluster.rs"]
 mod cluster;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster::Cluster;
+use futures_util::FutureExt as _;
 use harness::kube::{Addresses, Api, KubeError, Namespace, PodSpec, Pods, PullPolicy, Services};
 use harness::plan::{Mode, Position};
 use harness::proxy::{
@@ -50,18 +52,15 @@ fn table(services: u32, measured: Service) -> ServiceTable {
 /// Runs `work` in a namespace of its own, which is gone afterwards, come what may.
 fn in_namespace<F: Future<Output = ()>>(
     name: &str,
-    work: impl FnOnce(Api, Namespace, &Cluster) -> F,
+    work: impl FnOnce(Api, Namespace, Arc<Cluster>) -> F,
 ) {
     let Some(cluster) = Cluster::any() else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let api = Api::from_yaml(&cluster.kubeconfig, None, None).await.unwrap();
         let namespace = Namespace::create(&api, name, "r-test").await.unwrap();
-        let guard = Mutex::new(Some(namespace.clone()));
-        let work = work(api.clone(), namespace, &cluster);
-        let outcome =
-            futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(work)).await;
-        let namespace = guard.lock().unwrap().take().unwrap();
+        let work = work(api.clone(), namespace.clone(), cluster.clone());
+        let outcome = std::panic::AssertUnwindSafe(work).catch_unwind().await;
         let down = namespace.down(&api, soon(120)).await;
         if let Err(panic) = outcome {
             std::panic::resume_unwind(panic);

@@ -10,6 +10,12 @@ pub fn now_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has this clock"))
 }
 
+/// CLOCK_REALTIME since the epoch, nanoseconds: for appointments between machines only, because it may
+/// be set.
+pub fn unix_ns() -> u64 {
+    nanoseconds(clock_gettime(ClockId::CLOCK_REALTIME).expect("every Linux has this clock"))
+}
+
 /// Processor time of the process so far, all threads, user and system, nanoseconds.
 pub fn cpu_ns() -> u64 {
     nanoseconds(
@@ -18,7 +24,7 @@ pub fn cpu_ns() -> u64 {
 }
 
 fn nanoseconds(time: TimeSpec) -> u64 {
-    // Both clocks start at zero and only grow, so neither cast loses a sign.
+    // None of the clocks is before zero, so that neither cast loses a sign.
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
 

@@ -111,6 +111,39 @@ pub enum LoadCommand {
     },
 }
 
+/// What a worker is asked for: one phase at a time that all workers are told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Appointment {
+    /// Everything about the load.
+    pub spec: LoadSpec,
+    /// The phase.
+    pub command: LoadCommand,
+    /// When it starts, CLOCK_REALTIME since the epoch, nanoseconds; at most a minute ahead.
+    /// Connections of a keepalive phase are opened before.
+    pub start_unix_ns: u64,
+}
+
+/// A worker's answer to an [`Appointment`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// The phase.
+    pub report: PhaseReport,
+    /// When it did start, on the worker's clock, nanoseconds since the epoch.
+    pub started_unix_ns: u64,
+    /// How much later that was than agreed, nanoseconds.
+    pub late_ns: u64,
+}
+
+/// A worker's answer to the question for its clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerClock {
+    /// CLOCK_REALTIME since the epoch, nanoseconds.
+    pub unix_ns: u64,
+}
+
 /// IPv4 type-of-service byte of sampled connections. It survives NAT and forwarding, so that a
 /// packet filter on any interface of the path can pick them out; the class is best effort, as 0 is.
 /// The response leg carries it where `net.ipv4.tcp_reflect_tos` is set.

@@ -16,6 +16,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(30);
 /// A cluster's API server, reached and known by its version. Clones share their connections.
 #[derive(Clone)]
 pub struct Api {
+    config: Config,
     client: Client,
     version: ServerVersion,
 }
@@ -65,7 +66,7 @@ impl Api {
         // An idle connection's silence is not the server's.
         config.reset_reader_on_write = true;
         let server = config.cluster_url.to_string();
-        let client = Client::try_from(config).map_err(KubeError::api("reach", &server))?;
+        let client = Client::try_from(config.clone()).map_err(KubeError::api("reach", &server))?;
         let asked = tokio::time::timeout(SILENCE, client.apiserver_version()).await;
         let silent =
             |_| KubeError::Silent { op: "reach", subject: server.clone(), waited: SILENCE };
@@ -74,7 +75,20 @@ impl Api {
             subject: format!("the version of {server}"),
             problem: format!("major `{}`, minor `{}`", info.major, info.minor),
         })?;
-        Ok(Self { client, version })
+        Ok(Self { config, client, version })
+    }
+
+    /// The same server with more patience: an answer may be silent for that long. It has connections of
+    /// its own.
+    ///
+    /// # Errors
+    /// None that the first one did not have.
+    pub fn patient(&self, silence: Duration) -> Result<Self, KubeError> {
+        let mut config = self.config.clone();
+        config.read_timeout = Some(silence.max(SILENCE));
+        let server = config.cluster_url.to_string();
+        let client = Client::try_from(config.clone()).map_err(KubeError::api("reach", server))?;
+        Ok(Self { config, client, version: self.version.clone() })
     }
 
     /// What the server is.

@@ -8,6 +8,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{DeleteParams, ListParams, LogParams, PostParams};
 use kube::{Api as Objects, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::namespace::gone_is_fine;
 use super::pod::{Standing, ended, standing};
@@ -40,6 +42,12 @@ impl Pods {
     pub fn new(api: &Api, namespace: &Namespace) -> Self {
         let objects = Objects::namespaced(api.client(), &namespace.name);
         Self { api: api.clone(), namespace: namespace.clone(), objects }
+    }
+
+    /// The same pods by another way to the same server.
+    #[must_use]
+    pub fn through(&self, api: &Api) -> Self {
+        Self::new(api, &self.namespace)
     }
 
     /// Makes pods and does not wait for them.
@@ -203,6 +211,25 @@ impl Pods {
         let params = LogParams { limit_bytes: Some(LOG_MAX), ..LogParams::default() };
         let log = self.objects.logs(name, &params).await;
         log.map_err(KubeError::api("read", format!("the log of pod {name}")))
+    }
+
+    /// Asks the program in a pod: a POST of `question` to a path at one of its ports, by way of the API
+    /// server. Wants the right to `create` at `pods/proxy`.
+    ///
+    /// # Errors
+    /// The API server refuses or cannot reach the pod, or the program's answer is not a success or not
+    /// of that type.
+    pub async fn ask<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        name: &str,
+        port: u16,
+        path: &str,
+        question: &Q,
+    ) -> Result<A, KubeError> {
+        let (at, path) = (format!("{name}:{port}"), format!("proxy/{path}"));
+        let params = PostParams::default();
+        let answer = self.objects.create_subresource(&path, &at, &params, question).await;
+        answer.map_err(KubeError::api("ask", format!("pod {name}")))
     }
 
     /// The last event of every pod.

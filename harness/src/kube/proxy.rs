@@ -142,7 +142,7 @@ mod tests {
                    I1 server_others.go:185] Using iptables Proxier.\n";
         let (mode, lines) = spoken(log);
         assert_eq!(mode, Some(Mode::Iptables));
-        assert_eq!(lines.len(), 4, "{lines:#?}");
+        assert_eq!(lines.len(), 5, "{lines:#?}");
     }
 
     #[test]

@@ -47,6 +47,10 @@ pub enum LabError {
     #[cfg(feature = "kind")]
     #[error(transparent)]
     Kind(#[from] super::kind::ClusterError),
+    /// A cluster's API server refused, or the cluster did not become what it was to become.
+    #[cfg(feature = "kind")]
+    #[error(transparent)]
+    Kube(crate::kube::KubeError),
     /// What went wrong inside a guest, in its own words.
     #[error("{message}")]
     InGuest {
@@ -69,6 +73,17 @@ impl From<KernelError> for LabError {
         match error {
             KernelError::Unavailable(unavailable) => Self::Unavailable(unavailable),
             error => Self::Kernel(error),
+        }
+    }
+}
+
+#[cfg(feature = "kind")]
+impl From<crate::kube::KubeError> for LabError {
+    /// What the cluster lacks is a reason to skip.
+    fn from(error: crate::kube::KubeError) -> Self {
+        match error {
+            crate::kube::KubeError::Unavailable(unavailable) => Self::Unavailable(unavailable),
+            error => Self::Kube(error),
         }
     }
 }

@@ -8,6 +8,8 @@ pub mod guest;
 mod kernels;
 #[cfg(feature = "kind")]
 pub mod kind;
+#[cfg(feature = "kind")]
+pub mod kubeconfig;
 pub mod netns;
 pub mod scratch;
 mod tell;

@@ -10,11 +10,11 @@ use std::time::Instant;
 /// Image of a node, where `NIC2POD_KIND_IMAGE` says no other.
 const IMAGE: &str = "kindlab/node:v1.20.2";
 /// The controller manager asks the API server 20 times a second by default, which makes it write
-/// 1,000 Services' EndpointSlices in 50 s.
+/// 1,000 Services' EndpointSlices in 50 s. The subnet is that of the tables' addresses.
 const CONFIG: &str = r#"
 kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
-networking: {disableDefaultCNI: true, kubeProxyMode: iptables}
+networking: {disableDefaultCNI: true, kubeProxyMode: iptables, serviceSubnet: 10.96.0.0/12}
 nodes: [{role: control-plane}, {role: worker}]
 kubeadmConfigPatches:
 - |
@@ -29,8 +29,8 @@ kubeadmConfigPatches:
 static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
 
 /// A cluster, deleted with its last user if it was made here.
-pub struct Cluster {
-    pub kubeconfig: String,
+pub(crate) struct Cluster {
+    pub(crate) kubeconfig: String,
     /// Container of the control plane's node, where Docker has it.
     node: Option<String>,
     made: Option<(PathBuf, String)>,
@@ -38,7 +38,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// The cluster, or `None` and the reason on standard output.
-    pub fn any() -> Option<Arc<Self>> {
+    pub(crate) fn any() -> Option<Arc<Self>> {
         let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(cluster) = shared.upgrade() {
             return Some(cluster);
@@ -94,11 +94,11 @@ impl Cluster {
     }
 
     /// Waits until the node has this many Services' chains; `None` where the node is not in Docker.
-    pub fn await_rules(&self, at_least: usize, deadline: Instant) -> Option<usize> {
+    pub(crate) fn await_rules(&self, at_least: usize, deadline: Instant) -> Option<usize> {
         let node = self.node.as_ref()?;
         loop {
-            let output = Command::new("docker").args(["exec", node, "iptables-save", "-t", "nat"]);
-            let output = { output }.output().unwrap();
+            let saved = ["exec", node, "iptables-save", "-t", "nat"];
+            let output = Command::new("docker").args(saved).output().unwrap();
             let text = String::from_utf8_lossy(&output.stdout);
             let chains = text.lines().filter(|line| line.starts_with(":KUBE-SVC-")).count();
             if chains >= at_least {

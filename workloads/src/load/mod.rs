@@ -16,6 +16,7 @@ mod slot;
 mod spec;
 mod tally;
 mod tuples;
+mod worker;
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -30,6 +31,7 @@ use exchange::Template;
 use phase::Phase;
 pub use recorder::Recorder;
 use tuples::Tuples;
+pub use worker::worker;
 
 /// Runs the agent on standard input and output; see [`run`]. Exit code 0 at the end of the input,
 /// 2 when a line is to be changed, 1 otherwise; one sentence on standard error says why.
@@ -92,10 +94,19 @@ impl Generator {
     /// A value of the command is out of its range, or the system refuses a timer or
     /// `/proc/self/status`. What goes wrong with requests is in the report.
     pub fn run(&mut self, command: &LoadCommand) -> Result<PhaseReport, AgentError> {
+        self.phase(command, None).map(|(report, _)| report)
+    }
+
+    /// Runs one phase that starts at `at_ns` of CLOCK_MONOTONIC, and returns when it did.
+    fn phase(
+        &mut self,
+        command: &LoadCommand,
+        at_ns: Option<u64>,
+    ) -> Result<(PhaseReport, u64), AgentError> {
         spec::check_command(command)?;
         let seed = self.spec.seed.wrapping_add(self.phases);
         self.phases += 1;
         let phase = Phase::new(&self.spec, &self.template, &self.tuples, command);
-        self.runtime.block_on(phase.run(seed)).map_err(AgentError::system("run a phase"))
+        self.runtime.block_on(phase.run(seed, at_ns)).map_err(AgentError::system("run a phase"))
     }
 }

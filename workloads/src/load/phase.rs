@@ -77,12 +77,20 @@ impl Phase {
         })
     }
 
-    /// Runs the phase to its end.
-    pub(super) async fn run(self: Rc<Self>, seed: u64) -> io::Result<PhaseReport> {
+    /// Runs the phase to its end; returns when it started, too. With `at_ns` the clock starts no
+    /// sooner than then, once the connections are open.
+    pub(super) async fn run(
+        self: Rc<Self>,
+        seed: u64,
+        at_ns: Option<u64>,
+    ) -> io::Result<(PhaseReport, u64)> {
         let (timer, sweeper) = (Timer::new()?, Timer::new()?);
         let cpu_before_ns = cpu_ns();
         let spent_before = self.tuples.borrow().spent();
         let links = self.open_ahead().await;
+        if let Some(at_ns) = at_ns {
+            timer.until(at_ns).await?;
+        }
 
         self.start_clock();
         let workers: Vec<_> = links
@@ -105,13 +113,14 @@ impl Phase {
 
         let phase = Rc::into_inner(self).expect("every slot's loop has ended");
         let tuples = phase.tuples.borrow();
-        Ok(PhaseReport {
+        let report = PhaseReport {
             tuples_spent: tuples.spent() - spent_before,
             tuples_left: tuples.left(),
             cpu_ns: cpu_ns() - cpu_before_ns,
             peak_rss_bytes: peak_rss_bytes()?,
             ..phase.tally.into_inner().report()
-        })
+        };
+        Ok((report, phase.start_ns.get()))
     }
 
     fn start_clock(&self) {

@@ -32,6 +32,25 @@ pub fn main() -> ExitCode {
     agent::exit("target", run(BufReader::new(io::stdin()), io::stdout()))
 }
 
+/// Serves what `spec`, a [`TargetSpec`] as JSON, says, until the process is killed: for pods, whose
+/// standard input is closed from the start. Exit codes as of [`main`].
+pub fn main_of(spec: &str) -> ExitCode {
+    agent::exit("target", run_of(spec))
+}
+
+fn run_of(spec: &str) -> Result<(), AgentError> {
+    const SPEC: &str = "argument of --spec";
+    let spec: TargetSpec = agent::parse(SPEC, spec)?;
+    let refuse = |problem: String| AgentError::Value { what: SPEC, problem };
+    let pod = Pod::new(&spec.pod).map_err(|error| refuse(error.to_string()))?;
+    agent::open_file_limit()?;
+    let listeners = listen(&spec.listen).map_err(refuse)?;
+    let for_ever = std::future::pending::<()>();
+    agent::runtime()?
+        .block_on(serve_until(listeners, pod, for_ever))
+        .map_err(AgentError::system("serve"))
+}
+
 /// Runs the agent as a program's arguments say: [`main`] without any, and with `--socket PATH` one
 /// [`run`] for each caller at that Unix socket, until the program is told to end.
 pub fn program(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

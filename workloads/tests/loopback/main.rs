@@ -11,4 +11,5 @@ mod marks;
 mod rogue;
 mod samples;
 mod sockets;
+mod worker;
 mod workload;

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One case on a cluster: placed, its Services made, reached, loaded.
+
+use std::net::SocketAddrV4;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use record::Proof;
+use workloads::protocol::{Arrival, Connection, Kept, LoadCommand, LoadSpec, PhaseReport, Sources};
+
+use super::ground::Ground;
+use super::merge::{Punctuality, merge};
+use super::placement::Placement;
+use super::road;
+use super::workers::{self, PORT_FIRST, Task};
+use crate::Cancel;
+use crate::lab::{Bed, Down, Iteration, LabError, Ready};
+use crate::plan::{Case, WorkloadSettings};
+
+/// How long kube-proxies may take to program a table.
+const PROGRAMMED: Duration = Duration::from_secs(120);
+/// How long one attempt to reach the target goes on.
+const ATTEMPT: Duration = Duration::from_millis(300);
+/// Source ports of a phase of which nothing is known yet, and the most that one can use.
+const PORTS_MAX: u32 = (u16::MAX - PORT_FIRST) as u32 + 1;
+
+/// One case, up.
+#[derive(Debug)]
+pub(super) struct KubeconfigBed {
+    ground: Rc<Ground>,
+    workload: WorkloadSettings,
+    destination: SocketAddrV4,
+    /// Places of its workers among the ground's.
+    places: Vec<usize>,
+    ready: Ready,
+    /// The first notes, before those about the iterations.
+    notes: Vec<String>,
+    punctuality: Punctuality,
+    renewed: usize,
+    /// Most source ports that one worker used in a second.
+    ports_a_second: f64,
+}
+
+impl KubeconfigBed {
+    /// Starts what is missing of pods, makes the Services, and waits until every worker reaches the
+    /// target.
+    pub(super) fn up(ground: Rc<Ground>, case: &Case, cancel: &Cancel) -> Result<Self, LabError> {
+        let workload = ground.profile.workload[&case.workload].clone();
+        // A worker without a connection would do nothing.
+        let count = ground.options.load_workers.min(workload.connections).max(1);
+        let placement = Placement::of(&ground.nodes, case.mode, case.route, count as usize)?;
+        let start = Instant::now();
+        let targets = ground.targets(&placement.backend)?;
+        let places = ground.workers_on(&placement.workers)?;
+        let lab_up_ms = ms(start);
+
+        let start = Instant::now();
+        let through = road::passes_service(case.mode, case.route.road);
+        let destination = if through {
+            let placed = ground.install(case, road::service(&targets, &ground.profile.service))?;
+            road::service_address(&placement, case.route.road, &placed)?
+        } else {
+            SocketAddrV4::new(targets[0].address, crate::net::addresses::POD_PORT)
+        };
+        let install_ms = ms(start);
+
+        let mut evidence = ground.mode.evidence.clone();
+        if !through {
+            evidence.push(format!("requests go to pod {} itself", targets[0].name));
+        }
+        let ready = Ready {
+            proof: Proof { mode: case.mode.to_string(), evidence },
+            fidelity: None,
+            files: Vec::new(),
+            rules: if through { u64::from(case.services) } else { 0 },
+            notes: Vec::new(),
+            tuple_budget: u64::from(PORTS_MAX) * places.len() as u64,
+            lab_up_ms,
+            install_ms,
+            prove_ms: 0.0,
+        };
+        let notes = notes(&ground, &placement, &places, count);
+        let mut bed = Self {
+            ground,
+            workload,
+            destination,
+            places,
+            ready,
+            notes,
+            punctuality: Punctuality::default(),
+            renewed: 0,
+            ports_a_second: 0.0,
+        };
+        let start = Instant::now();
+        let said = bed.prove(through, cancel)?;
+        bed.ready.proof.evidence.push(said);
+        bed.ready.prove_ms = ms(start);
+        // What the proof did to the workers' punctuality is not the case's.
+        bed.punctuality = Punctuality::default();
+        bed.tell();
+        Ok(bed)
+    }
+
+    /// Has every worker ask until it is answered. A Service's address is nobody's: an answer from it
+    /// has been through the cluster's proxy.
+    fn prove(&mut self, through: bool, cancel: &Cancel) -> Result<String, LabError> {
+        let deadline = Instant::now() + PROGRAMMED;
+        loop {
+            let kept = self.phase(ATTEMPT, Some(1), cancel)?;
+            let silent = kept.iter().position(|kept| kept.report.requests == 0);
+            let Some(worker) = silent else {
+                let what = if through { "the Service's" } else { "the pod's" };
+                return Ok(format!(
+                    "each of {} workers was answered from {what} address {}",
+                    kept.len(),
+                    self.destination
+                ));
+            };
+            if Instant::now() > deadline {
+                let pod = self.ground.workers(&self.places)[worker].pod.clone();
+                let kinds: Vec<&str> =
+                    kept[worker].report.errors.keys().map(String::as_str).collect();
+                return Err(LabError::Unreachable {
+                    client: format!("{} on {}", pod.name, pod.node),
+                    target: self.destination.to_string(),
+                    found: format!("{} for {} s", kinds.join(", "), PROGRAMMED.as_secs()),
+                });
+            }
+        }
+    }
+
+    /// One phase on all workers.
+    fn phase(
+        &mut self,
+        duration: Duration,
+        max_requests: Option<u64>,
+        cancel: &Cancel,
+    ) -> Result<Vec<Kept>, LabError> {
+        let timeout = self.workload.timeout.0;
+        self.renew(duration)?;
+        let count = u32::try_from(self.places.len()).expect("at most 256 workers");
+        let spec = |worker: u32| LoadSpec {
+            target: self.destination,
+            arrival: match max_requests {
+                // One after the other, until one is answered or the time is over.
+                Some(_) => Arrival::Closed { connections: 1 },
+                None => road::share(&self.workload, worker, count),
+            },
+            connection: self.workload.connection,
+            protocol: self.workload.protocol,
+            request_bytes: self.workload.request_bytes,
+            response_bytes: self.workload.response_bytes,
+            // Each worker's own.
+            sources: Sources { addresses: Vec::new(), port_first: 1, port_last: 1 },
+            timeout_ms: self.workload.timeout.millis(),
+            seed: self.ground.profile.seed.wrapping_add(worker.into()),
+        };
+        let task = Task {
+            specs: (0..count).map(spec).collect(),
+            command: LoadCommand::Run {
+                duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+                max_requests,
+                sample_every: 0,
+                max_samples: 0,
+            },
+            duration: duration + timeout,
+        };
+        let (api, pods) = (self.ground.api.clone(), self.ground.pods()?);
+        let (workers, cancel) = (self.ground.workers(&self.places), cancel.clone());
+        let kept = self.ground.options.host.block_on(move || async move {
+            workers::keep(api, pods, workers, task, cancel).await
+        })?;
+        self.ground.spend(&self.places, &kept);
+        self.punctuality = self.punctuality.worse(Punctuality::of(&kept));
+        Ok(kept)
+    }
+
+    /// Gives new pods in place of workers whose ports would not last for a phase. Where nothing is
+    /// known of the rate yet, half of all ports are taken to do.
+    fn renew(&mut self, duration: Duration) -> Result<(), LabError> {
+        let ports = match self.workload.connection {
+            Connection::Keepalive => self.workload.connections * 2 + 100,
+            Connection::Newconn if self.ports_a_second > 0.0 => {
+                (self.ports_a_second * duration.as_secs_f64() * 1.25) as u32 + 100
+            }
+            Connection::Newconn => PORTS_MAX / 2,
+        };
+        self.renewed += self.ground.renew(&self.places, ports.min(PORTS_MAX))?;
+        Ok(())
+    }
+
+    /// Writes the notes anew.
+    fn tell(&mut self) {
+        let Punctuality { skew_ns, late_ns } = self.punctuality;
+        let mut notes = self.notes.clone();
+        notes.push(format!(
+            "{} workers started at most {:.3} ms apart, by their own clocks, and {:.3} ms late",
+            self.places.len(),
+            skew_ns as f64 / 1e6,
+            late_ns as f64 / 1e6,
+        ));
+        if self.renewed > 0 {
+            notes.push(format!(
+                "workers were replaced {} times, because their source ports were used up",
+                self.renewed
+            ));
+        }
+        self.ready.notes = notes;
+    }
+
+    /// A phase of the workload, all workers' figures as one.
+    fn load(&mut self, duration: Duration, cancel: &Cancel) -> Result<PhaseReport, LabError> {
+        let kept = self.phase(duration, None, cancel)?;
+        for kept in &kept {
+            let seconds = (kept.report.elapsed_ns as f64 / 1e9).max(1e-3);
+            let rate = kept.report.tuples_spent as f64 / seconds;
+            self.ports_a_second = self.ports_a_second.max(rate);
+        }
+        self.tell();
+        Ok(merge(kept))
+    }
+}
+
+impl Bed for KubeconfigBed {
+    fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    fn warm_up(&mut self, cancel: &Cancel) -> Result<(), LabError> {
+        let warm_up = self.ground.profile.run.warm_up.0;
+        if !warm_up.is_zero() {
+            self.load(warm_up, cancel)?;
+        }
+        Ok(())
+    }
+
+    fn iterate(&mut self, cancel: &Cancel) -> Result<Iteration, LabError> {
+        let duration = self.ground.profile.run.duration.0;
+        Ok(Iteration { load: self.load(duration, cancel)?, ..Iteration::default() })
+    }
+
+    /// Pods and Services are the run's: the next case uses them again, and the lab takes them down.
+    fn down(self: Box<Self>) -> Down {
+        Down { ms: 0.0, errors: Vec::new(), settle: Box::new(Vec::new) }
+    }
+}
+
+/// What a reader of the case's figures has to know.
+fn notes(ground: &Ground, placement: &Placement, places: &[usize], count: u32) -> Vec<String> {
+    let workers = ground.workers(places);
+    let nodes: Vec<&str> = workers.iter().map(|worker| worker.pod.node.as_str()).collect();
+    let mut notes = vec![
+        format!(
+            "load from {count} workers on {}; entry node {}, pods that answer on {}",
+            nodes.join(", "),
+            placement.entry.name,
+            placement.backend.name
+        ),
+        "pods are wired by the cluster's own CNI, which the case's name does not tell".to_owned(),
+    ];
+    let asked = ground.options.load_workers;
+    if count < asked {
+        notes.push(format!(
+            "{count} workers instead of {asked}: the workload has no more connections"
+        ));
+    }
+    // How far apart clocks may be is how far the starts may be apart beyond what they say.
+    let clocks = workers.iter().map(|worker| {
+        let (off_ns, error_ns) = worker.clock_ns;
+        format!("{:+.3} ± {:.3}", off_ns as f64 / 1e6, error_ns as f64 / 1e6)
+    });
+    notes.push(format!("workers' clocks less ours, ms: {}", clocks.collect::<Vec<_>>().join(", ")));
+    notes
+}
+
+fn ms(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What all cases of a run share on the cluster: the namespace, the pods that answer, the workers.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::lab::KubeconfigOptions;
+use super::mode::ClusterMode;
+use super::road::{self, NAME};
+use super::workers::{self, Worker};
+use crate::kube::{
+    Addresses, Api, KubeError, Namespace, Node, Placed, PodSpec, Pods, RunningPod, Services,
+};
+use crate::lab::LabError;
+use crate::net::addresses::POD_PORT;
+use crate::plan::{Case, Profile};
+use crate::proxy::{Fill, Service, ServiceTable};
+
+/// How long pods may take to be ready: an image may have to be fetched.
+const PODS: Duration = Duration::from_secs(180);
+/// How long the API server may take for a table of Services.
+const SERVICES: Duration = Duration::from_secs(300);
+/// How long a namespace may take to go.
+const DOWN: Duration = Duration::from_secs(180);
+/// How long a namespace may take to begin to go, when the lab is dropped.
+const DROP: Duration = Duration::from_secs(10);
+
+/// The cluster under a run's cases.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub(super) profile: Profile,
+    pub(super) options: KubeconfigOptions,
+    pub(super) api: Api,
+    pub(super) nodes: Vec<Node>,
+    pub(super) mode: ClusterMode,
+    namespace: RefCell<Option<Namespace>>,
+    targets: RefCell<BTreeMap<String, Vec<RunningPod>>>,
+    workers: RefCell<Vec<Worker>>,
+    /// Workers started so far: their names are not used twice.
+    started: Cell<usize>,
+}
+
+impl Ground {
+    pub(super) fn new(
+        profile: Profile,
+        options: KubeconfigOptions,
+        api: Api,
+        nodes: Vec<Node>,
+        mode: ClusterMode,
+    ) -> Self {
+        Self {
+            profile,
+            options,
+            api,
+            nodes,
+            mode,
+            namespace: RefCell::default(),
+            targets: RefCell::default(),
+            workers: RefCell::default(),
+            started: Cell::default(),
+        }
+    }
+
+    /// The run's namespace, made by the first case that can be had.
+    fn namespace(&self) -> Result<Namespace, KubeError> {
+        if let Some(namespace) = &*self.namespace.borrow() {
+            return Ok(namespace.clone());
+        }
+        let (api, run) = (self.api.clone(), self.options.run.clone());
+        let name = format!("nic2pod-{run}").to_ascii_lowercase();
+        let made = self
+            .options
+            .host
+            .block_on(move || async move { Namespace::create(&api, &name, &run).await })?;
+        *self.namespace.borrow_mut() = Some(made.clone());
+        Ok(made)
+    }
+
+    /// The pods of the run.
+    pub(super) fn pods(&self) -> Result<Pods, KubeError> {
+        Ok(Pods::new(&self.api, &self.namespace()?))
+    }
+
+    /// The pods that answer on a node, as many as the measured Service has endpoints.
+    pub(super) fn targets(&self, node: &Node) -> Result<Vec<RunningPod>, KubeError> {
+        if let Some(targets) = self.targets.borrow().get(&node.name) {
+            return Ok(targets.clone());
+        }
+        let pods = self.pods()?;
+        let first = self.targets.borrow().values().map(Vec::len).sum::<usize>();
+        let spec = |index: usize| {
+            let name = format!("target-{}", first + index);
+            let listen = format!(r#"{{"listen": ["0.0.0.0:{POD_PORT}"], "pod": "{name}"}}"#);
+            PodSpec {
+                name,
+                node: node.name.clone(),
+                image: self.options.image.clone(),
+                pull: self.options.pull,
+                command: vec!["/target".to_owned()],
+                args: vec!["--spec".to_owned(), listen],
+                env: Vec::new(),
+                ready_port: Some(POD_PORT),
+            }
+        };
+        let specs: Vec<_> = (0..self.profile.service.endpoints as usize).map(spec).collect();
+        let targets = self.options.host.block_on(move || async move {
+            pods.create(&specs).await?;
+            let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+            pods.await_ready(&names, Instant::now() + PODS).await
+        })?;
+        self.targets.borrow_mut().insert(node.name.clone(), targets.clone());
+        Ok(targets)
+    }
+
+    /// A worker on each of these nodes, by their places among all workers. Those that stand there
+    /// already are taken first.
+    pub(super) fn workers_on(&self, nodes: &[Node]) -> Result<Vec<usize>, KubeError> {
+        let mut free: Vec<(usize, String)> = self
+            .workers
+            .borrow()
+            .iter()
+            .enumerate()
+            .map(|(index, worker)| (index, worker.pod.node.clone()))
+            .collect();
+        let (mut taken, mut missing) = (Vec::new(), Vec::new());
+        for node in nodes {
+            match free.iter().position(|(_, name)| *name == node.name) {
+                Some(position) => taken.push(free.remove(position).0),
+                None => missing.push(node.clone()),
+            }
+        }
+        let started = self.start(missing)?;
+        let mut workers = self.workers.borrow_mut();
+        taken.extend(workers.len()..workers.len() + started.len());
+        workers.extend(started);
+        Ok(taken)
+    }
+
+    fn start(&self, nodes: Vec<Node>) -> Result<Vec<Worker>, KubeError> {
+        if nodes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (pods, first) = (self.pods()?, self.started.get());
+        self.started.set(first + nodes.len());
+        let (image, pull) = (self.options.image.clone(), self.options.pull);
+        self.options.host.block_on(move || async move {
+            workers::start(&pods, &nodes, first, &image, pull, Instant::now() + PODS).await
+        })
+    }
+
+    /// Copies of the workers at these places.
+    pub(super) fn workers(&self, places: &[usize]) -> Vec<Worker> {
+        let workers = self.workers.borrow();
+        places.iter().map(|&place| workers[place].clone()).collect()
+    }
+
+    /// Takes note of the ports that the workers at these places have used.
+    pub(super) fn spend(&self, places: &[usize], kept: &[workloads::protocol::Kept]) {
+        let mut all = self.workers.borrow_mut();
+        for (&place, kept) in places.iter().zip(kept) {
+            workers::spend(std::slice::from_mut(&mut all[place]), std::slice::from_ref(kept));
+        }
+    }
+
+    /// Puts a new pod, with a new address and all its ports, in the place of each worker that has
+    /// fewer than `ports` left. Returns how many.
+    pub(super) fn renew(&self, places: &[usize], ports: u32) -> Result<usize, KubeError> {
+        let spent: Vec<usize> = {
+            let workers = self.workers.borrow();
+            places.iter().copied().filter(|&place| workers[place].ports_left() < ports).collect()
+        };
+        let old = self.workers(&spent);
+        let node =
+            |worker: &Worker| self.nodes.iter().find(|node| node.name == worker.pod.node).cloned();
+        let new = self.start(old.iter().filter_map(node).collect())?;
+        for (&place, worker) in spent.iter().zip(new) {
+            self.workers.borrow_mut()[place] = worker;
+        }
+        if !old.is_empty() {
+            let pods = self.pods()?;
+            self.options.host.block_on(move || async move {
+                let names: Vec<&str> = old.iter().map(|worker| worker.pod.name.as_str()).collect();
+                pods.delete(&names, Instant::now() + PODS).await
+            })?;
+        }
+        Ok(spent.len())
+    }
+
+    /// Makes the cluster hold a case's Services. The measured one is written last, so that proxies,
+    /// which take changes in their order, have the others once they have it.
+    pub(super) fn install(&self, case: &Case, measured: Service) -> Result<Placed, LabError> {
+        let service = &self.profile.service;
+        let fill = Fill {
+            services: case.services,
+            endpoints: service.filler_endpoints,
+            position: case.position,
+            seed: self.profile.seed,
+        };
+        let whole =
+            fill.table(vec![measured]).map_err(|error| LabError::Unsound(error.to_string()))?;
+        let others = whole.services.iter().filter(|service| service.name != NAME).cloned();
+        let others = ServiceTable { services: others.collect() };
+        let services = Services::new(&self.api, &self.namespace()?, Addresses::Cluster);
+        let mut synced = self.options.host.block_on(move || async move {
+            let deadline = Instant::now() + SERVICES;
+            services.sync(&others, deadline, |_, _| ()).await?;
+            services.sync(&whole, deadline, |_, _| ()).await
+        })?;
+        let placed = synced.placed.remove(road::NAME);
+        Ok(placed.expect("the table holds what it was filled around"))
+    }
+
+    /// Takes the namespace down with all that is in it, and waits; one sentence for what would not.
+    pub(super) fn down(&self) -> Vec<String> {
+        let Some(namespace) = self.namespace.borrow_mut().take() else { return Vec::new() };
+        let api = self.api.clone();
+        let down = self
+            .options
+            .host
+            .block_on(move || async move { namespace.down(&api, Instant::now() + DOWN).await });
+        down.err().map(|error| error.to_string()).into_iter().collect()
+    }
+}
+
+impl Drop for Ground {
+    /// After a panic or an early return: the cluster is told to delete the namespace, and does so by
+    /// itself.
+    fn drop(&mut self) {
+        let Some(namespace) = self.namespace.borrow_mut().take() else { return };
+        let api = self.api.clone();
+        // Nobody is left to be told; `lab gc` finds the namespace by its label.
+        let _ = self.options.host.block_on(move || async move {
+            tokio::time::timeout(DROP, namespace.delete(&api)).await
+        });
+    }
+}
