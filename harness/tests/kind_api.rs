@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The API against a real cluster: one that a kubeconfig names, or one made for the occasion.
 #![expect(clippy::unwrap_used, reason = "a test's functions fail by panicking, as the test does")]
+#![expect(clippy::print_stdout, reason = "why a test is skipped, and what was measured")]
 
 #[path = "kind_api/cluster.rs"]
 mod cluster;

@@ -2,6 +2,7 @@
 //! The lab on a cluster that exists, against a real one: that of `KUBECONFIG`, whose nodes have the
 //! image of `NIC2POD_WORKLOADS_IMAGE`. Skipped with a reason where either is not said.
 #![expect(clippy::unwrap_used, reason = "a test's functions fail by panicking, as the test does")]
+#![expect(clippy::print_stdout, reason = "why a test is skipped, and what was measured")]
 
 use std::fs::File;
 use std::path::Path;

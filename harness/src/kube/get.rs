@@ -41,7 +41,8 @@ fn mode_in(body: &str) -> Result<Mode, KubeError> {
 async fn get(address: SocketAddr, path: &str) -> Result<String, KubeError> {
     let failed = |source| KubeError::Port { subject: format!("http://{address}{path}"), source };
     let asked = tokio::time::timeout(PATIENCE, exchange(address, path)).await;
-    let answer = asked.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?.map_err(failed)?;
+    let answer =
+        asked.map_err(|_elapsed| failed(io::ErrorKind::TimedOut.into()))?.map_err(failed)?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.lines().next().unwrap_or_default();
     match status.split(' ').nth(1) {

@@ -227,7 +227,7 @@ impl Placed {
     pub(super) fn of(object: &Object) -> Result<Self, KubeError> {
         let spec = object.spec.as_ref();
         let address = spec.and_then(|spec| spec.cluster_ip.as_deref()).unwrap_or_default();
-        let cluster_ip = address.parse().map_err(|_| KubeError::Answer {
+        let cluster_ip = address.parse().map_err(|_unparsed| KubeError::Answer {
             subject: format!("Service {}", object.name_any()),
             problem: format!("its cluster address is `{address}`, not one of version 4"),
         })?;

@@ -188,7 +188,8 @@ impl Ground {
     }
 
     /// Makes the cluster hold a case's Services. The measured one is written last, so that proxies,
-    /// which take changes in their order, have the others once they have it.
+    /// which take changes in their order, have the others once they have it. It is made anew for every
+    /// case, with another address: no answer can be owed to the rules of the case before.
     pub(super) fn install(&self, case: &Case, measured: Service) -> Result<Placed, LabError> {
         let service = &self.profile.service;
         let fill = Fill {

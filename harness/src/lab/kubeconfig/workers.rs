@@ -96,7 +96,7 @@ pub(super) async fn start(
 fn token() -> Result<String, KubeError> {
     let mut bytes = [0; 16];
     let random = rustls::crypto::ring::default_provider().secure_random;
-    random.fill(&mut bytes).map_err(|_| KubeError::Value {
+    random.fill(&mut bytes).map_err(|_failed| KubeError::Value {
         subject: "a worker's token".to_owned(),
         problem: "the system gives no random bytes".to_owned(),
     })?;
