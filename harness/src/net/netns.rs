@@ -66,6 +66,14 @@ impl Netns {
         Starting::new(name.into(), enter)?.finish()
     }
 
+    /// A handle on the namespace that the caller is in, which takes no privilege.
+    ///
+    /// # Errors
+    /// The system has no thread for it.
+    pub fn here(name: impl Into<String>) -> Result<Self, NetError> {
+        Starting::new(name.into(), |_| Ok(()))?.finish()
+    }
+
     /// Drops several, so that the kernel dismantles them together: it takes what has gone by the
     /// time it looks as one batch, and waits for several RCU grace periods per batch
     /// (`net/core/net_namespace.c`, `cleanup_net`).

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The labs that are clusters: kind's, and one that exists.
 
-use anyhow::Result;
+use std::fs::File;
+use std::io::{BufRead, IsTerminal, Read};
+
+use anyhow::{Context, Result};
 use harness::docker::AgentsImage;
+use harness::kube::PullPolicy;
 use harness::lab::kind::{KindBeds, KindOptions, Progress};
+use harness::lab::kubeconfig::{KubeconfigLab, KubeconfigOptions};
+use harness::net::Netns;
 use harness::net::privilege::{self, Privilege};
-use harness::plan::Profile;
+use harness::plan::{Engine, Profile};
 use harness::Unavailable;
 
 use crate::agents;
@@ -16,18 +22,27 @@ use crate::kernels;
 #[derive(Default)]
 pub(super) struct Before {
     agents: Option<AgentsImage>,
+    /// The host's network, where a cluster's API server is reached from.
+    host: Option<File>,
 }
 
 /// The labs, as far as they were asked for.
 #[derive(Debug, Default)]
 pub(super) struct Clusters {
     pub(super) kind: Option<KindBeds>,
+    pub(super) kubeconfig: Option<KubeconfigLab>,
 }
 
 /// Builds the agents that run in containers: cargo may have to ask a registry.
 pub(super) fn before(args: &BenchArgs) -> Result<Before> {
-    let wanted = args.lab.contains(&LabKind::Kind);
-    Ok(Before { agents: if wanted { Some(agents::image(true)?) } else { None } })
+    let agents =
+        if args.lab.contains(&LabKind::Kind) { Some(agents::image(true)?) } else { None };
+    let host = if args.lab.contains(&LabKind::Kubeconfig) {
+        Some(File::open("/proc/self/ns/net").context("failed to open the host's network")?)
+    } else {
+        None
+    };
+    Ok(Before { agents, host })
 }
 
 /// Makes the labs.
@@ -38,12 +53,68 @@ pub(super) fn make(
     before: Before,
 ) -> Result<Clusters> {
     let mut clusters = Clusters::default();
+    if let Some(host) = before.host {
+        clusters.kubeconfig = Some(kubeconfig(args, profile, run_id, host)?);
+    }
     if let Some(agents) = before.agents {
         as_root(args.lab.contains(&LabKind::Netns))?;
         let options = options(&args.cluster, run_id, agents);
         clusters.kind = Some(KindBeds::new(profile, &kernels::program()?, args.pcap, options)?);
     }
     Ok(clusters)
+}
+
+/// The lab on a cluster that exists, once the user has agreed to what it writes there.
+fn kubeconfig(
+    args: &BenchArgs,
+    profile: &Profile,
+    run_id: &str,
+    host: File,
+) -> Result<KubeconfigLab> {
+    let alone = args.lab == [LabKind::Kubeconfig];
+    // A process that is still in the host's network needs no right to enter it.
+    let host = if alone { Netns::here("host")? } else { Netns::enter("host", host.into())? };
+    let cluster = &args.cluster;
+    let image = cluster.image.clone().ok_or_else(|| {
+        Unavailable::new(
+            "an image with nic2pod's agents that the cluster's nodes have or can fetch",
+            "none named",
+            "--image REF; `lab image` says how to make one, and kind load takes it to kind's nodes",
+        )
+    })?;
+    let mut profile = profile.clone();
+    if args.engine.is_none() {
+        profile.run.engine = Engine::Client;
+    }
+    let options = KubeconfigOptions {
+        context: cluster.context.clone(),
+        load_workers: cluster.load_workers.unwrap_or(1),
+        image,
+        pull: PullPolicy::IfNotPresent,
+        engine: args.engine,
+        run: run_id.to_owned(),
+        host,
+    };
+    let lab = KubeconfigLab::new(&profile, options)?;
+    eprintln!("{}", lab.intent());
+    if !args.yes && !agreed()? {
+        anyhow::bail!(harness::plan::PlanError {
+            key: "lab".to_owned(),
+            message: "kubeconfig writes to a cluster: say --yes, or answer yes".to_owned(),
+        });
+    }
+    Ok(lab)
+}
+
+/// Asks the user, if there is one.
+fn agreed() -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    eprint!("go on? [y/N] ");
+    let mut answer = String::new();
+    std::io::BufReader::new(std::io::stdin().take(16)).read_line(&mut answer).context("failed to read the answer")?;
+    Ok(matches!(answer.trim(), "y" | "yes"))
 }
 
 /// A kind lab's options.

@@ -6,6 +6,8 @@ use std::process::Command;
 use anyhow::Result;
 #[cfg(feature = "kind")]
 use harness::lab::kind::KindBeds;
+#[cfg(feature = "kind")]
+use harness::lab::kubeconfig::KubeconfigLab;
 use harness::lab::Lab;
 use harness::lab::fake::FakeLab;
 use harness::plan::{HOST_KERNEL, Mode, Profile};
@@ -24,6 +26,8 @@ pub(super) enum Ground {
     Netns(Box<Chosen>),
     #[cfg(feature = "kind")]
     Kind(Box<KindBeds>),
+    #[cfg(feature = "kind")]
+    Kubeconfig(Box<KubeconfigLab>),
 }
 
 /// The labs of a run, in the order asked for.
@@ -53,7 +57,12 @@ impl Grounds {
             LabKind::Kind => clusters.kind.take().map(|lab| Ground::Kind(Box::new(lab))),
             #[cfg(not(feature = "kind"))]
             LabKind::Kind => None,
+            #[cfg(not(feature = "kind"))]
             LabKind::Kubeconfig => None,
+            #[cfg(feature = "kind")]
+            LabKind::Kubeconfig => {
+                clusters.kubeconfig.take().map(|lab| Ground::Kubeconfig(Box::new(lab)))
+            }
         });
         Ok(Self(grounds.collect()))
     }
@@ -113,6 +122,8 @@ impl Grounds {
             Ground::Netns(chosen) => chosen.lab.down(),
             #[cfg(feature = "kind")]
             Ground::Kind(lab) => lab.down(),
+            #[cfg(feature = "kind")]
+            Ground::Kubeconfig(lab) => lab.down(),
         };
         self.0.into_iter().flat_map(down).collect()
     }
@@ -125,6 +136,8 @@ impl Ground {
             Self::Netns(chosen) => &chosen.lab,
             #[cfg(feature = "kind")]
             Self::Kind(lab) => &**lab,
+            #[cfg(feature = "kind")]
+            Self::Kubeconfig(lab) => &**lab,
         }
     }
 
