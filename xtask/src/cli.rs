@@ -56,6 +56,12 @@ pub(crate) enum LabCommand {
     Gc,
     /// Bring a kind cluster up and keep it
     Up(LabUpArgs),
+    /// Write the image of nic2pod's agents to a file, for docker load, and print its name
+    Image {
+        /// File to write
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// kind clusters that are up
     Ls,
     /// Take kind clusters down, those that are named or all of nic2pod's

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Lab(LabCommand::Doctor) => lab::doctor(),
         Command::Lab(LabCommand::Gc) => lab::gc(),
         Command::Lab(LabCommand::Up(args)) => lab::up(&args),
+        Command::Lab(LabCommand::Image { file }) => lab::image(&file),
         Command::Lab(LabCommand::Ls) => lab::ls(),
         Command::Lab(LabCommand::Down { names }) => lab::down(&names),
         Command::Lab(LabCommand::Kernel(command)) => lab::kernel(&command),

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::io::{BufRead, IsTerminal, Read};
 
 use anyhow::{Context, Result};
-use harness::docker::AgentsImage;
+use harness::docker::{AgentsImage, Engine, kind};
 use harness::kube::PullPolicy;
 use harness::lab::kind::{KindBeds, KindOptions, Progress};
 use harness::lab::kubeconfig::{KubeconfigLab, KubeconfigOptions};
 use harness::net::Netns;
 use harness::net::privilege::{self, Privilege};
-use harness::plan::{Engine, Profile};
+use harness::plan::{self, Profile};
 use harness::Unavailable;
 
 use crate::agents;
@@ -35,8 +35,9 @@ pub(super) struct Clusters {
 
 /// Builds the agents that run in containers: cargo may have to ask a registry.
 pub(super) fn before(args: &BenchArgs) -> Result<Before> {
-    let agents =
-        if args.lab.contains(&LabKind::Kind) { Some(agents::image(true)?) } else { None };
+    let own_image = args.lab.contains(&LabKind::Kind)
+        || args.lab.contains(&LabKind::Kubeconfig) && args.cluster.image.is_none();
+    let agents = if own_image { Some(agents::image(true)?) } else { None };
     let host = if args.lab.contains(&LabKind::Kubeconfig) {
         Some(File::open("/proc/self/ns/net").context("failed to open the host's network")?)
     } else {
@@ -54,9 +55,11 @@ pub(super) fn make(
 ) -> Result<Clusters> {
     let mut clusters = Clusters::default();
     if let Some(host) = before.host {
-        clusters.kubeconfig = Some(kubeconfig(args, profile, run_id, host)?);
+        clusters.kubeconfig = Some(kubeconfig(args, profile, run_id, host, before.agents.as_ref())?);
     }
-    if let Some(agents) = before.agents {
+    if let Some(agents) = before.agents
+        && args.lab.contains(&LabKind::Kind)
+    {
         as_root(args.lab.contains(&LabKind::Netns))?;
         let options = options(&args.cluster, run_id, agents);
         clusters.kind = Some(KindBeds::new(profile, &kernels::program()?, args.pcap, options)?);
@@ -70,27 +73,26 @@ fn kubeconfig(
     profile: &Profile,
     run_id: &str,
     host: File,
+    agents: Option<&AgentsImage>,
 ) -> Result<KubeconfigLab> {
     let alone = args.lab == [LabKind::Kubeconfig];
     // A process that is still in the host's network needs no right to enter it.
     let host = if alone { Netns::here("host")? } else { Netns::enter("host", host.into())? };
     let cluster = &args.cluster;
-    let image = cluster.image.clone().ok_or_else(|| {
-        Unavailable::new(
-            "an image with nic2pod's agents that the cluster's nodes have or can fetch",
-            "none named",
-            "--image REF; `lab image` says how to make one, and kind load takes it to kind's nodes",
-        )
-    })?;
+    let (image, pull) = match (&cluster.image, agents) {
+        (Some(image), _) => (image.clone(), PullPolicy::IfNotPresent),
+        (None, Some(agents)) => (loaded(cluster, agents)?, PullPolicy::Never),
+        (None, None) => unreachable!("agents are built where no image is named"),
+    };
     let mut profile = profile.clone();
     if args.engine.is_none() {
-        profile.run.engine = Engine::Client;
+        profile.run.engine = plan::Engine::Client;
     }
     let options = KubeconfigOptions {
         context: cluster.context.clone(),
         load_workers: cluster.load_workers.unwrap_or(1),
         image,
-        pull: PullPolicy::IfNotPresent,
+        pull,
         engine: args.engine,
         run: run_id.to_owned(),
         host,
@@ -104,6 +106,23 @@ fn kubeconfig(
         });
     }
     Ok(lab)
+}
+
+/// Loads the agents into the nodes of a kind cluster on this machine, as contexts of kind's name it.
+fn loaded(cluster: &ClusterArgs, agents: &AgentsImage) -> Result<String> {
+    let name = cluster.context.as_deref().and_then(|context| context.strip_prefix("kind-"));
+    let name = name.ok_or_else(|| {
+        Unavailable::new(
+            "an image with nic2pod's agents that the cluster's nodes have or can fetch",
+            "no --image, and a context that is not kind's",
+            "cargo xtask lab image FILE, push it to a registry, and --image REF",
+        )
+    })?;
+    let engine = Engine::connect()?;
+    for node in kind::find(&engine, name)?.nodes {
+        agents.load_into_node(&engine, &node.id)?;
+    }
+    Ok(agents.reference())
 }
 
 /// Asks the user, if there is one.

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `lab up`, `lab ls` and `lab down`: kind clusters that outlive a run.
 
+use std::path::Path;
+
+#[cfg(feature = "kind")]
+use anyhow::Context;
 use anyhow::Result;
 
 use crate::cli::LabUpArgs;
@@ -39,16 +43,32 @@ pub(crate) fn up(args: &LabUpArgs) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
+/// Writes the agents' image to a file.
+#[cfg(feature = "kind")]
+pub(crate) fn image(file: &Path) -> Result<Exit> {
+    let image = crate::agents::image(true)?;
+    std::fs::write(file, image.archive())
+        .with_context(|| format!("failed to write {}", file.display()))?;
+    println!("{}", image.reference());
+    Ok(Exit::Ok)
+}
+
 /// Lists clusters.
 #[cfg(feature = "kind")]
 pub(crate) fn ls() -> Result<Exit> {
     use harness::docker::{Engine, kind};
+    use harness::lab::kind::Kept;
 
     let engine = Engine::connect()?;
     for name in kind::list(&engine)? {
         let cluster = kind::find(&engine, &name)?;
         let running = cluster.nodes.iter().filter(|node| node.running).count();
-        println!("{name}  {running} of {} nodes run", cluster.nodes.len());
+        let kept = cluster.control_plane().pid.map(Kept::read).transpose()?.flatten();
+        let what = kept.map_or_else(
+            || "not kept: a run has it, or left it when it was killed".to_owned(),
+            |kept| format!("{}+{}", kept.mode, kept.cni),
+        );
+        println!("{name}  {running} of {} nodes run  {what}", cluster.nodes.len());
     }
     Ok(Exit::Ok)
 }
@@ -82,6 +102,11 @@ fn elsewhere() -> Result<Exit> {
 
 #[cfg(not(feature = "kind"))]
 pub(crate) fn up(_: &LabUpArgs) -> Result<Exit> {
+    elsewhere()
+}
+
+#[cfg(not(feature = "kind"))]
+pub(crate) fn image(_: &Path) -> Result<Exit> {
     elsewhere()
 }
 

@@ -6,7 +6,7 @@ mod doctor;
 mod gc;
 mod kernel;
 
-pub(crate) use clusters::{down, ls, up};
+pub(crate) use clusters::{down, image, ls, up};
 pub(crate) use doctor::doctor;
 pub(crate) use gc::gc;
 pub(crate) use kernel::kernel;

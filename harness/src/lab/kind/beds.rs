@@ -12,12 +12,13 @@ use super::client::{Client, NETWORK};
 use super::cluster::{Cluster, Path};
 use super::control::Control;
 use super::error::ClusterError;
+use super::kept::Kept;
 use super::machine::Machine;
 use super::node::{self, NIC, Node};
 use super::pods::{self, Wanted};
 use super::progress::Progress;
 use super::site::Lent;
-use crate::docker::kind::{ClusterConfig, Creation, Kind, KindError, KubeProxy as Asked, cluster_name};
+use crate::docker::kind::{self, ClusterConfig, Creation, Kind, KindError, KubeProxy as Asked, cluster_name};
 use crate::docker::{AgentsImage, Container, Engine, HostSpec};
 use crate::kube::{self, Namespace};
 use crate::lab::netns::{
@@ -109,7 +110,7 @@ impl KindBeds {
         let mut errors = Vec::new();
         for cluster in self.clusters.into_inner() {
             match Rc::try_unwrap(cluster) {
-                Ok(cluster) if self.options.keep => errors.extend(cluster.into_inner().keep()),
+                Ok(cluster) if self.options.keep || cluster.borrow().found => errors.extend(cluster.into_inner().keep()),
                 Ok(cluster) => errors.extend(cluster.into_inner().down()),
                 Err(_) => errors.push("a cluster is still in use".to_owned()),
             }
@@ -168,7 +169,7 @@ impl KindBeds {
             };
             match Rc::try_unwrap(cluster) {
                 Ok(cluster) if idle && ended => drop(cluster.into_inner().down()),
-                Ok(cluster) if idle && other && !self.options.keep => {
+                Ok(cluster) if idle && other && !self.options.keep && !cluster.borrow().found => {
                     drop(cluster.into_inner().down());
                 }
                 Ok(cluster) => left.push(Rc::new(cluster)),
@@ -182,7 +183,11 @@ impl KindBeds {
         if let Some((_, why)) = self.failed.borrow().iter().find(|(failed, _)| *failed == path) {
             return Err(LabError::Unsound(format!("as the case before: {why}")));
         }
-        let made = self.make(path, cancel).inspect_err(|error| match error {
+        let made = match self.find(path, cancel)? {
+            Some(found) => Ok(found),
+            None => self.make(path, cancel),
+        };
+        let made = made.inspect_err(|error| match error {
             LabError::Cancelled | LabError::Unavailable(_) => {}
             error => self.failed.borrow_mut().push((path, error.to_string())),
         });
@@ -217,14 +222,35 @@ impl KindBeds {
         let made = self.kind.create(&self.engine, &config, creation).map_err(refused)?;
         let machine = Machine::of(&self.engine, made);
         let deadline = Instant::now() + UP_MAX;
-        self.furnish(path, machine, deadline, cancel)
+        self.furnish(path, machine, None, deadline, cancel)
     }
 
-    /// Wires the nodes of a cluster, has its pods made, and puts a client beside it.
+    /// A cluster with this datapath that a run before left up, if there is one.
+    fn find(&self, path: Path, cancel: &Cancel) -> Result<Option<Cluster>, LabError> {
+        for name in kind::list(&self.engine).map_err(ClusterError::from)? {
+            let found = kind::find(&self.engine, &name).map_err(refused)?;
+            let Some(pid) = found.control_plane().pid else { continue };
+            let Some(kept) = Kept::read(pid)? else { continue };
+            let nodes = self.ground.profile.lab.nodes as usize;
+            let runs = found.nodes.iter().filter(|node| node.running).count();
+            let image = self.options.node_image.as_ref();
+            let same = (kept.mode, kept.cni) == (path.mode, path.cni) && runs == nodes;
+            if same && image.is_none_or(|image| found.control_plane().image == *image) {
+                self.options.progress.say(&format!("{name}: used again"));
+                let machine = Machine::of(&self.engine, found);
+                let deadline = Instant::now() + UP_MAX;
+                return self.furnish(path, machine, Some(kept), deadline, cancel).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Wires the nodes of a cluster, unless a run before did, has its pods made, and puts a client beside it.
     fn furnish(
         &self,
         path: Path,
         machine: Machine,
+        kept: Option<Kept>,
         deadline: Instant,
         cancel: &Cancel,
     ) -> Result<Cluster, LabError> {
@@ -243,13 +269,15 @@ impl KindBeds {
         // Requests enter a worker where there is one: the control plane has enough to do.
         nodes.sort_by_key(|node| (node.pid == control_plane.pid, node.name.clone()));
         let wire_mtu = nodes[0].enter()?.state()?.link(NIC).map_or(1500, |link| link.mtu);
-        let mtu = settings.mtu.min(wire_mtu);
+        let mtu = kept.map_or(settings.mtu.min(wire_mtu), |kept| kept.mtu);
         let wiring = node::wiring(path.cni, &nodes, mtu);
         for (node, plan) in nodes.iter().zip(&wiring.nodes) {
             let netns = node.enter()?;
             netns.write_sysctls(cluster_node())?;
-            netns.apply(plan.changes.clone())?;
-            node.configure(path.cni, mtu)?;
+            if kept.is_none() {
+                netns.apply(plan.changes.clone())?;
+                node.configure(path.cni, mtu)?;
+            }
         }
         say("loading the agents' image");
         for node in &nodes {
@@ -275,7 +303,8 @@ impl KindBeds {
             patience: CLIENT_MAX,
         };
         let addresses = settings.client_addresses;
-        let client = Client::up(&self.engine, &self.options.agents, spec, &nodes[0], addresses)?;
+        let client =
+            Client::up(&self.engine, &self.options.agents, spec, &nodes[0], addresses, kept.is_none())?;
         let mut notes = wiring.notes.clone();
         notes.push(format!("Kubernetes {} in kind", control.api().version().name));
         Ok(Cluster {
@@ -287,6 +316,8 @@ impl KindBeds {
             client: Some(client),
             wiring,
             notes,
+            mtu,
+            found: kept.is_some(),
             cases: 0,
             services: Vec::new(),
             machine,

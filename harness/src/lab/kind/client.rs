@@ -29,6 +29,7 @@ impl Client {
         spec: HostSpec,
         entry: &Node,
         addresses: u32,
+        first: bool,
     ) -> Result<Self, LabError> {
         let host = Host::up(engine, image, spec).map_err(super::ClusterError::from)?;
         let addresses: Vec<_> = (1..=addresses).map(|n| CLIENTS.nth(n)).collect();
@@ -43,8 +44,11 @@ impl Client {
             [PODS, LOAD_BALANCERS].map(|to| Change::Route(Route::via(to, entry.address, NIC)));
         netns.apply(own.chain(routes).collect())?;
         // It answers for all its addresses; the entry node asks for the first only.
-        let back = Route::via_on_link(CLIENTS, CLIENTS.nth(1), NIC);
-        entry.enter()?.apply(vec![Change::Route(back)])?;
+        // Where a client was before, the route is there.
+        if first {
+            let back = Route::via_on_link(CLIENTS, CLIENTS.nth(1), NIC);
+            entry.enter()?.apply(vec![Change::Route(back)])?;
+        }
         Ok(client)
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use super::control::Control;
 use super::error::ClusterError;
+use super::kept::Kept;
 use super::machine::Machine;
 use super::node::{NIC, Node};
 use super::pods::Pod;
@@ -26,7 +27,7 @@ use crate::proxy::ServiceTable;
 /// How long kube-proxy may take to program what its API server tells: 30,000 Services take minutes.
 const PROGRAMMED_MAX: Duration = Duration::from_secs(600);
 /// How long the API server may take to forget a namespace.
-const EMPTIED_MAX: Duration = Duration::from_secs(60);
+const EMPTIED_MAX: Duration = Duration::from_secs(300);
 /// How often a node's kernel is asked.
 const GLANCE: Duration = Duration::from_millis(100);
 
@@ -48,6 +49,10 @@ pub(super) struct Cluster {
     pub(super) client: Option<Client>,
     pub(super) wiring: Wiring,
     pub(super) notes: Vec<String>,
+    /// Largest packet between nodes, bytes.
+    pub(super) mtu: u32,
+    /// Whether it was there before the run, and is to stay.
+    pub(super) found: bool,
     /// Cases measured in it.
     pub(super) cases: u32,
     /// Cluster addresses of the Services it was told last.
@@ -166,7 +171,7 @@ impl Cluster {
 
     /// Leaves it up for a run to come, without what is this run's. Returns what went wrong.
     pub(super) fn keep(self) -> Vec<String> {
-        let Self { client, machine, control, namespace, .. } = self;
+        let Self { path, mtu, client, machine, control, namespace, .. } = self;
         let mut errors = Vec::new();
         if let Some(client) = client {
             errors.extend(client.down().err().map(|error| error.to_string()));
@@ -174,6 +179,12 @@ impl Cluster {
         let deadline = Instant::now() + EMPTIED_MAX;
         let emptied = control.run(move |api| async move { namespace.down(&api, deadline).await });
         errors.extend(emptied.err().map(|error| error.to_string()));
+        let Path { mode, cni } = path;
+        let noted = match machine.nodes()[0].pid {
+            Some(pid) => Kept { mode, cni, mtu }.write(pid),
+            None => Err(ClusterError::NotThere { what: "process", host: machine.name().to_owned() }),
+        };
+        errors.extend(noted.err().map(|error| error.to_string()));
         machine.keep();
         errors
     }

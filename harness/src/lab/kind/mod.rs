@@ -13,6 +13,7 @@ mod cluster;
 mod conflist;
 mod control;
 mod error;
+mod kept;
 mod machine;
 mod node;
 mod pods;
@@ -23,4 +24,5 @@ mod site;
 
 pub use beds::{KindBeds, KindOptions};
 pub use error::ClusterError;
+pub use kept::Kept;
 pub use progress::Progress;
