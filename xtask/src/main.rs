@@ -2,6 +2,9 @@
 //! nic2pod on the command line: parses, dispatches, maps errors to exit codes.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the terminal's side")]
 
+#[cfg(feature = "kind")]
+#[expect(dead_code, reason = "until the lab kind asks for the image")]
+mod agents;
 mod bench;
 mod bpf;
 mod cli;
