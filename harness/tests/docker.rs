@@ -2,7 +2,7 @@
 //! Ring 3: Docker's Engine, the agents' image, hosts outside a cluster, and kind's clusters.
 //!
 //! Needs an Engine; clusters need the image that `NIC2POD_KIND_IMAGE` names and kind (`KIND` or
-//! PATH). What is missing is printed and its tests are skipped.
+//! PATH). `NIC2POD_AGENTS` names a folder with static agents. What is missing is printed and its tests are skipped.
 #![expect(clippy::unwrap_used, reason = "a test's functions fail by panicking, as the test does")]
 #![expect(clippy::print_stderr, reason = "skips and durations are for whoever runs the tests")]
 
@@ -47,10 +47,14 @@ fn for_clusters(engine: &Engine) -> Option<(Kind, String)> {
     Some((kind, image))
 }
 
-/// The image, of agents built once as xtask builds them but without optimisation.
+/// The image, of the static agents in the folder `NIC2POD_AGENTS`; else of some that are built here,
+/// once, as xtask builds them but without optimisation.
 fn image() -> AgentsImage {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
+        if let Some(folder) = std::env::var_os("NIC2POD_AGENTS") {
+            return folder.into();
+        }
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let host = Command::new(env!("CARGO")).arg("-vV").output().unwrap().stdout;
         let host = String::from_utf8(host).unwrap();

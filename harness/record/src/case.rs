@@ -225,7 +225,7 @@ pub struct IterationRecord {
 pub struct CaseRecord {
     /// Path-like name, for example `netns/nftables+bridge/nodeport-remote/svc-1000/newconn`.
     pub id: String,
-    /// `netns` or `fake`.
+    /// `netns`, `kind`, `kubeconfig` or `fake`.
     pub lab: String,
     /// Kernel the lab ran on: `host`, or the label of a guest's, `uml-7.2.13`.
     pub kernel: String,

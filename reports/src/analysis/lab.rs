@@ -259,10 +259,10 @@ impl Labs<'_> {
     pub fn caution(&self) -> String {
         let [a, b] = self.labs;
         format!(
-            "Rules, wiring and kernel code are compared, not copied: {}, {}. So counts differ where the rules \
-             do, times also because a cluster’s own pods share the processors, and a ratio is what \
-             the other lab’s surroundings cost. Modes rank alike where the order of two is the same in \
-             both; two modes are told apart in a lab where every iteration of one was faster than every \
+            "The two do not have the same rules: in {}; in {}. So counts differ where the rules do, \
+             and times also where other work shares the processors: a ratio is what one lab’s \
+             surroundings cost against the other’s. What should be the same is the order of modes. Two \
+             modes are told apart in a lab where every iteration of one was faster than every \
              iteration of the other.",
             surroundings(a),
             surroundings(b)
@@ -270,19 +270,18 @@ impl Labs<'_> {
     }
 }
 
-/// Whose the rules of a lab are.
+/// A lab, and whose its rules are.
 fn surroundings(lab: &str) -> String {
+    const KUBE_PROXY: &str = "they are those of the cluster’s kube-proxy, in the shape its version \
+                              gives them, beside the cluster’s own Services, and its nodes run the \
+                              cluster’s own pods";
     match lab {
-        "netns" => {
-            "in netns the rules are nic2pod’s own, in the shape of a recent kube-proxy’s, and \
-                    nothing else runs on the nodes"
-                .to_owned()
-        }
-        "kind" | "kubeconfig" => format!(
-            "in {lab} they are those of the cluster’s kube-proxy, in the shape its version gives \
-             them, with the cluster’s own Services and whatever else its nodes have in their tables"
-        ),
-        other => format!("of {} nothing more is known here", one_line(other)),
+        "netns" => "netns they are nic2pod’s own, in the shape of a recent kube-proxy’s, and its \
+                    nodes run nothing else"
+            .to_owned(),
+        "kind" => format!("kind {KUBE_PROXY}"),
+        "kubeconfig" => format!("kubeconfig {KUBE_PROXY}, on machines that may be others"),
+        other => format!("{} they are of unknown making", one_line(other)),
     }
 }
 

@@ -42,7 +42,7 @@ pub fn main() -> ExitCode {
 /// Runs the agent as a program's arguments say: [`main`] without any, and with `--socket PATH` one
 /// [`run`] for each caller at that Unix socket, until the program is told to end.
 pub fn program(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    socket::main("load", arguments, main, |input, output| run(input, output))
+    socket::main("load", arguments, main, run)
 }
 
 /// Reads a [`LoadSpec`] and then [`LoadCommand`]s, one JSON value per line, and answers each
