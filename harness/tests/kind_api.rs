@@ -47,7 +47,7 @@ fn web(cluster_ip: [u8; 4], node_port: Option<u16>) -> Service {
 
 fn table(services: u32, measured: Service) -> ServiceTable {
     let fill = Fill { services, endpoints: 2, position: Position::Last, seed: 1 };
-    fill.table(vec![measured]).unwrap()
+    fill.table_within(16, vec![measured]).unwrap()
 }
 
 /// Runs `work` in a namespace of its own, which is gone afterwards, come what may.

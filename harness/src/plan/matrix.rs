@@ -70,6 +70,18 @@ impl Plan {
         Ok(Self { groups })
     }
 
+    /// The same groups in an order in which the number of Services changes least often, for labs where
+    /// telling a cluster of a thousand Services takes longer than all else.
+    #[must_use]
+    pub fn by_services(mut self) -> Self {
+        let key = |group: &Group| {
+            let case = &group.cases[0];
+            (case.cni, case.services)
+        };
+        self.groups.sort_by_key(key);
+        self
+    }
+
     /// Number of cases.
     pub fn cases(&self) -> usize {
         self.groups.iter().map(|group| group.cases.len()).sum()

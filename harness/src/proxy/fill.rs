@@ -13,8 +13,6 @@ use super::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort, ServiceT
 use crate::net::addresses::SERVICES;
 use crate::plan::Position;
 
-/// Cluster addresses: a 12-bit prefix leaves 20 bits.
-const ADDRESSES: u64 = 1 << 20;
 /// First address of the fillers' endpoints: the upper half of the cluster CIDR, where no node's
 /// pods are, so that they never answer.
 const FIRST_ENDPOINT: u32 = u32::from_be_bytes([10, 244, 128, 1]);
@@ -24,18 +22,17 @@ const ENDPOINT_ADDRESSES: u64 = (1 << 15) - 2;
 const FIRST_PORT: u16 = 8080;
 /// Node the fillers' endpoints are on; no lab has a node of that name.
 const ELSEWHERE: &str = "elsewhere";
-/// Most fillers: half of the cluster addresses, so that a free one is always a few steps away.
-const LIMIT: u64 = ADDRESSES / 2;
 
 /// More Services were asked for than there are addresses.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "failed to fill the table: {asked} Services asked for, at most {} fit in {SERVICES}",
-    LIMIT
+    "failed to fill the table: {asked} Services asked for, at most {limit} fit in their addresses"
 )]
 pub struct FillError {
     /// Services asked for.
     pub asked: u64,
+    /// Services that fit.
+    pub limit: u64,
 }
 
 /// How a table is filled.
@@ -58,8 +55,25 @@ impl Fill {
     /// # Errors
     /// [`FillError`] if there are not enough addresses.
     pub fn table(&self, measured: Vec<Service>) -> Result<ServiceTable, FillError> {
-        if u64::from(self.services) > LIMIT {
-            return Err(FillError { asked: self.services.into() });
+        self.table_within(SERVICES.prefix, measured)
+    }
+
+    /// The same with cluster addresses from a part of their range, its first with this prefix, for API
+    /// servers: up to Kubernetes 1.32 each Service they make rewrites a bitmap of the whole range
+    /// (KEP-1880), which for all of it are 128 KiB.
+    ///
+    /// # Errors
+    /// As [`Fill::table`].
+    pub fn table_within(
+        &self,
+        prefix: u8,
+        measured: Vec<Service>,
+    ) -> Result<ServiceTable, FillError> {
+        let addresses = 1 << (32 - u32::from(prefix.clamp(SERVICES.prefix, 30)));
+        // Half of the addresses, so that a free one is always a few steps away.
+        let limit = addresses / 2;
+        if u64::from(self.services) > limit {
+            return Err(FillError { asked: self.services.into(), limit });
         }
         let fillers = (self.services as usize).saturating_sub(measured.len());
         let before = match self.position {
@@ -67,7 +81,7 @@ impl Fill {
             Position::Middle => fillers / 2,
             Position::Last => fillers,
         };
-        let mut made = self.fillers(fillers, &measured);
+        let mut made = self.fillers(fillers, addresses, &measured);
         let mut services: Vec<Service> = made.by_ref().take(before).collect();
         services.reserve(measured.len() + fillers - before);
         services.extend(measured);
@@ -75,16 +89,21 @@ impl Fill {
         Ok(ServiceTable { services })
     }
 
-    fn fillers(&self, count: usize, measured: &[Service]) -> impl Iterator<Item = Service> + use<> {
+    fn fillers(
+        &self,
+        count: usize,
+        space: u64,
+        measured: &[Service],
+    ) -> impl Iterator<Item = Service> + use<> {
         let (addresses, walk) = (Walk::new(self.seed), Walk::new(!self.seed));
         let endpoints = u64::from(self.endpoints);
         // The API server's Service and cluster DNS have these in every cluster; nothing has the
         // range's first and last address.
-        let reserved = [0, 1, 10, ADDRESSES - 1].map(cluster_ip);
+        let reserved = [0, 1, 10, space - 1].map(cluster_ip);
         let taken: HashSet<Ipv4Addr> =
             reserved.into_iter().chain(measured.iter().map(|service| service.cluster_ip)).collect();
-        (0..ADDRESSES)
-            .map(move |step| cluster_ip(addresses.at(step, ADDRESSES)))
+        (0..space)
+            .map(move |step| cluster_ip(addresses.at(step, space)))
             .filter(move |address| !taken.contains(address))
             .take(count)
             .enumerate()

@@ -14,7 +14,7 @@ const IMAGE: &str = "kindlab/node:v1.20.2";
 const CONFIG: &str = r#"
 kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
-networking: {disableDefaultCNI: true, kubeProxyMode: iptables, serviceSubnet: 10.96.0.0/12}
+networking: {disableDefaultCNI: true, kubeProxyMode: iptables, serviceSubnet: 10.96.0.0/16}
 nodes: [{role: control-plane}, {role: worker}]
 kubeadmConfigPatches:
 - |

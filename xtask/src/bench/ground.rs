@@ -10,7 +10,7 @@ use harness::lab::kind::KindBeds;
 use harness::lab::kubeconfig::KubeconfigLab;
 use harness::lab::Lab;
 use harness::lab::fake::FakeLab;
-use harness::plan::{HOST_KERNEL, Mode, Profile};
+use harness::plan::{HOST_KERNEL, Mode, Plan, Profile};
 use record::{Fidelity, GuestKernel};
 
 #[cfg(feature = "kind")]
@@ -138,6 +138,15 @@ impl Ground {
             Self::Kind(lab) => &**lab,
             #[cfg(feature = "kind")]
             Self::Kubeconfig(lab) => &**lab,
+        }
+    }
+
+    /// The plan in the order that suits the lab.
+    pub(super) fn order(&self, plan: Plan) -> Plan {
+        match self {
+            #[cfg(feature = "kind")]
+            Self::Kind(_) | Self::Kubeconfig(_) => plan.by_services(),
+            _ => plan,
         }
     }
 

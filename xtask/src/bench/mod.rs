@@ -36,7 +36,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit> {
     let grounds = Grounds::new(&args, &profile, &run_id)?;
     let plans = grounds
         .labs()
-        .map(|ground| Ok((ground, Plan::new(&profile, &ground.labels())?)))
+        .map(|ground| Ok((ground, ground.order(Plan::new(&profile, &ground.labels())?))))
         .collect::<Result<Vec<_>>>()?;
     if let Some(reason) = grounds.reason() {
         eprintln!("{reason}");

@@ -10,7 +10,7 @@ pub const NAME_PREFIX: &str = "nic2pod-";
 /// Addresses of pods; the netns lab's.
 pub const POD_SUBNET: &str = "10.244.0.0/16";
 /// Addresses of Services; the netns lab's.
-pub const SERVICE_SUBNET: &str = "10.96.0.0/12";
+pub const SERVICE_SUBNET: &str = "10.96.0.0/16";
 /// Longest name: with `-control-plane` behind it, it is a node's host name, at most 63 characters
 /// (RFC 1123).
 const NAME_MAX: usize = 49;

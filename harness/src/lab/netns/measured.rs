@@ -3,8 +3,12 @@
 
 use super::{Hosts, road};
 use crate::lab::LabError;
+use crate::net::addresses::SERVICES;
 use crate::plan::{Case, Profile};
 use crate::proxy::{Fill, ServiceTable};
+
+/// Of Service addresses in kind's clusters.
+const CLUSTER_PREFIX: u8 = 16;
 
 /// A case's Services, and the pods behind the measured one.
 #[derive(Debug)]
@@ -32,8 +36,11 @@ impl Measured {
             position: case.position,
             seed: profile.seed,
         };
-        let table =
-            fill.table(vec![measured]).map_err(|error| LabError::Unsound(error.to_string()))?;
+        // An API server keeps count of the whole range's addresses: a smaller one then.
+        let prefix = if hosts.turn.is_some() { CLUSTER_PREFIX } else { SERVICES.prefix };
+        let table = fill
+            .table_within(prefix, vec![measured])
+            .map_err(|error| LabError::Unsound(error.to_string()))?;
         let service = table.services.iter().position(|service| service.name == name);
         let service = service.expect("the table holds what it was filled around");
         Ok(Self { table, service, backends })

@@ -157,7 +157,7 @@ pub(super) fn sources(lab: &Hosts, road: Road) -> Sources {
     let others = turn as usize % addresses.len();
     addresses.rotate_left(others);
     let port_first = PORT_FIRST + (turn % TURNS) as u16 * TURN_PORTS;
-    Sources { addresses, port_first, port_last: port_first + TURN_PORTS - 1 }
+    Sources { addresses, port_first, port_last: port_first + (TURN_PORTS - 1) }
 }
 
 /// Connections that sources have room for.
