@@ -83,6 +83,10 @@ const FLAGS_AS_MAP: [&str; 2] = ["v1beta2", "v1beta3"];
 /// The version in which they are a list.
 const FLAGS_AS_LIST: &str = "v1beta4";
 
+/// A cluster lives no longer than its containers, whose /tmp is in memory: each Service is several
+/// writes, one after the other, that a disk would have to confirm.
+const IN_MEMORY: Etcd = Etcd { local: Local { data_dir: "/tmp/etcd" } };
+
 impl ClusterConfig {
     /// kind's configuration file (`kind.x-k8s.io/v1alpha4`).
     pub fn yaml(&self) -> String {
@@ -115,6 +119,7 @@ fn patches() -> Vec<String> {
         yaml(&Patch {
             kind: "ClusterConfiguration",
             api_version: format!("kubeadm.k8s.io/{version}"),
+            etcd: IN_MEMORY,
             controller_manager: Component {
                 extra_args: std::collections::BTreeMap::from(CONTROLLER_MANAGER),
             },
@@ -123,6 +128,7 @@ fn patches() -> Vec<String> {
     let as_list = yaml(&Patch {
         kind: "ClusterConfiguration",
         api_version: format!("kubeadm.k8s.io/{FLAGS_AS_LIST}"),
+        etcd: IN_MEMORY,
         controller_manager: Component {
             extra_args: CONTROLLER_MANAGER.map(|(name, value)| Flag { name, value }),
         },
@@ -166,6 +172,7 @@ struct Node {
 struct Patch<A> {
     kind: &'static str,
     api_version: String,
+    etcd: Etcd,
     controller_manager: Component<A>,
 }
 
@@ -179,6 +186,17 @@ struct Component<A> {
 struct Flag {
     name: &'static str,
     value: &'static str,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct Etcd {
+    local: Local,
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Local {
+    data_dir: &'static str,
 }
 
 #[cfg(test)]
