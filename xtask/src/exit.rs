@@ -55,7 +55,7 @@ pub(crate) fn of(error: &anyhow::Error) -> Exit {
             && !matches!(error.downcast_ref(), Some(record::RecordError::Io { op, .. }) if *op != "read");
     if usage || kernel_usage(error) {
         Exit::Usage
-    } else if error.is::<harness::Unavailable>()
+    } else if crate::kernels::lacking(error).is_some()
         || error.is::<harness::kernel::KernelError>()
         || matches!(error.downcast_ref(), Some(BuildError::Unavailable(_)))
     {

@@ -5,7 +5,7 @@
 use super::foreign;
 use super::watch::net;
 use super::{
-    Backend, Installed, NodeView, Probe, ProxyError, RuleText, ServiceTable, Watch, ipvs, iptables,
+    Backend, Installed, NodeView, Probe, ProxyError, RuleText, ServiceTable, Watch, iptables, ipvs,
     nftables,
 };
 use crate::net::conntrack::{self, Tuple};
@@ -65,9 +65,8 @@ impl KubeProxy {
         let failed = |source| ProxyError::Tool { op: "read back", mode: self.mode, source };
         let rules = backend.save(node.netns, "nat").map_err(failed)?;
         let target = format!("-j DNAT --to-destination {}", probe.backend);
-        let rule = rules.lines().find(|line| {
-            line.starts_with("-A KUBE-SEP-") && line.ends_with(&target)
-        });
+        let rule =
+            rules.lines().find(|line| line.starts_with("-A KUBE-SEP-") && line.ends_with(&target));
         match rule {
             Some(rule) => Ok(format!("{} has `{rule}`", node.name)),
             None => {

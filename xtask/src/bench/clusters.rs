@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, IsTerminal, Read};
 
 use anyhow::{Context, Result};
+use harness::Unavailable;
 use harness::docker::{AgentsImage, Engine, kind};
 use harness::kube::PullPolicy;
 use harness::lab::kind::{KindBeds, KindOptions, Progress};
@@ -12,7 +13,6 @@ use harness::lab::kubeconfig::{KubeconfigLab, KubeconfigOptions};
 use harness::net::Netns;
 use harness::net::privilege::{self, Privilege};
 use harness::plan::{self, Profile};
-use harness::Unavailable;
 
 use crate::agents;
 use crate::cli::{BenchArgs, ClusterArgs, LabKind};
@@ -55,7 +55,8 @@ pub(super) fn make(
 ) -> Result<Clusters> {
     let mut clusters = Clusters::default();
     if let Some(host) = before.host {
-        clusters.kubeconfig = Some(kubeconfig(args, profile, run_id, host, before.agents.as_ref())?);
+        clusters.kubeconfig =
+            Some(kubeconfig(args, profile, run_id, host, before.agents.as_ref())?);
     }
     if let Some(agents) = before.agents
         && args.lab.contains(&LabKind::Kind)
@@ -132,7 +133,9 @@ fn agreed() -> Result<bool> {
     }
     eprint!("go on? [y/N] ");
     let mut answer = String::new();
-    std::io::BufReader::new(std::io::stdin().take(16)).read_line(&mut answer).context("failed to read the answer")?;
+    std::io::BufReader::new(std::io::stdin().take(16))
+        .read_line(&mut answer)
+        .context("failed to read the answer")?;
     Ok(matches!(answer.trim(), "y" | "yes"))
 }
 

@@ -4,12 +4,12 @@
 use std::process::Command;
 
 use anyhow::Result;
+use harness::lab::Lab;
+use harness::lab::fake::FakeLab;
 #[cfg(feature = "kind")]
 use harness::lab::kind::KindBeds;
 #[cfg(feature = "kind")]
 use harness::lab::kubeconfig::KubeconfigLab;
-use harness::lab::Lab;
-use harness::lab::fake::FakeLab;
 use harness::plan::{HOST_KERNEL, Mode, Plan, Profile};
 use record::{Fidelity, GuestKernel};
 

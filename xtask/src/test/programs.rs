@@ -23,6 +23,10 @@ pub(super) struct Program {
 pub(super) fn build(package: &str, tests: &[String]) -> Result<Vec<Program>> {
     let mut command = Command::new("cargo");
     command.args(["test", "--no-run", "--message-format=json", "-p", package]);
+    if super::rings::clusters().is_none() {
+        // As the other rings do.
+        command.args(["--features", "kind"]);
+    }
     command.args(tests.iter().flat_map(|test| ["--test", test]));
     let output = command
         .current_dir(root::workspace())

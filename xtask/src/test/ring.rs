@@ -42,6 +42,22 @@ impl Step {
         Self { arguments: std::iter::once(program).chain(arguments).collect(), ..Self::default() }
     }
 
+    /// Has cargo build what it builds of ours with the labs of clusters.
+    pub(super) fn with_clusters(&mut self) {
+        let has =
+            |words: &[&str]| words.iter().any(|word| self.arguments.iter().any(|a| a == word));
+        if self.arguments[0] != "cargo" || !has(&["test", "clippy", "doc"]) {
+            return;
+        }
+        let features: &[&str] = match (has(&["--workspace"]), has(&["harness", "xtask"])) {
+            (true, _) => &["--features", "harness/kind,xtask/kind"],
+            (false, true) => &["--features", "kind"],
+            (false, false) => return,
+        };
+        let features: Vec<_> = features.iter().map(|&word| word.to_owned()).collect();
+        self.arguments.splice(2..2, features);
+    }
+
     pub(super) fn env(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.environment.push((key, value.into()));
         self
@@ -148,7 +164,27 @@ fn counts(line: &str) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::counts;
+    use super::{Step, counts};
+
+    #[test]
+    fn what_is_ours_is_built_with_clusters_and_what_is_not_is_left_alone() {
+        let with = |line: &str| {
+            let mut step = Step::new(line);
+            step.with_clusters();
+            step.arguments.join(" ")
+        };
+        assert_eq!(
+            with("cargo test -p xtask --test kind"),
+            "cargo test --features kind -p xtask --test kind"
+        );
+        assert_eq!(
+            with("cargo clippy --quiet --workspace"),
+            "cargo clippy --features harness/kind,xtask/kind --quiet --workspace"
+        );
+        for other in ["cargo fmt --all", "cargo test -p workloads --tests", "target/xtask test"] {
+            assert_eq!(with(other), other);
+        }
+    }
 
     #[test]
     fn a_closing_line_is_counted_and_others_are_not() {

@@ -6,6 +6,15 @@ use crate::packages;
 
 /// All rings in order.
 pub(super) fn all() -> Vec<Ring> {
+    let mut rings = without_features();
+    // Where clusters can be had, everything is built with their part: once, and not twice.
+    if clusters().is_none() {
+        rings.iter_mut().flat_map(|ring| &mut ring.commands).for_each(Step::with_clusters);
+    }
+    rings
+}
+
+fn without_features() -> Vec<Ring> {
     vec![
         Ring {
             name: "house",
@@ -88,6 +97,17 @@ pub(super) fn all() -> Vec<Ring> {
             ],
         },
         Ring {
+            name: "3",
+            about: "kind clusters in Docker, a real kube-proxy, a cluster that exists",
+            missing: clusters(),
+            commands: vec![
+                Step::new(
+                    "cargo test -p harness --test docker --test kind_api -- --test-threads=1",
+                ),
+                Step::new("cargo test -p xtask --test kind -- --nocapture --test-threads=1"),
+            ],
+        },
+        Ring {
             name: "4",
             about: "the report in a browser",
             missing: browser(),
@@ -129,6 +149,28 @@ fn qemu() -> Option<String> {
             .is_none()
             .then(|| "qemu-system-x86_64 is not installed (package qemu-system-x86)".to_owned()),
     }
+}
+
+/// Docker is asked for its version; the image of the nodes comes from NIC2POD_KIND_IMAGE.
+pub(super) fn clusters() -> Option<String> {
+    let image = std::env::var("NIC2POD_KIND_IMAGE").unwrap_or_default();
+    if image.is_empty() {
+        return Some("NIC2POD_KIND_IMAGE does not name an image of kind's nodes".to_owned());
+    }
+    if std::env::var_os("KIND").is_none() && packages::find("kind").is_none() {
+        return Some("kind is not in PATH, and KIND does not name it".to_owned());
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Some("nodes are entered, which takes root".to_owned());
+    }
+    let docker = |arguments: &[&str]| {
+        let output = std::process::Command::new("docker").args(arguments).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    if !docker(&["version"]) {
+        return Some("no Docker Engine answers".to_owned());
+    }
+    (!docker(&["image", "inspect", &image])).then(|| format!("Docker has no image {image}"))
 }
 
 fn browser() -> Option<String> {

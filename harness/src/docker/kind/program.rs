@@ -77,7 +77,7 @@ impl Kind {
         command
             .env("PATH", search_path())
             .env("DOCKER_HOST", format!("unix://{}", engine.socket().display()))
-            .env("KIND_EXPERIMENTAL_PROVIDER", "docker")
+            .env_remove("KIND_EXPERIMENTAL_PROVIDER")
             .env_remove("KUBECONFIG")
             .env_remove("KIND_CLUSTER_NAME");
         command

@@ -18,12 +18,12 @@ use super::node::{self, NIC, Node};
 use super::pods::{self, Wanted};
 use super::progress::Progress;
 use super::site::Lent;
-use crate::docker::kind::{self, ClusterConfig, Creation, Kind, KindError, KubeProxy as Asked, cluster_name};
+use crate::docker::kind::{
+    self, ClusterConfig, Creation, Kind, KindError, KubeProxy as Asked, cluster_name,
+};
 use crate::docker::{AgentsImage, Container, Engine, HostSpec};
 use crate::kube::{self, Namespace};
-use crate::lab::netns::{
-    Datapath, Ground, Hosts, Measured, NetnsBed, Stand, cluster_node,
-};
+use crate::lab::netns::{Datapath, Ground, Hosts, Measured, NetnsBed, Stand, cluster_node};
 use crate::lab::{Bed, Lab, LabError};
 use crate::net::{Cidr, Netns};
 use crate::plan::{Case, CniKind, HOST_KERNEL, Mode, Profile};
@@ -110,7 +110,9 @@ impl KindBeds {
         let mut errors = Vec::new();
         for cluster in self.clusters.into_inner() {
             match Rc::try_unwrap(cluster) {
-                Ok(cluster) if self.options.keep || cluster.borrow().found => errors.extend(cluster.into_inner().keep()),
+                Ok(cluster) if self.options.keep || cluster.borrow().found => {
+                    errors.extend(cluster.into_inner().keep())
+                }
                 Ok(cluster) => errors.extend(cluster.into_inner().down()),
                 Err(_) => errors.push("a cluster is still in use".to_owned()),
             }
@@ -281,7 +283,10 @@ impl KindBeds {
         }
         say("loading the agents' image");
         for node in &nodes {
-            self.options.agents.load_into_node(&self.engine, &node.name).map_err(ClusterError::from)?;
+            self.options
+                .agents
+                .load_into_node(&self.engine, &node.name)
+                .map_err(ClusterError::from)?;
         }
         say("starting pods");
         let (run, count) = (self.options.run.clone(), nodes.len());
@@ -303,8 +308,14 @@ impl KindBeds {
             patience: CLIENT_MAX,
         };
         let addresses = settings.client_addresses;
-        let client =
-            Client::up(&self.engine, &self.options.agents, spec, &nodes[0], addresses, kept.is_none())?;
+        let client = Client::up(
+            &self.engine,
+            &self.options.agents,
+            spec,
+            &nodes[0],
+            addresses,
+            kept.is_none(),
+        )?;
         let mut notes = wiring.notes.clone();
         notes.push(format!("Kubernetes {} in kind", control.api().version().name));
         Ok(Cluster {
@@ -360,7 +371,9 @@ fn known_to(image: &str, mode: Mode) -> Result<(), Unavailable> {
     const NFTABLES: (u32, u32) = (1, 29);
     let tag = image.rsplit_once(":v").map(|(_, tag)| tag);
     let mut numbers = tag.into_iter().flat_map(|tag| tag.split(['.', '-', '@'])).map(str::parse);
-    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return Ok(()) };
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        return Ok(());
+    };
     if mode == Mode::Nftables && (major, minor) < NFTABLES {
         return Err(Unavailable::new(
             "a kube-proxy with mode nftables (Kubernetes 1.29 with its gate, 1.31 without)",
@@ -443,8 +456,11 @@ impl KindBeds {
         cancel: &Cancel,
     ) -> Result<Datapath, LabError> {
         let took = cluster.serve(&measured.table, hosts, &self.options.progress, cancel)?;
-        let mut datapath =
-            Datapath { installed: Vec::new(), texts: Vec::new(), install_ms: took.as_secs_f64() * 1e3 };
+        let mut datapath = Datapath {
+            installed: Vec::new(),
+            texts: Vec::new(),
+            install_ms: took.as_secs_f64() * 1e3,
+        };
         for node in hosts.nodes() {
             let word = self.word(cluster, node, mode)?;
             let proxy = KubeProxy::find(mode, word, &node.netns)?;

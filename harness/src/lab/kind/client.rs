@@ -32,13 +32,15 @@ impl Client {
         first: bool,
     ) -> Result<Self, LabError> {
         let host = Host::up(engine, image, spec).map_err(super::ClusterError::from)?;
-        let addresses: Vec<_> = (1..=addresses).map(|n| CLIENTS.nth(n)).collect();
+        // Clusters of a run share the wire: the entry node's number tells their clients apart.
+        let first_of_ours = u32::from(entry.address.octets()[3]) << 8 | 1;
+        let addresses: Vec<_> =
+            (first_of_ours..first_of_ours + addresses).map(|n| CLIENTS.nth(n)).collect();
         let client = Self { host, addresses };
         let netns = client.enter()?;
         netns.write_sysctls(settings(Role::Client))?;
-        let own = client.addresses.iter().enumerate().map(|(n, &address)| {
-            let prefix = if n == 0 { CLIENTS.prefix } else { 32 };
-            Change::Address(Address { cidr: Cidr { address, prefix }, device: NIC.to_owned() })
+        let own = client.addresses.iter().map(|&address| {
+            Change::Address(Address { cidr: Cidr::host(address), device: NIC.to_owned() })
         });
         let routes =
             [PODS, LOAD_BALANCERS].map(|to| Change::Route(Route::via(to, entry.address, NIC)));
@@ -46,7 +48,7 @@ impl Client {
         // It answers for all its addresses; the entry node asks for the first only.
         // Where a client was before, the route is there.
         if first {
-            let back = Route::via_on_link(CLIENTS, CLIENTS.nth(1), NIC);
+            let back = Route::via_on_link(CLIENTS, client.addresses[0], NIC);
             entry.enter()?.apply(vec![Change::Route(back)])?;
         }
         Ok(client)

@@ -146,8 +146,7 @@ impl Cluster {
             before.into_iter().filter(|address| !self.services.contains(address)).collect();
         for node in hosts.nodes() {
             loop {
-                let missing =
-                    programmed::missing(self.path.mode, &node.netns, table, &gone)?;
+                let missing = programmed::missing(self.path.mode, &node.netns, table, &gone)?;
                 if missing.is_nothing() {
                     break;
                 }
@@ -182,7 +181,9 @@ impl Cluster {
         let Path { mode, cni } = path;
         let noted = match machine.nodes()[0].pid {
             Some(pid) => Kept { mode, cni, mtu }.write(pid),
-            None => Err(ClusterError::NotThere { what: "process", host: machine.name().to_owned() }),
+            None => {
+                Err(ClusterError::NotThere { what: "process", host: machine.name().to_owned() })
+            }
         };
         errors.extend(noted.err().map(|error| error.to_string()));
         machine.keep();

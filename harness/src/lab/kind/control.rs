@@ -30,13 +30,18 @@ impl Control {
     }
 
     /// Runs a future on the node.
-    pub(super) fn run<T, F>(&self, work: impl FnOnce(Api) -> F + Send + 'static) -> Result<T, LabError>
+    pub(super) fn run<T, F>(
+        &self,
+        work: impl FnOnce(Api) -> F + Send + 'static,
+    ) -> Result<T, LabError>
     where
         F: Future<Output = Result<T, KubeError>>,
         T: Send + 'static,
     {
         let api = self.api.clone();
-        self.host.block_on(move || work(api)).map_err(|error| super::ClusterError::from(error).into())
+        self.host
+            .block_on(move || work(api))
+            .map_err(|error| super::ClusterError::from(error).into())
     }
 
     /// The API server.

@@ -65,7 +65,6 @@ pub(super) fn wiring(cni: CniKind, nodes: &[Node], mtu: u32) -> cni::Wiring {
         pod_cidr: node.pod_cidr,
         pods: Vec::new(),
     };
-    let cluster =
-        Cluster { mtu, bridge_netfilter: true, nodes: nodes.iter().map(node).collect() };
+    let cluster = Cluster { mtu, bridge_netfilter: true, nodes: nodes.iter().map(node).collect() };
     cni::of(cni).wire(&cluster)
 }

@@ -82,9 +82,14 @@ pub(super) fn up(control: &Control, wanted: Wanted<'_>) -> Result<Vec<Pod>, LabE
     for (node, nth) in places {
         let name = name(node, nth);
         let not_there = |what| ClusterError::NotThere { what, host: name.clone() };
-        let pod = running.iter().find(|pod| pod.name == name).ok_or_else(|| not_there("address"))?;
+        let pod =
+            running.iter().find(|pod| pod.name == name).ok_or_else(|| not_there("address"))?;
         let pid = processes::of_container(&pod.container_id)
-            .map_err(|source| ClusterError::File { op: "look through", path: "/proc".into(), source })?
+            .map_err(|source| ClusterError::File {
+                op: "look through",
+                path: "/proc".into(),
+                source,
+            })?
             .ok_or_else(|| not_there("process"))?;
         let count = settings.pod_extra_addresses;
         let first = EXTRA_FIRST + nth * count;

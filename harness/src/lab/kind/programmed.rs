@@ -77,9 +77,9 @@ fn compare(text: &str, table: &ServiceTable, gone: &[Ipv4Addr]) -> Missing {
         text.split(|sign: char| !(sign.is_ascii_digit() || ".:".contains(sign))).collect();
     let has = |address: Ipv4Addr, ports: &[u16]| {
         words.contains(address.to_string().as_str())
-            || ports.iter().any(|&port| {
-                words.contains(SocketAddrV4::new(address, port).to_string().as_str())
-            })
+            || ports
+                .iter()
+                .any(|&port| words.contains(SocketAddrV4::new(address, port).to_string().as_str()))
     };
     let mut missing = Missing::default();
     for service in &table.services {
@@ -115,7 +115,10 @@ mod tests {
     fn rules(table: &ServiceTable) -> String {
         table.services.iter().fold(String::new(), |mut text, service| {
             let endpoint = service.ports[0].endpoints[0].address;
-            text.push_str(&format!("-A KUBE-SERVICES -d {}/32 -j KUBE-SVC-X\n", service.cluster_ip));
+            text.push_str(&format!(
+                "-A KUBE-SERVICES -d {}/32 -j KUBE-SVC-X\n",
+                service.cluster_ip
+            ));
             text.push_str(&format!("-A KUBE-SEP-X -j DNAT --to-destination {endpoint}\n"));
             text
         })

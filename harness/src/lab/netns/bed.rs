@@ -298,7 +298,8 @@ impl NetnsBed {
         let mut load = self.load(duration, self.sample_every, cancel)?;
         let samples = std::mem::take(&mut load.samples);
         let (marks, relays) = (self.marks()?, self.datapath.take_relays()?);
-        let walks = follower.walks(&samples, &marks, &relays, self.sample_every, self.site.hosts())?;
+        let walks =
+            follower.walks(&samples, &marks, &relays, self.sample_every, self.site.hosts())?;
         follower.off();
         self.follower = Some(follower);
         let walks = Walks { counts: self.counts, ..walks };

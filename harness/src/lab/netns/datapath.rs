@@ -131,7 +131,8 @@ impl Datapath {
         let mut tries = if lab.turn.is_some() { MET_TRIES } else { 1 };
         loop {
             tries -= 1;
-            let port = if tries == 0 { MET_FIRST + nth } else { MET_AGAIN + nth * MET_TRIES + tries };
+            let port =
+                if tries == 0 { MET_FIRST + nth } else { MET_AGAIN + nth * MET_TRIES + tries };
             match self.met_once(ground, lab, case, measured, port) {
                 Err(LabError::Proxy(ProxyError::NotOne { .. })) if tries > 0 => {}
                 outcome => return outcome,
@@ -267,7 +268,11 @@ fn flow_evidence(
         let (original, reply) = (flow.original, flow.reply);
         format!(
             "conntrack on {}: {} -> {}, answered by {} -> {}",
-            lab.nodes()[0].name, original.source, original.destination, reply.source, reply.destination
+            lab.nodes()[0].name,
+            original.source,
+            original.destination,
+            reply.source,
+            reply.destination
         )
     }))
 }

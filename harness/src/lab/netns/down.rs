@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use super::{Hosts, NetnsLab};
 use super::wire::is_between_switches;
+use super::{Hosts, NetnsLab};
 use crate::net::{Agent, NetError, Netns, State};
 
 /// How long what was killed may take to leave its host.

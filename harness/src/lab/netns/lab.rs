@@ -77,9 +77,8 @@ impl NetnsLab {
             pod.veth = veth.map(str::to_owned);
         }
         let ends = nodes.iter().map(|node| (node.netns.reference(), node.address));
-        let ends: Vec<_> = std::iter::once((client.netns.reference(), client.addresses[0]))
-            .chain(ends)
-            .collect();
+        let ends: Vec<_> =
+            std::iter::once((client.netns.reference(), client.addresses[0])).chain(ends).collect();
         self.fabric.apply(wire::switch(topology.mtu, &ends))?;
         self.fabric.apply(self.emulated.clone())?;
         let mut outer = vec![(&client.netns, wire::client(topology))];

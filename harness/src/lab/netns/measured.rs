@@ -26,7 +26,11 @@ impl Measured {
     ///
     /// # Errors
     /// There are not enough addresses for so many.
-    pub(in crate::lab) fn of(hosts: &Hosts, case: &Case, profile: &Profile) -> Result<Self, LabError> {
+    pub(in crate::lab) fn of(
+        hosts: &Hosts,
+        case: &Case,
+        profile: &Profile,
+    ) -> Result<Self, LabError> {
         let backends = road::backends(hosts, case.route.place, profile.service.endpoints);
         let measured = road::service(hosts, &backends, &profile.service);
         let name = measured.name.clone();

@@ -8,8 +8,8 @@ use std::time::Duration;
 use workloads::protocol::Sources;
 
 use super::Hosts;
-use crate::net::{Agent, Netns, ToolError};
 use crate::net::addresses::{LOAD_BALANCERS, POD_PORT, SERVICES};
+use crate::net::{Agent, Netns, ToolError};
 use crate::plan::{AffinityKind, Case, Mode, Place, PolicyKind, Road, Route, ServiceSettings};
 use crate::proxy::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort};
 

@@ -33,7 +33,9 @@ pub(crate) use watch::{Carrier, Counting, Hook};
 use self::restore::Restore;
 use self::service::PortRules;
 use super::sysctl::Sysctls;
-use super::{Installed, NodeView, ProxyError, ProxyMode, RuleText, Service, ServiceTable, Watch, sample};
+use super::{
+    Installed, NodeView, ProxyError, ProxyMode, RuleText, Service, ServiceTable, Watch, sample,
+};
 use crate::Unavailable;
 use crate::net::Netns;
 use crate::plan::Mode;

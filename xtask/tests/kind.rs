@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ring 3: labs in clusters, with the real kube-proxy. Needs Docker, kind (`KIND` or PATH) and an image of
+//! nodes in which kube-proxy is older than mode nftables (`NIC2POD_KIND_IMAGE`).
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::docker::kind::{self, Kind};
+use harness::docker::{Engine, RUN_LABEL};
+use serde_json::Value;
+
+/// How long a step of a run is waited for.
+const STEP_MAX: Duration = Duration::from_secs(300);
+/// How often a run's log is looked at.
+const GLANCE: Duration = Duration::from_millis(100);
+
+fn engine() -> Engine {
+    Engine::connect().unwrap()
+}
+
+fn xtask(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(arguments);
+    command
+}
+
+fn bench(out: &Path, arguments: &[&str]) -> (Output, Vec<Value>) {
+    let output = xtask(&["bench", "--iterations", "1", "--duration", "200ms", "--out"])
+        .arg(out)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let cases = cases(out);
+    eprintln!("{}", String::from_utf8_lossy(&output.stdout));
+    (output, cases)
+}
+
+fn cases(out: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(out.join("summary.json")).unwrap_or_else(|_| "{}".to_owned());
+    let summary: Value = serde_json::from_str(&text).unwrap();
+    summary["cases"].as_array().cloned().unwrap_or_default()
+}
+
+fn of<'a>(cases: &'a [Value], key: &'a str, word: &'a str) -> impl Iterator<Item = &'a Value> {
+    cases.iter().filter(move |case| case[key] == word)
+}
+
+/// Containers of a run or of its clusters.
+fn left(engine: &Engine, run: &str) -> Vec<String> {
+    let hosts = engine.by_label(RUN_LABEL).unwrap();
+    let hosts = hosts.into_iter().filter(|host| host.labels[RUN_LABEL] == run);
+    let clusters = kind::list(engine).unwrap();
+    let clusters = clusters.into_iter().filter(|name| name.contains(&run.to_ascii_lowercase()));
+    hosts.map(|host| host.name).chain(clusters).collect()
+}
+
+fn run_id(out: &Path) -> String {
+    let text = fs::read_to_string(out.join("manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_str(&text).unwrap();
+    manifest["run_id"].as_str().unwrap().to_owned()
+}
+
+fn measured_whole(case: &Value) {
+    assert_eq!(case["status"], "measured", "{case:#}");
+    assert_eq!(case["errors"], 0, "{case:#}");
+    assert!(case["joined_ratio"].as_f64().unwrap() >= 0.999, "{case:#}");
+    let evidence = case["proof"]["evidence"].to_string();
+    assert!(evidence.contains("answers /proxyMode with iptables"), "{evidence}");
+}
+
+fn walked(case: &Value) -> u64 {
+    case["counts"]["rules_walked"].as_u64().unwrap()
+}
+
+#[test]
+fn kube_proxys_rules_are_walked_on_every_route_and_ipvs_is_a_skip_without_ip_vs() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let routes =
+        "direct-remote,clusterip-local,clusterip-remote,nodeport-local,nodeport-remote,lbip-remote";
+    let (output, cases) = bench(
+        &out,
+        &[
+            "--lab",
+            "kind",
+            "--mode",
+            "iptables,ipvs,nftables",
+            "--cni",
+            "ptp",
+            "--route",
+            routes,
+            "--services",
+            "1,1000",
+            "--workload",
+            "newconn",
+        ],
+    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(of(&cases, "mode", "iptables").count(), 12);
+    of(&cases, "mode", "iptables").for_each(measured_whole);
+    for case in of(&cases, "route", "nodeport-remote") {
+        if case["mode"] == "iptables" {
+            let expected = if case["services"] == 1 { 1..200 } else { 1_500..4_000 };
+            assert!(expected.contains(&walked(case)), "{} rules: {case:#}", walked(case));
+            let first = case["first_packet_ns"]["p50"].as_u64().unwrap();
+            eprintln!("{} Services: {} rules, {first} ns", case["services"], walked(case));
+        }
+    }
+    // A kernel that has ip_vs would measure them, and that would be right, too.
+    for case in of(&cases, "mode", "ipvs").filter(|case| case["status"] != "measured") {
+        assert_eq!(case["status"], "skipped", "{case:#}");
+        assert!(case["reason"]["need"].to_string().contains("IP_VS"), "{case:#}");
+    }
+    for case in of(&cases, "mode", "nftables") {
+        assert_eq!(case["status"], "skipped", "{case:#}");
+        assert!(case["reason"]["need"].to_string().contains("1.29"), "{case:#}");
+    }
+    assert_eq!(left(&engine(), &run_id(&out)), Vec::<String>::new());
+}
+
+#[test]
+fn labs_are_compared_in_one_report_and_requests_pass_a_tunnel_in_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let (output, cases) = bench(
+        &out,
+        &[
+            "--lab",
+            "netns,kind",
+            "--kernel",
+            "host",
+            "--mode",
+            "iptables,ebpf",
+            "--cni",
+            "vxlan",
+            "--route",
+            "nodeport-remote",
+            "--services",
+            "10",
+            "--workload",
+            "newconn,keepalive",
+        ],
+    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(of(&cases, "lab", "netns").count(), 4);
+    assert_eq!(of(&cases, "lab", "kind").count(), 4);
+    for case in &cases {
+        assert_eq!(case["status"], "measured", "{case:#}");
+        let stages = case["stages"].to_string();
+        assert!(stages.contains("encap") && stages.contains("decap"), "{stages}");
+    }
+    let report = fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(report.contains("## Lab kind against netns"), "{report}");
+    assert_eq!(left(&engine(), &run_id(&out)), Vec::<String>::new());
+}
+
+/// Waits until a run's log has a word.
+fn heard(out: &Path, word: &str, run: &mut Child) -> String {
+    let deadline = Instant::now() + STEP_MAX;
+    loop {
+        let log = fs::read_to_string(out.join("events.jsonl")).unwrap_or_default();
+        if log.contains(word) {
+            return log;
+        }
+        assert!(Instant::now() < deadline, "{word} was not heard: {log}");
+        assert_eq!(run.try_wait().unwrap(), None, "the run has ended: {log}");
+        std::thread::sleep(GLANCE);
+    }
+}
+
+#[test]
+fn a_node_that_is_killed_fails_its_case_and_nothing_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let mut run = xtask(&["bench", "--iterations", "2", "--duration", "20s", "--out"])
+        .arg(&out)
+        .args(["--lab", "kind", "--mode", "iptables", "--cni", "bridge", "--route"])
+        .args(["nodeport-remote", "--services", "1", "--workload", "newconn"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    heard(&out, "iteration", &mut run);
+    let (engine, id) = (engine(), run_id(&out));
+    let workers = engine.by_label("io.x-k8s.kind.role=worker").unwrap();
+    let ours = |name: &str| name.contains(&id.to_ascii_lowercase());
+    let worker = workers.iter().find(|worker| ours(&worker.name)).unwrap();
+    engine.remove(&worker.id, true).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(1));
+    let cases = cases(&out);
+    assert_eq!(cases[0]["status"], "failed", "{:#}", cases[0]);
+    let message = cases[0]["failure"]["message"].as_str().unwrap();
+    assert!(message.contains("worker"), "{message}");
+    assert_eq!(left(&engine, &id), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_missing_is_said_in_one_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = ["--lab", "kind", "--mode", "iptables", "--cni", "ptp", "--workload", "newconn"];
+    let run = |name: &str, more: &[&str], variable: Option<(&str, &str)>| {
+        let mut command = xtask(&["bench", "--out"]);
+        command.arg(dir.path().join(name)).args(lab).args(more).envs(variable);
+        command.output().unwrap()
+    };
+    let dead = run("dead", &[], Some(("DOCKER_HOST", "unix:///nonexistent/docker.sock")));
+    assert_eq!(dead.status.code(), Some(69));
+    let said = String::from_utf8(dead.stderr).unwrap();
+    assert!(said.contains("/nonexistent/docker.sock"), "{said}");
+    let none = run("none", &["--kind-bin", "/nonexistent/kind"], None);
+    assert_eq!(none.status.code(), Some(69));
+    let said = String::from_utf8(none.stderr).unwrap();
+    assert!(said.contains("kind"), "{said}");
+    let image = run("image", &["--node-image", "nic2pod/no-such-node:v1.20.2"], None);
+    assert_eq!(image.status.code(), Some(4), "{}", String::from_utf8_lossy(&image.stderr));
+    let reason = cases(&dir.path().join("image"))[0]["reason"].to_string();
+    assert!(reason.contains("nic2pod/no-such-node:v1.20.2"), "{reason}");
+}
+
+#[test]
+fn a_cluster_that_exists_is_loaded_from_pods_and_left_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let up = xtask(&["lab", "up", "--mode", "iptables", "--cni", "ptp"]).output().unwrap();
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    let name = String::from_utf8(up.stdout).unwrap().trim().to_owned();
+    let listed = String::from_utf8(xtask(&["lab", "ls"]).output().unwrap().stdout).unwrap();
+    assert!(listed.contains(&format!("{name}  2 of 2 nodes run  iptables+ptp")), "{listed}");
+    let engine = engine();
+    let config = Kind::find(None).unwrap().kubeconfig(&engine, &name).unwrap();
+    let file = dir.path().join("kubeconfig");
+    fs::write(&file, config).unwrap();
+    let out = dir.path().join("run");
+    let context = format!("kind-{name}");
+    let output = xtask(&["bench", "--lab", "kubeconfig", "--context", &context, "--out"])
+        .arg(&out)
+        .args(["--load-workers", "2", "--yes", "--mode", "iptables,nftables", "--cni", "ptp"])
+        .args(["--route", "clusterip-remote,nodeport-local", "--services", "1,20"])
+        .args(["--workload", "keepalive", "--duration", "500ms", "--iterations", "1"])
+        .env("KUBECONFIG", &file)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let cases = cases(&out);
+    assert_eq!(of(&cases, "mode", "iptables").count(), 4);
+    for case in of(&cases, "mode", "iptables") {
+        assert_eq!(case["status"], "measured", "{case:#}");
+        assert_eq!(case["errors"], 0, "{case:#}");
+        assert!(case["notes"].to_string().contains("apart"), "{case:#}");
+    }
+    for case in of(&cases, "mode", "nftables") {
+        assert_eq!(case["status"], "skipped", "{case:#}");
+    }
+    // The same cluster serves a run of lab kind.
+    let kept = dir.path().join("kept");
+    let (output, again) = bench(
+        &kept,
+        &[
+            "--lab",
+            "kind",
+            "--mode",
+            "iptables",
+            "--cni",
+            "ptp",
+            "--route",
+            "nodeport-remote",
+            "--services",
+            "1",
+            "--workload",
+            "newconn",
+        ],
+    );
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(&format!("{name}: used again")), "{said}");
+    again.iter().for_each(measured_whole);
+    let down = xtask(&["lab", "down", &name]).output().unwrap();
+    assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
+    assert!(!kind::list(&engine).unwrap().contains(&name));
+}
