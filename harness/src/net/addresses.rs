@@ -33,7 +33,7 @@ impl std::str::FromStr for Cidr {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is no IPv4 prefix such as 10.244.1.0/24");
         let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
-        let address = address.parse().map_err(|_| wrong())?;
+        let address = address.parse().ok().ok_or_else(wrong)?;
         let prefix = prefix.parse().ok().filter(|&bits: &u8| bits <= 32).ok_or_else(wrong)?;
         Ok(Self { address, prefix })
     }

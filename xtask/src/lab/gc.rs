@@ -21,7 +21,14 @@ pub(crate) fn gc() -> Result<Exit> {
             .with_context(|| format!("failed to remove {}", folder.display()))?;
         println!("removed {}", folder.display());
     }
-    if left.is_empty() {
+    #[cfg(feature = "kind")]
+    let clusters = super::abandoned::remove()?;
+    #[cfg(not(feature = "kind"))]
+    let clusters: Vec<String> = Vec::new();
+    for name in &clusters {
+        println!("removed {name}");
+    }
+    if left.is_empty() && clusters.is_empty() {
         println!("nothing to remove");
     }
     Ok(Exit::Ok)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask lab`: what this machine can do, what killed runs left, and kernels of our own.
 
+#[cfg(feature = "kind")]
+mod abandoned;
 mod clusters;
 mod doctor;
 mod gc;

@@ -484,7 +484,7 @@ impl KindBeds {
         asked: Mode,
     ) -> Result<String, LabError> {
         let name = node.name.clone();
-        let answer = node.netns.block_on(|| kube::proxy_mode());
+        let answer = node.netns.block_on(kube::proxy_mode);
         let (said, how) = match answer {
             Ok(said) => (said.to_string(), "answers /proxyMode with".to_owned()),
             Err(_) => {
