@@ -2,6 +2,7 @@
 //! Ring 3: labs in clusters, with the real kube-proxy. Needs Docker, kind (`KIND` or PATH) and an image of
 //! nodes in which kube-proxy is older than mode nftables (`NIC2POD_KIND_IMAGE`).
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+#![expect(clippy::print_stderr, reason = "figures are for whoever runs the tests")]
 
 use std::fs;
 use std::path::Path;

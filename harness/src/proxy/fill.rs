@@ -245,6 +245,6 @@ mod tests {
     #[test]
     fn more_services_than_addresses_are_refused() {
         let fill = Fill { services: 600_000, endpoints: 2, position: Position::First, seed: 0 };
-        assert_eq!(fill.table(Vec::new()), Err(FillError { asked: 600_000 }));
+        assert_eq!(fill.table(Vec::new()), Err(FillError { asked: 600_000, limit: 524_288 }));
     }
 }
