@@ -101,10 +101,10 @@ fn without_features() -> Vec<Ring> {
             about: "kind clusters in Docker, a real kube-proxy, a cluster that exists",
             missing: clusters(),
             commands: vec![
-                Step::new(
-                    "cargo test -p harness --test docker --test kind_api -- --test-threads=1",
-                ),
                 Step::new("cargo test -p xtask --test kind -- --nocapture --test-threads=1"),
+                // With the agents that the tests before have built.
+                Step::new("cargo test -p harness --test docker -- --test-threads=1")
+                    .env("NIC2POD_AGENTS", agents()),
             ],
         },
         Ring {
@@ -171,6 +171,13 @@ pub(super) fn clusters() -> Option<String> {
         return Some("no Docker Engine answers".to_owned());
     }
     (!docker(&["image", "inspect", &image])).then(|| format!("Docker has no image {image}"))
+}
+
+/// Where static agents are built.
+fn agents() -> String {
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let folder = crate::root::workspace().join("target/static").join(triple).join("release");
+    folder.to_string_lossy().into_owned()
 }
 
 fn browser() -> Option<String> {
