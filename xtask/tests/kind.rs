@@ -106,6 +106,8 @@ fn kube_proxys_rules_are_walked_on_every_route_and_ipvs_is_a_skip_without_ip_vs(
         if case["mode"] == "iptables" {
             let expected = if case["services"] == 1 { 1..200 } else { 1_500..4_000 };
             assert!(expected.contains(&walked(case)), "{} rules: {case:#}", walked(case));
+            // One on the entry node, and one behind its masquerade on the other.
+            assert_eq!(case["counts"]["conntrack_entries"], 2, "{case:#}");
             let first = case["first_packet_ns"]["p50"].as_u64().unwrap();
             eprintln!("{} Services: {} rules, {first} ns", case["services"], walked(case));
         }

@@ -67,6 +67,8 @@ pub struct KindBeds {
     made: RefCell<u32>,
     /// Datapaths whose cluster could not be made, and why: a second try takes a minute and ends alike.
     failed: RefCell<Vec<(Path, String)>>,
+    /// What went wrong with clusters that were taken down on the way.
+    errors: RefCell<Vec<String>>,
 }
 
 impl KindBeds {
@@ -92,6 +94,7 @@ impl KindBeds {
             clusters: RefCell::default(),
             made: RefCell::default(),
             failed: RefCell::default(),
+            errors: RefCell::default(),
         })
     }
 
@@ -107,7 +110,7 @@ impl KindBeds {
 
     /// Takes all clusters down that are not to be kept; a sentence for each that would not go.
     pub fn down(self) -> Vec<String> {
-        let mut errors = Vec::new();
+        let mut errors = self.errors.into_inner();
         for cluster in self.clusters.into_inner() {
             match Rc::try_unwrap(cluster) {
                 Ok(cluster) if self.options.keep || cluster.borrow().found => {
@@ -162,7 +165,7 @@ impl KindBeds {
         let mut clusters = self.clusters.borrow_mut();
         // One whose node has ended is of no use any more, and one whose CNI the plan has left behind
         // takes memory and time from those that are measured.
-        let mut left = Vec::new();
+        let (mut left, mut errors) = (Vec::new(), Vec::new());
         for cluster in std::mem::take(&mut *clusters) {
             let idle = Rc::strong_count(&cluster) == 1;
             let (other, ended) = {
@@ -170,15 +173,16 @@ impl KindBeds {
                 (cluster.path.cni != path.cni, cluster.ended(&self.engine).is_some())
             };
             match Rc::try_unwrap(cluster) {
-                Ok(cluster) if idle && ended => drop(cluster.into_inner().down()),
+                Ok(cluster) if idle && ended => errors.extend(cluster.into_inner().down()),
                 Ok(cluster) if idle && other && !self.options.keep && !cluster.borrow().found => {
-                    drop(cluster.into_inner().down());
+                    errors.extend(cluster.into_inner().down());
                 }
                 Ok(cluster) => left.push(Rc::new(cluster)),
                 Err(cluster) => left.push(cluster),
             }
         }
         *clusters = left;
+        self.errors.borrow_mut().append(&mut errors);
         if let Some(cluster) = clusters.iter().find(|cluster| cluster.borrow().path == path) {
             return Ok(cluster.clone());
         }
@@ -317,6 +321,12 @@ impl KindBeds {
             kept.is_none(),
         )?;
         let mut notes = wiring.notes.clone();
+        if matches!(path.mode, Mode::Iptables | Mode::Ipvs | Mode::Nftables) {
+            notes.push(
+                "kube-proxy programs Services in an order of its own: `position` says nothing"
+                    .to_owned(),
+            );
+        }
         notes.push(format!("Kubernetes {} in kind", control.api().version().name));
         Ok(Cluster {
             path,
