@@ -295,6 +295,7 @@ fn spec(target: SocketAddrV4, source: std::net::Ipv4Addr) -> LoadSpec {
         protocol: Protocol::Http1,
         request_bytes: 0,
         response_bytes: 0,
+        server_work_ns: 0,
         sources: Sources { addresses: vec![source], port_first: 20_000, port_last: 20_100 },
         timeout_ms: 10_000,
         seed: 1,

@@ -22,6 +22,10 @@ pub struct LoadSpec {
     pub request_bytes: u64,
     /// Body of a response, bytes.
     pub response_bytes: u64,
+    /// Processor time that the server spends on each request before it answers, nanoseconds, at most
+    /// a second.
+    #[serde(default)]
+    pub server_work_ns: u64,
     /// Source addresses and ports of connections.
     pub sources: Sources,
     /// A request without an answer after this long is an error of kind `timeout`, milliseconds.
@@ -29,6 +33,9 @@ pub struct LoadSpec {
     /// Seed of arrivals.
     pub seed: u64,
 }
+
+/// Most of [`LoadSpec::server_work_ns`].
+pub const WORK_MAX_NS: u64 = 1_000_000_000;
 
 /// When requests start.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

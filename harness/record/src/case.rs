@@ -220,6 +220,29 @@ pub struct IterationRecord {
     pub first_packet_ns: Option<Quantiles>,
 }
 
+/// One block: the case's hosts made anew and all its iterations on them. The replicate of a
+/// comparison, because what making a lab leaves to chance (addresses in memory, hashes, places of
+/// processes) is shared by all iterations on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BlockRecord {
+    /// Requests answered.
+    pub requests: u64,
+    /// Requests not answered.
+    pub errors: u64,
+    /// Requests answered per second of measured time.
+    pub throughput_rps: Option<f64>,
+    /// From the intended send time, over all iterations of the block.
+    pub latency_ns: Option<Quantiles>,
+    /// SYN at the node's NIC to SYN at the pod's eth0.
+    pub first_packet_ns: Option<Quantiles>,
+    /// Stages in path order, request leg first.
+    pub stages: Vec<StageRecord>,
+    /// Exact figures of one request.
+    pub counts: Option<Counts>,
+    /// Rendering and programming the proxy mode, milliseconds.
+    pub install_ms: Option<f64>,
+}
+
 /// One case of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CaseRecord {
@@ -293,6 +316,9 @@ pub struct CaseRecord {
     pub rules: Option<u64>,
     /// Iterations in the order they ran.
     pub iterations: Vec<IterationRecord>,
+    /// Blocks in the order they ran, where the run has more than one.
+    #[serde(default)]
+    pub blocks: Vec<BlockRecord>,
     /// Largest resident set of the load generator, bytes.
     pub load_peak_rss_bytes: Option<u64>,
     /// Namespaces, links, CNI and targets, milliseconds.

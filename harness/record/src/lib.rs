@@ -16,7 +16,7 @@ mod walk;
 mod writer;
 
 pub use case::{
-    CaseRecord, Conntrack, Counts, Failure, IterationRecord, Leg, Probe, ProbeEffect, Proof,
+    BlockRecord, CaseRecord, Conntrack, Counts, Failure, IterationRecord, Leg, Probe, ProbeEffect, Proof,
     Quantiles, Reason, Residual, StageRecord, Status, Tuples,
 };
 pub use error::RecordError;

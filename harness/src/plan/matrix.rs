@@ -140,6 +140,7 @@ fn validate(profile: &Profile, kernels: &[&str]) -> Result<(), PlanError> {
         within("matrix.services", services.into(), 1, 60_000)?;
     }
     within("run.iterations", run.iterations.into(), 1, 1000)?;
+    within("run.blocks", run.blocks.into(), 1, 10_000)?;
     within("run.duration (ms)", run.duration.millis(), 10, 3_600_000)?;
     within("run.warm_up (ms)", run.warm_up.millis(), 0, 600_000)?;
     within("run.samples_per_second", run.samples_per_second.into(), 1, 1_000_000)?;
@@ -189,6 +190,7 @@ fn validate_workload(profile: &Profile, name: &str) -> Result<(), PlanError> {
     within(&key("connections"), workload.connections.into(), 1, 10_000)?;
     within(&key("request_bytes"), workload.request_bytes, 0, 1 << 30)?;
     within(&key("response_bytes"), workload.response_bytes, 0, 1 << 30)?;
+    within(&key("server_work (ns)"), workload.server_work.nanos(), 0, 1_000_000_000)?;
     within(&key("timeout (ms)"), workload.timeout.millis(), 1, 600_000)?;
     match (workload.arrival, workload.rate, workload.schedule) {
         (ArrivalKind::Closed, None, None) => Ok(()),

@@ -62,8 +62,10 @@ pub struct RunSettings {
     pub warm_up: Span,
     /// Length of an iteration.
     pub duration: Span,
-    /// Iterations of a case.
+    /// Iterations of a case in a block.
     pub iterations: u32,
+    /// Blocks of a case: for each its hosts are made anew.
+    pub blocks: u32,
     /// Capture engine.
     pub engine: Engine,
     /// Whether each iteration has a block of the same load without probes beside it.
@@ -231,8 +233,15 @@ pub struct WorkloadSettings {
     pub request_bytes: u64,
     /// Body of a response, bytes.
     pub response_bytes: u64,
+    /// Processor time that the server spends on each request.
+    #[serde(default = "no_work")]
+    pub server_work: Span,
     /// Patience with one request.
     pub timeout: Span,
+}
+
+fn no_work() -> Span {
+    Span(std::time::Duration::ZERO)
 }
 
 /// Closed or open loop.

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One run: every group of the plan built, measured and taken down, every case to the record.
 
+mod block;
 mod effect;
 mod group;
 mod tally;
 
-use record::{CaseRecord, RecordError, RunWriter, Status};
+use record::{BlockRecord, CaseRecord, RecordError, RunWriter, Status};
 
 use crate::Cancel;
 use crate::event::{Event, Receiver};
@@ -32,7 +33,20 @@ impl Log<'_> {
     }
 }
 
-/// Runs a plan in a lab. Cases go to `writer` as their group ends; a case that cannot run or fails
+/// How far a case of a group has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// Its id.
+    pub case: &'a str,
+    /// Blocks that have ended, at least one.
+    pub blocks: &'a [BlockRecord],
+}
+
+/// Whether a group has been measured enough; asked after each block but the last one, and not of
+/// groups in which nothing could be measured.
+pub type Enough<'a> = dyn FnMut(&[Progress<'_>]) -> bool + 'a;
+
+/// Runs a plan in a lab, all its blocks. Cases go to `writer` as their group ends; a case that cannot run or fails
 /// is in the record with its reason, and the others go on.
 ///
 /// # Errors
@@ -45,9 +59,26 @@ pub fn run(
     receiver: &mut dyn Receiver,
     cancel: &Cancel,
 ) -> Result<(), RecordError> {
+    run_until(profile, plan, lab, writer, receiver, cancel, &mut |_| false)
+}
+
+/// The same, but a group ends after the block at which `enough` says so.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_until(
+    profile: &Profile,
+    plan: &Plan,
+    lab: &dyn Lab,
+    writer: &mut RunWriter,
+    receiver: &mut dyn Receiver,
+    cancel: &Cancel,
+    enough: &mut Enough<'_>,
+) -> Result<(), RecordError> {
     let mut log = Log { writer, receiver, error: None };
-    let per_case_ms = profile.run.warm_up.millis()
+    let per_block_ms = profile.run.warm_up.millis()
         + profile.run.duration.millis() * u64::from(profile.run.iterations);
+    let per_case_ms = per_block_ms * u64::from(profile.run.blocks);
     log.say(Event::RunStart {
         run_id: log.writer.summary().run_id.clone(),
         cases: plan.cases(),
@@ -59,7 +90,8 @@ pub fn run(
         }
         let cases = group.cases.iter().map(|case| case.id(lab.name())).collect();
         log.say(Event::GroupStart { cases });
-        let outcomes = group::measure(profile, group, lab, cancel, &mut |event| log.say(event));
+        let outcomes =
+            group::measure(profile, group, lab, cancel, &mut |event| log.say(event), enough);
         log.checked()?;
         for (case, files) in outcomes {
             let end = case_end(&case);

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use record::{
-    CaseFiles, CaseRecord, Conntrack, Counts, Failure, Histogram, IterationRecord, Leg, Probe,
+    BlockRecord, CaseFiles, CaseRecord, Conntrack, Counts, Failure, Histogram, IterationRecord, Leg, Probe,
     Residual, StageRecord, Status, Tuples, Walk,
 };
 
+use super::block::{Block, merge_stages};
 use super::effect::Effect;
 use crate::lab::{Iteration, LabError, Ready, StageTimes, Walks};
 use crate::plan::Case;
@@ -16,6 +17,8 @@ use crate::plan::Case;
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     iterations: Vec<IterationRecord>,
+    block: Block,
+    blocks: Vec<BlockRecord>,
     errors: BTreeMap<String, u64>,
     distributions: BTreeMap<&'static str, Histogram>,
     stages: Vec<StageTimes>,
@@ -50,8 +53,22 @@ impl Tally {
         self.iterations.is_empty()
     }
 
+    /// Ends a block: what is added from here on belongs to the next one.
+    pub(super) fn end_block(&mut self, ready: &Ready) {
+        let block = std::mem::take(&mut self.block);
+        if !block.is_empty() {
+            self.blocks.push(block.record(ready));
+        }
+    }
+
+    /// Blocks that have ended.
+    pub(super) fn blocks(&self) -> &[BlockRecord] {
+        &self.blocks
+    }
+
     /// Adds an iteration; `sequence` is its place among all iterations of the group.
     pub(super) fn add(&mut self, sequence: u32, iteration: Iteration) {
+        self.block.add(&iteration);
         let Iteration { load, unprobed, walks, conntrack } = iteration;
         if let Some(unprobed) = unprobed {
             self.tuples_spent += unprobed.tuples_spent;
@@ -93,12 +110,7 @@ impl Tally {
     }
 
     fn add_walks(&mut self, walks: Walks) {
-        for stage in walks.stages {
-            match self.stages.iter_mut().find(|s| s.name == stage.name && s.leg == stage.leg) {
-                Some(known) => known.times.merge(&stage.times),
-                None => self.stages.push(stage),
-            }
-        }
+        merge_stages(&mut self.stages, &walks.stages);
         for (value, count) in walks.residual {
             *self.residual.entry(value).or_default() += count;
         }
@@ -208,6 +220,8 @@ impl Tally {
             down_ms,
             errors_by_kind: self.errors,
             iterations: self.iterations,
+            // A single block says nothing that the case does not.
+            blocks: if self.blocks.len() > 1 { self.blocks } else { Vec::new() },
         };
         (record, files)
     }
@@ -264,7 +278,7 @@ fn outcome(error: Option<LabError>) -> (Status, Option<record::Reason>, Option<F
     }
 }
 
-fn stage_record(stage: &StageTimes) -> Option<StageRecord> {
+pub(super) fn stage_record(stage: &StageTimes) -> Option<StageRecord> {
     let quantiles = stage.times.quantiles()?;
     Some(StageRecord {
         name: stage.name.clone(),

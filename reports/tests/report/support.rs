@@ -88,6 +88,7 @@ impl Spec {
             tuples: None,
             conntrack: None,
             rules: None,
+            blocks: Vec::new(),
             iterations: Vec::new(),
             load_peak_rss_bytes: None,
             lab_up_ms: None,

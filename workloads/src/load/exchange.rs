@@ -40,10 +40,19 @@ pub(super) struct Answered {
     pub(super) verdict: Result<(), Failure>,
 }
 
+/// Where a body of that length is, after that much work. Without work the path does not speak of any,
+/// so that the bytes of such a request are what they are in every other record.
+fn path(response_bytes: u64, work_ns: u64) -> String {
+    match work_ns {
+        0 => format!("/bytes/{response_bytes}"),
+        work_ns => format!("/bytes/{response_bytes}/work/{work_ns}"),
+    }
+}
+
 impl Template {
     pub(super) fn new(spec: &LoadSpec) -> Self {
         let LoadSpec { target, request_bytes, response_bytes, .. } = *spec;
-        let (authority, path) = (target.to_string(), format!("/bytes/{response_bytes}"));
+        let (authority, path) = (target.to_string(), path(response_bytes, spec.server_work_ns));
         // RFC 9113 section 8.3.1 wants :scheme and :authority, RFC 9112 section 3.2.1 a path.
         let (version, uri) = match spec.protocol {
             Protocol::Http1 => (Version::HTTP_11, path),

@@ -5,7 +5,7 @@ use std::net::{SocketAddrV4, TcpListener};
 
 use crate::agent::{AgentError, open_file_limit};
 use crate::body::MAX_BYTES;
-use crate::protocol::{Arrival, LoadCommand, LoadSpec};
+use crate::protocol::{Arrival, LoadCommand, LoadSpec, WORK_MAX_NS};
 
 /// Fastest schedule, requests per second: ten times what one thread can send.
 const RATE_MAX: f64 = 1_000_000.0;
@@ -45,6 +45,10 @@ pub(super) fn check(spec: &LoadSpec) -> Result<(), AgentError> {
         if bytes > MAX_BYTES {
             return refuse(format!("`{key}` is {bytes}, not at most {MAX_BYTES}"));
         }
+    }
+    if spec.server_work_ns > WORK_MAX_NS {
+        let work_ns = spec.server_work_ns;
+        return refuse(format!("`server_work_ns` is {work_ns}, not at most {WORK_MAX_NS}"));
     }
     if !(1..=TIMEOUT_MS_MAX).contains(&spec.timeout_ms) {
         let timeout_ms = spec.timeout_ms;

@@ -10,7 +10,8 @@ use hyper::header::{HeaderName, HeaderValue, InvalidHeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 
 use crate::body::{self, Fill, MAX_BYTES};
-use crate::protocol::{Mark, TargetReply};
+use crate::clock::now_ns;
+use crate::protocol::{Mark, TargetReply, WORK_MAX_NS};
 
 /// Marks kept between two drains at most: 10 MiB of them.
 const MARKS_MAX: usize = 200_000;
@@ -85,13 +86,32 @@ impl Pod {
         Ok(response)
     }
 
-    /// Body at a path: the pod's name at `/`, N bytes at `/bytes/N`, N at most [`MAX_BYTES`].
+    /// Body at a path: the pod's name at `/`, N bytes at `/bytes/N`, N at most [`MAX_BYTES`]; the same
+    /// at `/bytes/N/work/NS`, after so many nanoseconds of the processor, at most [`WORK_MAX_NS`].
     fn body(&self, path: &str) -> Option<Fill> {
         if path == "/" {
             return Some(Fill::once(Bytes::copy_from_slice(self.name.as_bytes())));
         }
-        let length: u64 = path.strip_prefix("/bytes/")?.parse().ok()?;
-        (length <= MAX_BYTES).then(|| Fill::new(length))
+        let rest = path.strip_prefix("/bytes/")?;
+        let (length, work_ns) = match rest.split_once("/work/") {
+            Some((length, work_ns)) => (length, work_ns.parse().ok()?),
+            None => (rest, 0),
+        };
+        let length: u64 = length.parse().ok()?;
+        if length > MAX_BYTES || work_ns > WORK_MAX_NS {
+            return None;
+        }
+        work(work_ns);
+        Some(Fill::new(length))
+    }
+}
+
+/// Holds the thread for that long, as a handler that computes does. It looks at the clock, because a
+/// counted loop would take another time on every processor.
+fn work(work_ns: u64) {
+    let began_ns = now_ns();
+    while work_ns > 0 && now_ns() - began_ns < work_ns {
+        std::hint::spin_loop();
     }
 }
 
@@ -118,9 +138,27 @@ mod tests {
         assert_eq!(length("/"), Some(5));
         assert_eq!(length("/bytes/0"), Some(0));
         assert_eq!(length("/bytes/1073741824"), Some(MAX_BYTES));
-        for path in ["/bytes/1073741825", "/bytes/", "/bytes/x", "/bytes/-1", "/other"] {
+        assert_eq!(length("/bytes/7/work/1000"), Some(7));
+        for path in [
+            "/bytes/1073741825",
+            "/bytes/",
+            "/bytes/x",
+            "/bytes/-1",
+            "/other",
+            "/bytes/7/work/1000000001",
+            "/bytes/7/work/",
+            "/bytes/7/work/1/work/1",
+        ] {
             assert_eq!(length(path), None, "{path}");
         }
+    }
+
+    #[test]
+    fn work_takes_as_long_as_asked() {
+        let pod = Pod::new("p").unwrap();
+        let began_ns = now_ns();
+        pod.body("/bytes/0/work/3000000").unwrap();
+        assert!(now_ns() - began_ns >= 3_000_000);
     }
 
     #[test]

@@ -76,6 +76,7 @@ fn appointment(target: SocketAddrV4, start_unix_ns: u64) -> Appointment {
             protocol: Protocol::Http1,
             request_bytes: 0,
             response_bytes: 10,
+            server_work_ns: 0,
             sources: Sources {
                 addresses: vec![Ipv4Addr::LOCALHOST],
                 port_first: 20_000,

@@ -37,6 +37,7 @@ pub(crate) fn spec(target: SocketAddrV4) -> LoadSpec {
         protocol: Protocol::Http1,
         request_bytes: 0,
         response_bytes: 10,
+        server_work_ns: 0,
         sources: Sources { addresses: vec![address()], port_first: 10_000, port_last: 29_999 },
         timeout_ms: 30_000,
         seed: 7,

@@ -150,6 +150,7 @@ impl KubeconfigBed {
             protocol: self.workload.protocol,
             request_bytes: self.workload.request_bytes,
             response_bytes: self.workload.response_bytes,
+            server_work_ns: self.workload.server_work.nanos(),
             // Each worker's own.
             sources: Sources { addresses: Vec::new(), port_first: 1, port_last: 1 },
             timeout_ms: self.workload.timeout.millis(),

@@ -137,6 +137,7 @@ impl NetnsBed {
             protocol: workload.protocol,
             request_bytes: workload.request_bytes,
             response_bytes: workload.response_bytes,
+            server_work_ns: workload.server_work.nanos(),
             sources,
             timeout_ms: workload.timeout.millis(),
             seed: profile.seed,
