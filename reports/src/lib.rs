@@ -8,6 +8,7 @@
 
 pub mod analysis;
 mod error;
+pub mod judge;
 mod look;
 mod render;
 pub mod table;

@@ -5,7 +5,7 @@
 pub(crate) mod clusters;
 mod ground;
 mod manifest;
-mod overrides;
+pub(crate) mod overrides;
 mod terminal;
 
 use std::fs::File;
@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use harness::Cancel;
-use harness::plan::{HOST_KERNEL, Plan};
+use harness::plan::{HOST_KERNEL, Plan, Profile};
+use harness::run::Enough;
 use record::{Run, RunWriter, Status, Summary};
 
 use self::ground::Grounds;
@@ -26,25 +27,55 @@ use crate::feature;
 /// Runs the command.
 pub(crate) fn run(args: BenchArgs) -> Result<Exit> {
     let profile = overrides::profile(&args)?;
-    // What is wrong with the matrix is said before anything is installed or booted.
+    // Before the feature is looked for: a wrong matrix is no reason to build.
     Plan::new(&profile, &[HOST_KERNEL])?;
-    let clusters = [LabKind::Kind, LabKind::Kubeconfig];
-    if let Some(exit) = feature::kind(args.lab.iter().any(|lab| clusters.contains(lab)))? {
+    if let Some(exit) = of_clusters(&args)? {
         return Ok(exit);
     }
+    let measured = measure(&args, &profile, &|plan| plan, &mut |_| false)?;
+    let exit = finish(&args, &measured)?;
+    // Nothing ran because a kernel that was asked for could not: the record has its last lines.
+    let nothing =
+        matches!(exit, Exit::NothingRan | Exit::Failed) && !any_measured(&measured.dir)?;
+    Ok(if nothing && measured.missed_a_kernel { Exit::Unavailable } else { exit })
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    /// Its folder.
+    pub(crate) dir: PathBuf,
+    /// Whether it was stopped.
+    pub(crate) interrupted: bool,
+    /// Whether a kernel that was named could not be booted.
+    missed_a_kernel: bool,
+}
+
+/// Measures a profile's plan, as `shape` changes it, each group until `enough`; writes the record.
+///
+/// # Errors
+/// The plan cannot be run, a lab cannot be had, the record cannot be written.
+pub(crate) fn measure(
+    args: &BenchArgs,
+    profile: &Profile,
+    shape: &dyn Fn(Plan) -> Plan,
+    enough: &mut Enough<'_>,
+) -> Result<Measured> {
+    // What is wrong with the matrix is said before anything is installed or booted.
+    Plan::new(profile, &[HOST_KERNEL])?;
     let run_id = manifest::run_id();
-    let grounds = Grounds::new(&args, &profile, &run_id)?;
+    let grounds = Grounds::new(args, profile, &run_id)?;
     let plans = grounds
         .labs()
-        .map(|ground| Ok((ground, ground.order(Plan::new(&profile, &ground.labels())?))))
+        .map(|ground| Ok((ground, ground.order(shape(Plan::new(profile, &ground.labels())?)))))
         .collect::<Result<Vec<_>>>()?;
     if let Some(reason) = grounds.reason() {
         eprintln!("{reason}");
     }
     let cancel = Cancel::default();
     stop_on_signal(cancel.clone(), "taking the lab down")?;
-    let made = Made::new(&profile, &grounds, run_id);
-    let dir = out_dir(&args, &made.run_id);
+    let made = Made::new(profile, &grounds, run_id);
+    let dir = out_dir(args, &made.run_id);
     let summary = Summary {
         schema_version: record::SCHEMA_VERSION,
         run_id: made.run_id.clone(),
@@ -52,12 +83,14 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit> {
         cases: Vec::new(),
     };
     let mut writer = RunWriter::create(&dir, &made.manifest, summary)?;
-    let mut terminal = Terminal::new(&profile);
+    let mut terminal = Terminal::new(profile);
     let mut outcome = Ok(());
     for (ground, plan) in &plans {
         // A record that cannot be written must not leave a cluster up.
         outcome = outcome.and_then(|()| {
-            harness::run::run(&profile, plan, ground.lab(), &mut writer, &mut terminal, &cancel)
+            let lab = ground.lab();
+            let (writer, terminal) = (&mut writer, &mut terminal);
+            harness::run::run_until(profile, plan, lab, writer, terminal, &cancel, enough)
         });
     }
     let (kernels, missed_a_kernel) = (grounds.kernels(), grounds.missed_a_kernel());
@@ -68,10 +101,17 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit> {
     outcome?;
     let interrupted = cancel.requested();
     writer.write_manifest(&made.ended(interrupted.then(|| "Ctrl-C".to_owned()), kernels))?;
-    let exit = finish(&args, &dir, interrupted)?;
-    // Nothing ran because a kernel that was asked for could not: the record has its last lines.
-    let nothing = matches!(exit, Exit::NothingRan | Exit::Failed) && !any_measured(&dir)?;
-    Ok(if nothing && missed_a_kernel { Exit::Unavailable } else { exit })
+    Ok(Measured { dir, interrupted, missed_a_kernel })
+}
+
+/// Has the part that talks to clusters built and does the command with it, where this program lacks it
+/// and the command asks for it.
+///
+/// # Errors
+/// It cannot be built.
+pub(crate) fn of_clusters(args: &BenchArgs) -> Result<Option<Exit>> {
+    let clusters = [LabKind::Kind, LabKind::Kubeconfig];
+    feature::kind(args.lab.iter().any(|lab| clusters.contains(lab)))
 }
 
 fn any_measured(dir: &Path) -> Result<bool> {
@@ -84,7 +124,8 @@ fn out_dir(args: &BenchArgs, run_id: &str) -> PathBuf {
 }
 
 /// Draws the report, prints what was asked for, and chooses the exit code.
-fn finish(args: &BenchArgs, dir: &Path, interrupted: bool) -> Result<Exit> {
+fn finish(args: &BenchArgs, measured: &Measured) -> Result<Exit> {
+    let Measured { dir, interrupted, .. } = measured;
     let run = Run::open(dir)?;
     let rendered = reports::render(std::slice::from_ref(&run), dir)?;
     if args.json {
@@ -97,7 +138,7 @@ fn finish(args: &BenchArgs, dir: &Path, interrupted: bool) -> Result<Exit> {
         println!("{}", terminal::table(&run));
     }
     eprintln!("report: {}", rendered.html.display());
-    if interrupted {
+    if *interrupted {
         let cases = run.summary.cases.len();
         eprintln!("stopped by Ctrl-C: the lab is down, {cases} cases are kept");
         return Ok(Exit::Interrupted);

@@ -9,7 +9,7 @@ use crate::cli::BenchArgs;
 ///
 /// # Errors
 /// The profile cannot be read.
-pub(super) fn profile(args: &BenchArgs) -> Result<Profile, ProfileError> {
+pub(crate) fn profile(args: &BenchArgs) -> Result<Profile, ProfileError> {
     let mut profile = crate::profile::read(&args.profile)?;
     let matrix = &mut profile.matrix;
     replace(&mut matrix.kernel, &args.kernel);
