@@ -24,6 +24,7 @@ Exit codes:
   0    done; skipped cases are in the record with their reasons
   1    a case failed, or a bug in nic2pod
   2    a flag or a profile cannot be used
+  3    a gate found a regression
   4    no case could be measured
   69   the lab cannot be had on this machine
   130  stopped by Ctrl-C; the cases measured so far are kept";
@@ -34,6 +35,12 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Follow one request through every place it passes, there and back
     Trace(TraceArgs),
+    /// Compare two modes, two records or two revisions, metric by metric, with a word for each
+    Compare(CompareArgs),
+    /// Fail on a regression against a baseline or between two revisions
+    Gate(GateArgs),
+    /// Measure a baseline for the gate, and keep it with where it was made
+    Baseline(BaselineArgs),
     /// Draw the report of one run or several again
     Report(ReportArgs),
     /// Look at what this machine can do, or clean up after a killed run
@@ -181,7 +188,7 @@ pub(crate) enum LabKind {
     Fake,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   cargo xtask bench --yes
@@ -190,9 +197,9 @@ Examples:
 
 Lists are separated by commas. What is not given comes from the profile.")]
 pub(crate) struct BenchArgs {
-    /// Profile: a name in profiles/ or a path
-    #[arg(long, value_name = "NAME|FILE", default_value = "default")]
-    pub(crate) profile: String,
+    /// Profile: a name in profiles/ or a path [default: default; compare and gate: gate]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) profile: Option<String>,
     /// Where the hosts live: netns (network namespaces here), kind (clusters in Docker), kubeconfig (a
     /// cluster that exists)
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "netns")]
@@ -249,6 +256,102 @@ pub(crate) struct BenchArgs {
     /// Install missing packages without asking (Debian or Ubuntu, as root)
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask compare --mode iptables,nftables --budget 2m
+  cargo xtask compare --rev main --rev HEAD
+  cargo xtask compare reports/runs/A reports/runs/B
+
+Blocks of both sides take turns, each on hosts made anew; the comparison goes on until no metric is
+undecided or the time is up. docs/judgement.md says what the words mean.")]
+pub(crate) struct CompareArgs {
+    /// Two run folders, or two folders of cases in them; without, modes are measured and compared
+    #[arg(value_name = "RUN", num_args = 1..=2)]
+    pub(crate) sides: Vec<PathBuf>,
+    /// Git revisions of this project, twice; both are built
+    #[arg(long, value_name = "REV", conflicts_with = "sides")]
+    pub(crate) rev: Vec<String>,
+    /// How cargo builds revisions
+    #[arg(long, value_name = "PROFILE", default_value = "release", hide = true)]
+    pub(crate) cargo_profile: String,
+    #[command(flatten)]
+    pub(crate) judge: JudgeArgs,
+    #[command(flatten)]
+    pub(crate) bench: BenchArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask baseline main && cargo xtask gate --baseline main
+  cargo xtask gate --rev origin/main --rev HEAD --budget 5m --junit gate.xml --github
+  cargo xtask gate --self-test --budget 10m
+
+Counts are held against a baseline exactly. Times are judged where both sides ran side by side, or where
+both were made at fidelity absolute on one machine; docs/judgement.md says why.")]
+pub(crate) struct GateArgs {
+    /// Baseline: a name in reports/baselines/ or a folder
+    #[arg(long, value_name = "NAME|DIR", default_value = "default")]
+    pub(crate) baseline: String,
+    /// Show how often this machine's gate raises a false alarm, and which slowdowns it catches
+    #[arg(long)]
+    pub(crate) self_test: bool,
+    /// Write the run's figures in Bencher Metric Format
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bencher: Option<PathBuf>,
+    /// Write the run's figures as lines of Go's benchmarks, for benchstat
+    #[arg(long, value_name = "FILE")]
+    pub(crate) gobench: Option<PathBuf>,
+    /// Write the run's figures in OpenMetrics' text format
+    #[arg(long, value_name = "FILE")]
+    pub(crate) openmetrics: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) compare: CompareArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BaselineArgs {
+    /// Its name in reports/baselines/, or a folder with a slash in it
+    #[arg(value_name = "NAME|DIR", default_value = "default")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) bench: BenchArgs,
+}
+
+/// What a comparison is held to.
+#[derive(Debug, Args)]
+pub(crate) struct JudgeArgs {
+    /// Time to measure in, at most
+    #[arg(long, value_name = "TIME", default_value = "3m")]
+    pub(crate) budget: Span,
+    /// Smallest change worth a word, as a share
+    #[arg(long, value_name = "SHARE", default_value_t = 0.02)]
+    pub(crate) minimum_effect: f64,
+    /// Share of comparisons without a difference that may raise a false alarm
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
+    pub(crate) alpha: f64,
+    /// Measure the first case twice and compare it with itself, too: what is found there is false
+    #[arg(long = "a-a")]
+    pub(crate) again: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Where a judgement goes besides the terminal.
+#[derive(Debug, Default, Args)]
+pub(crate) struct OutputArgs {
+    /// Write tables for a pull request
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
+    /// Write JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+    /// Print annotations for GitHub Actions
+    #[arg(long)]
+    pub(crate) github: bool,
 }
 
 /// Clusters.

@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Failed = 1,
     /// A flag or a profile cannot be used.
     Usage = 2,
+    /// A gate found a regression.
+    Regression = 3,
     /// No case could be measured.
     NothingRan = 4,
     /// The lab cannot be had on this machine (`EX_UNAVAILABLE` of sysexits.h).
@@ -51,6 +53,7 @@ fn kernel_usage(error: &anyhow::Error) -> bool {
 pub(crate) fn of(error: &anyhow::Error) -> Exit {
     let usage = error.is::<harness::plan::ProfileError>()
         || error.is::<harness::plan::PlanError>()
+        || error.is::<crate::compare::UsageError>()
         || error.is::<record::RecordError>()
             && !matches!(error.downcast_ref(), Some(record::RecordError::Io { op, .. }) if *op != "read");
     if usage || kernel_usage(error) {

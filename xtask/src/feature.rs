@@ -32,6 +32,7 @@ pub(crate) fn kind(needed: bool) -> Result<Option<Exit>> {
     Ok(Some(match status.code() {
         Some(0) => Exit::Ok,
         Some(2) => Exit::Usage,
+        Some(3) => Exit::Regression,
         Some(4) => Exit::NothingRan,
         Some(69) => Exit::Unavailable,
         Some(130) => Exit::Interrupted,

@@ -7,7 +7,9 @@ mod agents;
 mod bench;
 mod bpf;
 mod cli;
+mod compare;
 mod exit;
+mod gate;
 mod feature;
 mod kernels;
 mod lab;
@@ -27,6 +29,9 @@ use cli::{Agent, Cli, Command, LabCommand};
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(args) => bench::run(args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Gate(args) => gate::run(&args),
+        Command::Baseline(args) => gate::baseline::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Lab(LabCommand::Doctor) => lab::doctor(),

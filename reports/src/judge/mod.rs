@@ -12,6 +12,7 @@ pub mod looks;
 pub mod metric;
 pub mod power;
 pub mod ratio;
+pub mod say;
 pub mod signed_rank;
 pub mod terms;
 

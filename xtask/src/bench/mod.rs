@@ -26,7 +26,7 @@ use crate::feature;
 
 /// Runs the command.
 pub(crate) fn run(args: BenchArgs) -> Result<Exit> {
-    let profile = overrides::profile(&args)?;
+    let profile = overrides::profile(&args, "default")?;
     // Before the feature is looked for: a wrong matrix is no reason to build.
     Plan::new(&profile, &[HOST_KERNEL])?;
     if let Some(exit) = of_clusters(&args)? {

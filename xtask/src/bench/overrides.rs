@@ -5,12 +5,12 @@ use harness::plan::{Profile, ProfileError};
 
 use crate::cli::BenchArgs;
 
-/// The profile that `args` ask for.
+/// The profile that `args` ask for, else the one named `default`.
 ///
 /// # Errors
 /// The profile cannot be read.
-pub(crate) fn profile(args: &BenchArgs) -> Result<Profile, ProfileError> {
-    let mut profile = crate::profile::read(&args.profile)?;
+pub(crate) fn profile(args: &BenchArgs, default: &str) -> Result<Profile, ProfileError> {
+    let mut profile = crate::profile::read(args.profile.as_deref().unwrap_or(default))?;
     let matrix = &mut profile.matrix;
     replace(&mut matrix.kernel, &args.kernel);
     replace(&mut matrix.mode, &args.mode);
