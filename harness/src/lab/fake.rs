@@ -7,7 +7,9 @@ use record::{Counts, Histogram, Leg, Probe, Proof, Walk};
 use workloads::protocol::PhaseReport;
 
 use super::{Bed, Down, Iteration, Lab, LabError, Ready, StageTimes, Walks};
-use crate::plan::{Case, FakeSettings, Mode, Profile, RunSettings};
+use std::collections::BTreeMap;
+
+use crate::plan::{Case, FakeSettings, Mode, Profile, RunSettings, WorkloadSettings};
 use crate::{Cancel, Unavailable};
 
 use self::walk::{rules_walked, walk};
@@ -22,12 +24,17 @@ const FIRST_PORT: u16 = 40_000;
 pub struct FakeLab {
     settings: FakeSettings,
     run: RunSettings,
+    workload: BTreeMap<String, WorkloadSettings>,
 }
 
 impl FakeLab {
     /// Takes its times from the profile.
     pub fn new(profile: &Profile) -> Self {
-        Self { settings: profile.fake.clone(), run: profile.run.clone() }
+        Self {
+            settings: profile.fake.clone(),
+            run: profile.run.clone(),
+            workload: profile.workload.clone(),
+        }
     }
 
     /// The walk of a request of a case, as `trace` asks for it.
@@ -48,6 +55,11 @@ impl FakeLab {
         let found = "fake.unavailable names it";
         let need = format!("mode {}", case.mode);
         Err(Unavailable::new(need, found, "take it out of fake.unavailable"))
+    }
+
+    /// Nanoseconds that the server works on each request of a case.
+    fn work_ns(&self, case: &Case) -> u64 {
+        self.workload.get(&case.workload).map_or(0, |workload| workload.server_work.nanos())
     }
 
     /// Nanoseconds that the rules of a case take.
@@ -84,7 +96,7 @@ impl Lab for FakeLab {
             },
             case: case.clone(),
             trace_slowest: self.run.trace_slowest,
-            latency_ns: self.settings.latency.nanos() + self.rules_ns(case),
+            latency_ns: self.settings.latency.nanos() + self.rules_ns(case) + self.work_ns(case),
             rules_ns: self.rules_ns(case),
             seconds: self.run.duration.0.as_secs_f64(),
         }))

@@ -49,9 +49,8 @@ pub(super) fn measure(
             break;
         }
         let measured = seats.iter().filter(|seat| seat.error.is_none());
-        let progress: Vec<_> = measured
-            .map(|seat| Progress { case: &seat.id, blocks: seat.tally.blocks() })
-            .collect();
+        let progress: Vec<_> =
+            measured.map(|seat| Progress { case: &seat.id, blocks: seat.tally.blocks() }).collect();
         if number + 1 < profile.run.blocks && enough(&progress) {
             break;
         }

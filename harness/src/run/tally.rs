@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use record::{
-    BlockRecord, CaseFiles, CaseRecord, Conntrack, Counts, Failure, Histogram, IterationRecord, Leg, Probe,
-    Residual, StageRecord, Status, Tuples, Walk,
+    BlockRecord, CaseFiles, CaseRecord, Conntrack, Counts, Failure, Histogram, IterationRecord,
+    Leg, Probe, Residual, StageRecord, Status, Tuples, Walk,
 };
 
 use super::block::{Block, merge_stages};

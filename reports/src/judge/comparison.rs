@@ -124,7 +124,13 @@ struct Draft {
 
 /// Compares two sides. Each kind of metric is a family of its own for the correction: times and rates
 /// together, stages together. Pairs are blocks of the same number.
-pub fn judge(title: &str, a: &Replicates, b: &Replicates, terms: &Terms, times: &Times) -> Comparison {
+pub fn judge(
+    title: &str,
+    a: &Replicates,
+    b: &Replicates,
+    terms: &Terms,
+    times: &Times,
+) -> Comparison {
     let mut drafts: Vec<Draft> = a
         .series
         .iter()

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is compared, and the figures of a case's replicates.
 
-use record::{BlockRecord, CaseRecord, Counts, IterationRecord, Leg, Quantiles, StageRecord, Status};
+use record::{
+    BlockRecord, CaseRecord, Counts, IterationRecord, Leg, Quantiles, StageRecord, Status,
+};
 
 /// What a metric's values are, and so how they are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -31,8 +31,7 @@ impl Tried {
         let (n, share) = (f64::from(self.runs.max(1)), f64::from(of) / f64::from(self.runs.max(1)));
         let z2 = 1.96f64.powi(2);
         let middle = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
-        let half =
-            1.96 / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
+        let half = 1.96 / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
         [share, (middle - half).max(0.0), (middle + half).min(1.0)]
     }
 }
@@ -68,8 +67,7 @@ pub fn try_out(
     }
     let mut rng = SmallRng::seed_from_u64(terms.seed);
     for _ in 0..runs {
-        let drawn: Vec<usize> =
-            (0..blocks_max).map(|_| rng.random_range(0..measured)).collect();
+        let drawn: Vec<usize> = (0..blocks_max).map(|_| rng.random_range(0..measured)).collect();
         let words = run(&metrics, &drawn, terms);
         tried.slower += u32::from(words.iter().any(|word| *word > 0));
         tried.alarms += u32::from(words.iter().any(|word| *word != 0));

@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn the_normal_tail_is_the_tables() {
-        for (z, p) in [(0.0, 0.5), (1.0, 0.158_655), (1.96, 0.024_998), (3.09, 0.001_001), (4.0, 3.167e-5)]
+        for (z, p) in
+            [(0.0, 0.5), (1.0, 0.158_655), (1.96, 0.024_998), (3.09, 0.001_001), (4.0, 3.167e-5)]
         {
             close(normal_tail(z), p);
         }
@@ -162,7 +163,8 @@ mod tests {
         let low: Vec<f64> = (0..15).map(f64::from).collect();
         let high: Vec<f64> = (100..115).map(f64::from).collect();
         assert!(mann_whitney(&low, &high) < 1e-5);
-        let (even, odd): (Vec<f64>, Vec<f64>) = (0..40).map(f64::from).partition(|v| v % 2.0 == 0.0);
+        let (even, odd): (Vec<f64>, Vec<f64>) =
+            (0..40).map(f64::from).partition(|v| v % 2.0 == 0.0);
         assert!(mann_whitney(&even, &odd) > 0.5);
     }
 

@@ -3,6 +3,7 @@
 
 mod escaping;
 mod fit;
+mod judge;
 mod kernels;
 mod labs;
 mod page;

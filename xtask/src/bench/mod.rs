@@ -35,8 +35,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<Exit> {
     let measured = measure(&args, &profile, &|plan| plan, &mut |_| false)?;
     let exit = finish(&args, &measured)?;
     // Nothing ran because a kernel that was asked for could not: the record has its last lines.
-    let nothing =
-        matches!(exit, Exit::NothingRan | Exit::Failed) && !any_measured(&measured.dir)?;
+    let nothing = matches!(exit, Exit::NothingRan | Exit::Failed) && !any_measured(&measured.dir)?;
     Ok(if nothing && measured.missed_a_kernel { Exit::Unavailable } else { exit })
 }
 

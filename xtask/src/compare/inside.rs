@@ -119,7 +119,8 @@ impl BlockClock {
         let per_block = elapsed / u32::try_from(blocks - 1).unwrap_or(u32::MAX);
         if self.looks.is_empty() {
             let fit = self.budget.as_nanos() / per_block.as_nanos().max(1);
-            self.looks = looks(usize::try_from(fit).unwrap_or(usize::MAX).clamp(2, BLOCKS_MAX as usize));
+            self.looks =
+                looks(usize::try_from(fit).unwrap_or(usize::MAX).clamp(2, BLOCKS_MAX as usize));
         }
         elapsed + per_block > self.budget
             || (self.looks.contains(&blocks) && decided(progress))

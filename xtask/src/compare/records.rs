@@ -82,10 +82,8 @@ pub(crate) fn runs(a: &Run, b: &Run, terms: &Terms) -> Result<Vec<Comparison>> {
 /// A count differs between kernels for reasons of its own, a time even more.
 fn same_kernels(a: &Run, b: &Run) -> Result<()> {
     let kernels = |run: &Run| {
-        let mut all = vec![format!(
-            "{} {}",
-            run.manifest.host.kernel_release, run.manifest.host.machine
-        )];
+        let mut all =
+            vec![format!("{} {}", run.manifest.host.kernel_release, run.manifest.host.machine)];
         all.extend(run.manifest.kernels.iter().map(|kernel| kernel.label.clone()));
         all.join(", ")
     };

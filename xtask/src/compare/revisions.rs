@@ -31,7 +31,9 @@ struct Revision {
 /// Runs are the replicates: each makes its lab anew, and A B, B A take turns.
 pub(super) fn compare(args: &CompareArgs, names: [&String; 2], terms: Terms) -> Result<Judged> {
     let [a, b] = names;
-    let both = [build(a, args)?, build(b, args)?];
+    // Both are looked up before the first is built: that takes minutes.
+    let commits = [commit(a)?, commit(b)?];
+    let both = [build(a, &commits[0], args)?, build(b, &commits[1], args)?];
     let scratch = tempfile::tempdir().context("failed to make a folder for the runs")?;
     let profile = profile(args, scratch.path())?;
     let cancel = harness::Cancel::default();
@@ -105,11 +107,7 @@ fn once(revision: &Revision, profile: &Path, args: &CompareArgs, out: &Path) -> 
     }
 }
 
-fn judge_all(
-    both: &[Revision; 2],
-    runs: &[Vec<Run>; 2],
-    terms: &Terms,
-) -> Result<Vec<Comparison>> {
+fn judge_all(both: &[Revision; 2], runs: &[Vec<Run>; 2], terms: &Terms) -> Result<Vec<Comparison>> {
     let by_id = |runs: &'_ [Run]| {
         let mut cases: BTreeMap<String, Vec<(bool, CaseRecord)>> = BTreeMap::new();
         for run in runs {
@@ -159,24 +157,24 @@ fn list<T>(cases: &BTreeMap<String, T>) -> String {
     cases.keys().cloned().collect::<Vec<_>>().join(", ")
 }
 
+/// The commit that a name stands for.
+fn commit(name: &str) -> Result<String> {
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(crate::root::workspace())
+        .args(["rev-parse", "--verify", "--quiet", "--end-of-options"])
+        .arg(format!("{name}^{{commit}}"))
+        .output()
+        .context("failed to start git")?;
+    if !output.status.success() {
+        bail!(UsageError(format!("--rev {name}: git knows no such commit")));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 /// Builds a revision in a folder of the user's cache, where its next comparison finds it.
-fn build(name: &str, args: &CompareArgs) -> Result<Revision> {
+fn build(name: &str, commit: &str, args: &CompareArgs) -> Result<Revision> {
     let root = crate::root::workspace();
-    let git = |arguments: &[&str]| -> Result<String> {
-        let output = Command::new("git")
-            .arg("-C")
-            .arg(&root)
-            .args(arguments)
-            .output()
-            .context("failed to start git")?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            bail!(UsageError(format!("--rev {name}: {said}")));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let commit = git(&["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{name}^{{commit}}")])
-        .map_err(|_| UsageError(format!("--rev {name}: git knows no such commit")))?;
     let short: String = commit.chars().take(12).collect();
     let profile = args.cargo_profile.as_str();
     let folder = cache()?.join("revisions").join(format!("{short}-{profile}"));
@@ -186,7 +184,7 @@ fn build(name: &str, args: &CompareArgs) -> Result<Revision> {
         let tree = tempfile::tempdir().context("failed to make a folder for the sources")?;
         let sources = tree.path().join("sources");
         std::fs::create_dir(&sources).context("failed to make a folder for the sources")?;
-        export(&root, &commit, &sources)?;
+        export(&root, commit, &sources)?;
         // Both revisions share what they depend on alike.
         let target = cache()?.join("revisions").join("target");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -39,9 +39,8 @@ pub(crate) fn run(args: &BaselineArgs) -> Result<Exit> {
 /// Opens a baseline by its name in reports/baselines/ or by its folder.
 pub(super) fn open(name: &str) -> Result<Run> {
     let dir = path(name);
-    Run::open(&dir).with_context(|| {
-        format!("no baseline {name}: cargo xtask baseline {name} makes one")
-    })
+    Run::open(&dir)
+        .with_context(|| format!("no baseline {name}: cargo xtask baseline {name} makes one"))
 }
 
 /// A bare name is a folder in reports/baselines/; anything with a slash is a path.

@@ -40,7 +40,8 @@ pub(crate) fn run(args: &GateArgs) -> Result<Exit> {
 
 /// A run against a baseline: one that was made, or one that is made now with the baseline's profile.
 fn against_baseline(args: &GateArgs) -> Result<Judged> {
-    let terms = reports::judge::Terms { paired: false, looks: 1, ..compare::terms(&args.compare.judge)? };
+    let terms =
+        reports::judge::Terms { paired: false, looks: 1, ..compare::terms(&args.compare.judge)? };
     let a = baseline::open(&args.baseline)?;
     let (b, ended) = match args.compare.sides.as_slice() {
         [run] => (Run::open(run)?, Exit::Ok),
@@ -54,12 +55,11 @@ fn against_baseline(args: &GateArgs) -> Result<Judged> {
 
 /// Makes the baseline's run again.
 fn measure(baseline: &Run, args: &BenchArgs) -> Result<(Run, Exit)> {
-    let file = tempfile::Builder::new().suffix(".toml").tempfile().context("failed to make a file")?;
+    let file =
+        tempfile::Builder::new().suffix(".toml").tempfile().context("failed to make a file")?;
     std::fs::write(file.path(), &baseline.manifest.profile).context("failed to write a profile")?;
-    let args = BenchArgs {
-        profile: Some(file.path().to_string_lossy().into_owned()),
-        ..args.clone()
-    };
+    let args =
+        BenchArgs { profile: Some(file.path().to_string_lossy().into_owned()), ..args.clone() };
     let profile = bench::overrides::profile(&args, "gate")?;
     let measured = bench::measure(&args, &profile, &|plan| plan, &mut |_| false)?;
     let run = Run::open(&measured.dir)?;

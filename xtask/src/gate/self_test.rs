@@ -20,8 +20,8 @@ use crate::exit::Exit;
 const SLOWDOWNS: [u64; 4] = [1, 2, 5, 10];
 /// Budgets that are tried, seconds.
 const BUDGETS: [u64; 2] = [60, 180];
-/// Runs that are drawn for each budget and slowdown.
-const RUNS: u32 = 1000;
+/// Most pairs of blocks that a run is taken to have, where blocks take no time.
+const PAIRS_MAX: usize = 500;
 /// Blocks that tell how long a request takes, before anything is injected.
 const PILOT_BLOCKS: u32 = 3;
 
@@ -66,7 +66,7 @@ pub(super) fn run(args: &GateArgs) -> Result<Exit> {
     }
     // A comparison of two has two sides' blocks to make, where this run had six.
     let per_pair = seconds * 2.0 / cases.len() as f64;
-    println!("{}", curve(&cases, per_pair, &terms));
+    println!("{}", curve(&cases, per_pair, args.runs, &terms));
     eprintln!("record: {}", measured.dir.display());
     Ok(Exit::Ok)
 }
@@ -121,13 +121,13 @@ fn with_slower_selves(mut plan: Plan) -> Plan {
 }
 
 /// The power curve as a table.
-fn curve(cases: &[&CaseRecord], per_pair: f64, terms: &Terms) -> String {
+fn curve(cases: &[&CaseRecord], per_pair: f64, runs: u32, terms: &Terms) -> String {
     let sides: Vec<Replicates> =
         cases.iter().map(|case| Replicates::of_case(case.id.as_str(), case)).collect();
     let (a, others) = sides.split_first().expect("there are six");
     let mut lines = vec![format!(
         "{}: {} blocks of each of {} cases, {per_pair:.2} s for a pair of blocks\n\
-         {RUNS} runs are drawn from these for every figure; each has the looks, the correction and the \
+         {runs} runs are drawn from these for every figure; each has the looks, the correction and the \
          minimum effect ({:.0} %) of the gate",
         cases[0].id,
         a.blocks,
@@ -135,7 +135,8 @@ fn curve(cases: &[&CaseRecord], per_pair: f64, terms: &Terms) -> String {
         terms.minimum_effect * 100.0
     )];
     let budgets = BUDGETS.map(|seconds| {
-        (seconds, ((seconds as f64 / per_pair).floor() as usize).max(ratio::BLOCKS_MIN))
+        let pairs = (seconds as f64 / per_pair).floor() as usize;
+        (seconds, pairs.clamp(ratio::BLOCKS_MIN, PAIRS_MAX))
     });
     lines.push(format!(
         "{:>9}  {:>26}  {:>34}  {:>34}",
@@ -145,7 +146,7 @@ fn curve(cases: &[&CaseRecord], per_pair: f64, terms: &Terms) -> String {
         format!("slower in {} s ({} pairs)", budgets[1].0, budgets[1].1),
     ));
     for (percent, b) in std::iter::once(0).chain(SLOWDOWNS).zip(others) {
-        let tried = budgets.map(|(_, blocks)| try_out(a, b, blocks, RUNS, terms));
+        let tried = budgets.map(|(_, blocks)| try_out(a, b, blocks, runs, terms));
         let share = |tried: &Tried| match percent {
             // Without a difference every word is an alarm, faster ones too.
             0 => shown(tried, tried.alarms, "false alarms"),

@@ -8,7 +8,8 @@ use crate::judge::comparison::{Comparison, Row, Times, Word};
 
 /// The document. What may not be judged, and what stays undecided, is a skipped test: neither passed.
 pub fn junit(comparisons: &[Comparison]) -> String {
-    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"nic2pod\">\n");
+    let mut out =
+        String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"nic2pod\">\n");
     for comparison in comparisons {
         let rows: Vec<&Row> = comparison.gating().collect();
         let failed = comparison.regressions().count();

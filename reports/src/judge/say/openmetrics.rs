@@ -8,7 +8,12 @@ use crate::judge::metric::{Kind, Replicates};
 /// Gauges: the median over a case's replicates, in base units (seconds).
 pub fn openmetrics(cases: &[Replicates]) -> String {
     let families = [
-        ("nic2pod_time_seconds", "seconds", "Times of requests and their first packets.", Kind::Time),
+        (
+            "nic2pod_time_seconds",
+            "seconds",
+            "Times of requests and their first packets.",
+            Kind::Time,
+        ),
         ("nic2pod_stage_seconds", "seconds", "Times of stages.", Kind::Stage),
         ("nic2pod_throughput", "", "Requests answered per second.", Kind::Rate),
         ("nic2pod_count", "", "Exact figures of one request.", Kind::Count),

@@ -26,12 +26,11 @@ pub fn text(comparison: &Comparison, terms: &Terms) -> String {
     table.extend(comparison.rows.iter().filter(shown).map(cells));
     lines.extend(aligned(&table));
     let stages = comparison.rows.iter().filter(|row| row.metric.kind == Kind::Stage);
-    let (same, undecided) =
-        stages.fold((0, 0), |(same, undecided), row| match row.word {
-            Word::Same => (same + 1, undecided),
-            Word::Undecided => (same, undecided + 1),
-            _ => (same, undecided),
-        });
+    let (same, undecided) = stages.fold((0, 0), |(same, undecided), row| match row.word {
+        Word::Same => (same + 1, undecided),
+        Word::Undecided => (same, undecided + 1),
+        _ => (same, undecided),
+    });
     if same + undecided > 0 {
         lines.push(format!("further stages: {same} the same, {undecided} undecided"));
     }
