@@ -44,7 +44,7 @@ fn without_features() -> Vec<Ring> {
             missing: None,
             commands: vec![
                 Step::new("cargo test -p harness --test pipeline"),
-                Step::new("cargo test -p xtask --test cli --test kernel"),
+                Step::new("cargo test -p xtask --test cli --test judge --test kernel"),
             ],
         },
         Ring {
