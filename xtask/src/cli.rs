@@ -299,6 +299,9 @@ pub(crate) struct GateArgs {
     /// Show how often this machine's gate raises a false alarm, and which slowdowns it catches
     #[arg(long)]
     pub(crate) self_test: bool,
+    /// Compare the project's own hot paths of two revisions, measured by criterion
+    #[arg(long, conflicts_with = "self_test")]
+    pub(crate) benches: bool,
     /// Runs that the self-test draws from its blocks for every figure
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) runs: u32,

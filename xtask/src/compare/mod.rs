@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask compare`: A against B, with a word for every metric.
 
+pub(crate) mod commit;
 pub(crate) mod inside;
 pub(crate) mod output;
 pub(crate) mod records;

@@ -14,6 +14,7 @@ use reports::judge::looks::looks;
 use reports::judge::metric::Replicates;
 use reports::judge::{Comparison, Terms, judge};
 
+use super::commit::{Commit, cache};
 use super::{Judged, UsageError};
 use crate::bench::{overrides, stop_on_signal};
 use crate::cli::CompareArgs;
@@ -21,19 +22,15 @@ use crate::exit::Exit;
 
 /// A revision that is built.
 struct Revision {
-    /// As it was named.
-    name: String,
-    /// Its digest's first 12 digits.
-    short: String,
+    commit: Commit,
     program: PathBuf,
 }
 
 /// Runs are the replicates: each makes its lab anew, and A B, B A take turns.
 pub(super) fn compare(args: &CompareArgs, names: [&String; 2], terms: Terms) -> Result<Judged> {
-    let [a, b] = names;
     // Both are looked up before the first is built: that takes minutes.
-    let commits = [commit(a)?, commit(b)?];
-    let both = [build(a, &commits[0], args)?, build(b, &commits[1], args)?];
+    let [a, b] = [Commit::find(names[0])?, Commit::find(names[1])?];
+    let both = [build(a, args)?, build(b, args)?];
     let scratch = tempfile::tempdir().context("failed to make a folder for the runs")?;
     let profile = profile(args, scratch.path())?;
     let cancel = harness::Cancel::default();
@@ -100,7 +97,7 @@ fn once(revision: &Revision, profile: &Path, args: &CompareArgs, out: &Path) -> 
         (Ok(run), true) => Ok(run),
         _ => bail!(
             "the run of {} failed ({}): {}",
-            revision.name,
+            revision.commit.label(),
             output.status,
             String::from_utf8_lossy(&output.stderr).trim()
         ),
@@ -142,7 +139,7 @@ fn judge_all(both: &[Revision; 2], runs: &[Vec<Run>; 2], terms: &Terms) -> Resul
                 true => Times::Judged,
                 false => Times::NotJudged("the kernel's processor is emulated".to_owned()),
             };
-            let label = |side: usize| format!("{} ({})", both[side].name, both[side].short);
+            let label = |side: usize| both[side].commit.label();
             let of_a = Replicates::of_runs(label(0), a.iter().map(|(_, case)| case));
             let of_b = Replicates::of_runs(label(1), b.iter().map(|(_, case)| case));
             judge(id, &of_a, &of_b, terms, &times)
@@ -157,36 +154,17 @@ fn list<T>(cases: &BTreeMap<String, T>) -> String {
     cases.keys().cloned().collect::<Vec<_>>().join(", ")
 }
 
-/// The commit that a name stands for.
-fn commit(name: &str) -> Result<String> {
-    let output = Command::new("git")
-        .arg("-C")
-        .arg(crate::root::workspace())
-        .args(["rev-parse", "--verify", "--quiet", "--end-of-options"])
-        .arg(format!("{name}^{{commit}}"))
-        .output()
-        .context("failed to start git")?;
-    if !output.status.success() {
-        bail!(UsageError(format!("--rev {name}: git knows no such commit")));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
 /// Builds a revision in a folder of the user's cache, where its next comparison finds it.
-fn build(name: &str, commit: &str, args: &CompareArgs) -> Result<Revision> {
-    let root = crate::root::workspace();
-    let short: String = commit.chars().take(12).collect();
+fn build(commit: Commit, args: &CompareArgs) -> Result<Revision> {
     let profile = args.cargo_profile.as_str();
-    let folder = cache()?.join("revisions").join(format!("{short}-{profile}"));
+    let folder = cache()?.join(format!("{}-{profile}", commit.short));
     let program = folder.join("xtask");
     if !program.exists() {
-        eprintln!("building {name} ({short})");
-        let tree = tempfile::tempdir().context("failed to make a folder for the sources")?;
-        let sources = tree.path().join("sources");
-        std::fs::create_dir(&sources).context("failed to make a folder for the sources")?;
-        export(&root, commit, &sources)?;
+        eprintln!("building {}", commit.label());
+        let scratch = tempfile::tempdir().context("failed to make a folder for the sources")?;
+        let sources = commit.export(scratch.path())?;
         // Both revisions share what they depend on alike.
-        let target = cache()?.join("revisions").join("target");
+        let target = cache()?.join("target");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let status = Command::new(cargo)
             .args(["build", "--locked", "--quiet", "--package", "xtask", "--profile", profile])
@@ -195,7 +173,7 @@ fn build(name: &str, commit: &str, args: &CompareArgs) -> Result<Revision> {
             .env_remove("CARGO_MANIFEST_DIR")
             .status()
             .context("failed to start cargo")?;
-        anyhow::ensure!(status.success(), "{name} ({short}) does not build ({status})");
+        anyhow::ensure!(status.success(), "{} does not build ({status})", commit.label());
         let built = target.join(if profile == "dev" { "debug" } else { profile }).join("xtask");
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("failed to make {}", folder.display()))?;
@@ -204,36 +182,5 @@ fn build(name: &str, commit: &str, args: &CompareArgs) -> Result<Revision> {
         std::fs::copy(&built, &part).context("failed to keep the program that was built")?;
         std::fs::rename(&part, &program).context("failed to keep the program that was built")?;
     }
-    Ok(Revision { name: name.to_owned(), short, program })
-}
-
-/// The files of a commit, without a work tree that git would remember.
-fn export(root: &Path, commit: &str, into: &Path) -> Result<()> {
-    let mut archive = Command::new("git")
-        .arg("-C")
-        .arg(root)
-        .args(["archive", "--format=tar", commit])
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("failed to start git")?;
-    let stdout = archive.stdout.take().expect("it is piped");
-    let unpacked = Command::new("tar")
-        .arg("-x")
-        .arg("-C")
-        .arg(into)
-        .stdin(stdout)
-        .status()
-        .context("failed to start tar")?;
-    let archived = archive.wait().context("failed to wait for git")?;
-    anyhow::ensure!(archived.success() && unpacked.success(), "failed to export {commit}");
-    Ok(())
-}
-
-fn cache() -> Result<PathBuf> {
-    let home = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let base = home("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| home("HOME").map(|home| PathBuf::from(home).join(".cache")))
-        .context("failed to find the user's cache: HOME is not set")?;
-    Ok(base.join("nic2pod"))
+    Ok(Revision { commit, program })
 }

@@ -2,6 +2,7 @@
 //! `cargo xtask gate`: a comparison whose outcome is an exit code.
 
 pub(crate) mod baseline;
+mod benches;
 mod self_test;
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +21,7 @@ pub(crate) fn run(args: &GateArgs) -> Result<Exit> {
         return self_test::run(args);
     }
     let judged = match args.compare.rev.as_slice() {
+        _ if args.benches => benches::judged(args)?,
         [] => against_baseline(args)?,
         [_, _] => compare::judge(&args.compare)?,
         _ => bail!(UsageError("--rev wants two revisions: --rev main --rev HEAD".into())),
