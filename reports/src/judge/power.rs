@@ -39,14 +39,18 @@ impl Tried {
 /// Draws `runs` runs of at most `blocks_max` pairs of blocks each from those that were measured, with
 /// replacement, and has each looked at as a comparison that extends itself is. What a run of hours
 /// would show, as far as the measured blocks are typical; blocks are drawn whole and in pairs, so that
-/// what metrics and sides have in common stays.
+/// what metrics and sides have in common stays. Where there is no difference by construction (`null`),
+/// the sides of a pair are swapped by chance: what the measured blocks have of one by chance is not to
+/// be every drawn run's.
 pub fn try_out(
     a: &Replicates,
     b: &Replicates,
     blocks_max: usize,
     runs: u32,
     terms: &Terms,
+    null: bool,
 ) -> Tried {
+    let terms = &Terms { looks: looks(blocks_max).len() as u32, ..*terms };
     let metrics: Vec<(bool, bool, Vec<f64>)> = a
         .series
         .iter()
@@ -67,7 +71,9 @@ pub fn try_out(
     }
     let mut rng = SmallRng::seed_from_u64(terms.seed);
     for _ in 0..runs {
-        let drawn: Vec<usize> = (0..blocks_max).map(|_| rng.random_range(0..measured)).collect();
+        let drawn: Vec<(usize, bool)> = (0..blocks_max)
+            .map(|_| (rng.random_range(0..measured), null && rng.random::<bool>()))
+            .collect();
         let words = run(&metrics, &drawn, terms);
         tried.slower += u32::from(words.iter().any(|word| *word > 0));
         tried.alarms += u32::from(words.iter().any(|word| *word != 0));
@@ -79,12 +85,17 @@ pub fn try_out(
 
 /// One run: 1 for each metric that is slower, -1 for faster, 0 for neither, at the first look that
 /// shows any.
-fn run(metrics: &[(bool, bool, Vec<f64>)], drawn: &[usize], terms: &Terms) -> Vec<i8> {
+fn run(metrics: &[(bool, bool, Vec<f64>)], drawn: &[(usize, bool)], terms: &Terms) -> Vec<i8> {
     let mut words = vec![0; metrics.len()];
     for blocks in looks(drawn.len()) {
         let logs: Vec<Vec<f64>> = metrics
             .iter()
-            .map(|(_, _, logs)| drawn[..blocks].iter().map(|&index| logs[index]).collect())
+            .map(|(_, _, logs)| {
+                let value = |&(index, swapped): &(usize, bool)| {
+                    if swapped { -logs[index] } else { logs[index] }
+                };
+                drawn[..blocks].iter().map(value).collect()
+            })
             .collect();
         let p: Vec<f64> = logs.iter().map(|logs| signed_rank(logs)).collect();
         for (index, p) in holm(&p).into_iter().enumerate() {

@@ -176,8 +176,8 @@ fn the_gate_tried_out_on_blocks_catches_what_is_there_and_little_else() {
     let (a, again, slow) =
         (side("a", 0, 200, 1.0, 13), side("a", 1, 200, 1.0, 13), side("b", 1, 200, 1.1, 13));
     let terms = Terms::default();
-    let none = try_out(&a, &again, 60, 200, &terms);
-    let ten = try_out(&a, &slow, 60, 200, &terms);
+    let none = try_out(&a, &again, 60, 200, &terms, true);
+    let ten = try_out(&a, &slow, 60, 200, &terms, false);
     assert!(none.alarms <= 6, "{none:?}");
     assert!(ten.p50_slower >= 190, "{ten:?}");
 }

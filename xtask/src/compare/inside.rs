@@ -45,8 +45,9 @@ pub(super) fn compare(args: &CompareArgs, terms: Terms) -> Result<Judged> {
     let again = args.judge.again;
     let shape = |plan: Plan| if again { with_twins(plan) } else { plan };
     let measured = bench::measure(&args.bench, &profile, &shape, &mut |progress| {
-        clock.enough(progress, |blocks| decided(blocks, &terms))
+        clock.enough(progress, |blocks, looks| decided(blocks, &Terms { looks, ..terms }))
     })?;
+    let terms = Terms { looks: clock.planned, ..terms };
     let run = Run::open(&measured.dir)?;
     reports::render(std::slice::from_ref(&run), &measured.dir)?;
     eprintln!("report: {}", measured.dir.join("report.html").display());
@@ -94,11 +95,13 @@ pub(crate) struct BlockClock {
     budget: Duration,
     began: Option<Instant>,
     looks: Vec<usize>,
+    /// Most looks that any group was to have.
+    planned: u32,
 }
 
 impl BlockClock {
     pub(crate) fn new(budget: Duration) -> Self {
-        Self { budget, began: None, looks: Vec::new() }
+        Self { budget, began: None, looks: Vec::new(), planned: 1 }
     }
 
     /// Asked after each block of a group. The looks are laid down after the first block, from the time
@@ -106,7 +109,7 @@ impl BlockClock {
     pub(crate) fn enough(
         &mut self,
         progress: &[Progress<'_>],
-        decided: impl FnOnce(&[Progress<'_>]) -> bool,
+        decided: impl FnOnce(&[Progress<'_>], u32) -> bool,
     ) -> bool {
         let blocks = progress.iter().map(|case| case.blocks.len()).min().unwrap_or_default();
         if blocks <= 1 {
@@ -119,11 +122,12 @@ impl BlockClock {
         let per_block = elapsed / u32::try_from(blocks - 1).unwrap_or(u32::MAX);
         if self.looks.is_empty() {
             let fit = self.budget.as_nanos() / per_block.as_nanos().max(1);
-            self.looks =
-                looks(usize::try_from(fit).unwrap_or(usize::MAX).clamp(2, BLOCKS_MAX as usize));
+            let fit = usize::try_from(fit).unwrap_or(usize::MAX).clamp(2, BLOCKS_MAX as usize);
+            self.looks = looks(fit);
+            self.planned = self.planned.max(self.looks.len() as u32);
         }
         elapsed + per_block > self.budget
-            || (self.looks.contains(&blocks) && decided(progress))
+            || (self.looks.contains(&blocks) && decided(progress, self.planned))
             || self.looks.last().is_some_and(|&last| blocks >= last)
     }
 }

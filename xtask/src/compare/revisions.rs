@@ -61,6 +61,7 @@ pub(super) fn compare(args: &CompareArgs, names: [&String; 2], terms: Terms) -> 
             || elapsed + per_pair > budget
             || at.last().is_some_and(|&last| pairs >= last);
         if last || at.contains(&pairs) {
+            let terms = Terms { looks: at.len() as u32, ..terms };
             let comparisons = judge_all(&both, &runs, &terms)?;
             if last || comparisons.iter().all(|comparison| !comparison.is_undecided()) {
                 let ended = if cancel.requested() { Exit::Interrupted } else { Exit::Ok };

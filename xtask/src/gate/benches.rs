@@ -53,6 +53,7 @@ pub(super) fn judged(args: &GateArgs) -> Result<Judged> {
         }
         let last = elapsed + per_pair > budget || at.last().is_some_and(|&last| pairs >= last);
         if last || at.contains(&pairs) {
+            let terms = Terms { looks: at.len() as u32, ..terms };
             let comparison = judge_medians(&commits, &medians, &terms);
             if last || !comparison.is_undecided() {
                 return Ok(Judged { comparisons: vec![comparison], terms, ended: Exit::Ok });

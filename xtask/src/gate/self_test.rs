@@ -146,7 +146,7 @@ fn curve(cases: &[&CaseRecord], per_pair: f64, runs: u32, terms: &Terms) -> Stri
         format!("slower in {} s ({} pairs)", budgets[1].0, budgets[1].1),
     ));
     for (percent, b) in std::iter::once(0).chain(SLOWDOWNS).zip(others) {
-        let tried = budgets.map(|(_, blocks)| try_out(a, b, blocks, runs, terms));
+        let tried = budgets.map(|(_, blocks)| try_out(a, b, blocks, runs, terms, percent == 0));
         let share = |tried: &Tried| match percent {
             // Without a difference every word is an alarm, faster ones too.
             0 => shown(tried, tried.alarms, "false alarms"),
