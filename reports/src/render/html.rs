@@ -16,11 +16,11 @@ use crate::analysis::probe::COUNTS;
 use crate::analysis::slope::Family;
 use crate::analysis::summary::{Tally, tally};
 use crate::render::figure::Figure;
-use crate::render::plan::CHARTS_PER_GROUP;
+use crate::render::plan::{CHARTS_PER_GROUP, charted};
 use crate::render::view::{
     CaseView, CaseWalksView, FailureView, FamilyView, GroupView, HostView, LabsView, MatchView,
-    PROBE_HEAD, ReasonView, RowView, SkipView, SummaryGroup, count_rows, failures, probe_reasons,
-    probe_rows, skips, walks,
+    PROBE_HEAD, Published, ReasonView, RowView, SkipView, SummaryGroup, count_rows, failures,
+    probe_reasons, probe_rows, skips, walks,
 };
 
 /// Sections open when the page is; the rest fold, so that a long report stays short to scroll.
@@ -40,6 +40,7 @@ struct Page {
     labs: Vec<LabsView>,
     matches: Vec<MatchView>,
     families: Vec<FamilyView>,
+    published: Published,
     groups: Vec<GroupView>,
     walks_title: &'static str,
     walks: Vec<CaseWalksView>,
@@ -70,8 +71,7 @@ pub(crate) fn page(
     let mut figures = figures.into_iter();
     let families = families
         .iter()
-        .zip(figures.by_ref())
-        .map(|(f, figure)| FamilyView::new(f, figure))
+        .map(|f| FamilyView::new(f, figures.by_ref().take(charted(f).len()).collect()))
         .collect();
     let mut summary = Vec::new();
     let mut sections = Vec::new();
@@ -104,6 +104,7 @@ pub(crate) fn page(
             .map(|one| MatchView::new(one, runs.len() > 1))
             .collect(),
         families,
+        published: Published::new(),
         groups: sections,
         walks_title,
         walks,

@@ -3,6 +3,7 @@
 
 mod axis;
 mod chart;
+mod data;
 mod figure;
 mod html;
 mod markdown;

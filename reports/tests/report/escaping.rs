@@ -12,10 +12,10 @@ use reports::table::{Look, Table};
 use crate::support::{Spec, run};
 use crate::tags;
 
-const ELEMENTS: &str = "a body br circle code dd details div dl dt em figcaption figure footer h1 h2 \
+const ELEMENTS: &str = "a body br caption circle code dd details div dl dt em figcaption figure footer h1 h2 \
     h3 h4 head header html i input li line main meta nav ol p pre polygon polyline rect section small span \
     strong style summary svg table tbody td text th thead title tr ul";
-const ATTRIBUTES: &str = "aria-label charset class colspan content cx cy dy fill font-family font-size \
+const ATTRIBUTES: &str = "aria-label charset class colspan content cx data-mode data-sort cy dy fill font-family font-size \
     font-weight height href http-equiv id lang name open opacity points r role scope stroke stroke-width \
     style text-anchor transform viewBox width x x1 x2 xmlns y y1 y2";
 

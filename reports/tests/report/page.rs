@@ -42,8 +42,8 @@ fn a_page_is_well_formed_and_its_links_lead_somewhere() {
         assert!(used.elements.contains(element), "no {element}");
     }
     assert_eq!(rendered.missing, Vec::<String>::new());
-    // One chart over Services, and four for each of the four groups with figures.
-    assert_eq!(rendered.pngs.len(), 17);
+    // Three charts over Services, and four for each of the four groups with figures.
+    assert_eq!(rendered.pngs.len(), 19);
 }
 
 /// A run of one case that kept the walks.
@@ -154,8 +154,8 @@ fn rendering_twice_gives_the_same_bytes() {
         entries.map(|e| (e.file_name(), fs::read(e.path()).unwrap())).collect()
     };
     let (first, second) = (files("a"), files("b/deeper"));
-    // Page, markdown, one chart over Services, four for each Service count.
-    assert_eq!((first.len(), second.len()), (11, 11));
+    // Page, markdown, three charts over Services, four for each Service count.
+    assert_eq!((first.len(), second.len()), (13, 13));
     for (name, bytes) in &first {
         assert!(bytes == &second[name], "{} differs", name.display());
     }

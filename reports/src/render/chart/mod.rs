@@ -3,7 +3,7 @@
 
 mod frame;
 mod latency;
-mod services;
+mod plot;
 mod stages;
 mod throughput;
 
@@ -12,9 +12,9 @@ use plotters::style::RGBColor;
 
 use crate::render::pen::{DrawError, Pen};
 
-pub(crate) use latency::{Curve, LatencyChart};
-pub(crate) use services::ServicesChart;
-pub(crate) use stages::{Part, Row, StagesChart};
+pub(crate) use latency::{Curve, LatencyChart, NINES, Spread};
+pub(crate) use plot::{Along, Fitted, PlotChart, Quantity, Spot, Trail};
+pub(crate) use stages::{Row, StagePart, StagesChart};
 pub(crate) use throughput::{Bar, ThroughputChart};
 
 /// Most series a chart draws; a group has one per proxy mode.
@@ -28,8 +28,8 @@ pub(crate) enum Chart {
     Stages(StagesChart),
     /// Requests per second.
     Throughput(ThroughputChart),
-    /// First packet over Services.
-    Services(ServicesChart),
+    /// Points over Services or runs.
+    Plot(PlotChart),
 }
 
 impl Chart {
@@ -39,7 +39,7 @@ impl Chart {
             Self::Latency(_) => (1280, 800),
             Self::Stages(chart) => chart.size(),
             Self::Throughput(_) => (800, 800),
-            Self::Services(_) => (1280, 800),
+            Self::Plot(_) => (1280, 800),
         }
     }
 
@@ -49,7 +49,7 @@ impl Chart {
             Self::Latency(chart) => chart.draw(pen, self.size()),
             Self::Stages(chart) => chart.draw(pen),
             Self::Throughput(chart) => chart.draw(pen, self.size()),
-            Self::Services(chart) => chart.draw(pen, self.size()),
+            Self::Plot(chart) => chart.draw(pen, self.size()),
         }
     }
 }
