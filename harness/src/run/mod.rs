@@ -46,12 +46,10 @@ pub fn run(
     cancel: &Cancel,
 ) -> Result<(), RecordError> {
     let mut log = Log { writer, receiver, error: None };
-    let per_case_ms = profile.run.warm_up.millis()
-        + profile.run.duration.millis() * u64::from(profile.run.iterations);
     log.say(Event::RunStart {
         run_id: log.writer.summary().run_id.clone(),
         cases: plan.cases(),
-        load_ms: per_case_ms * plan.cases() as u64,
+        load_ms: profile.run.case_load_ms() * plan.cases() as u64,
     });
     for group in &plan.groups {
         if cancel.requested() {

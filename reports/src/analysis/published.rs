@@ -17,7 +17,7 @@ pub struct FirstPacket {
 
 /// Where [`FIRST_PACKETS`] are from.
 pub const FIRST_PACKETS_SOURCE: &str = "D. Winship, “NFTables mode for kube-proxy”, Kubernetes blog, \
-     28 February 2025, https://kubernetes.io/blog/2025/02/28/nftables-kube-proxy/, read off the bars of \
+     28 February 2025, kubernetes.io/blog/2025/02/28/nftables-kube-proxy/, read off the bars of \
      its chart for iptables (within 2 µs). It times a connection’s first packet and its answer at \
      conntrack, so the pod’s own time is in it.";
 
@@ -51,19 +51,19 @@ pub const PER_SERVICE: [PerService; 4] = [
         ns: (10.3, 10.7),
         how: "loss of new connections a second at 5,000 and 10,000 Services, as time of four cores",
         source: "imroc/tke-guide, docs/networking/cilium/appendix/network-benchmark.md, \
-                 https://github.com/imroc/tke-guide",
+                 github.com/imroc/tke-guide",
     },
     PerService {
         ns: (13.5, 17.5),
         how: "27 to 35 % of a core at 1,000 connections a second and 10,000 Services of two rules each",
         source: "Tigera, “Comparing kube-proxy modes: iptables or IPVS?”, \
-                 https://www.tigera.io/blog/comparing-kube-proxy-modes-iptables-or-ipvs/",
+                 www.tigera.io/blog/comparing-kube-proxy-modes-iptables-or-ipvs/",
     },
     PerService {
         ns: (26.0, 26.0),
         how: "164 to 190 µs to connect from 4 to 1,000 Services",
         source: "devfloor9/engineering-playbook, docs/benchmarks/cni-performance-comparison.md, \
-                 https://github.com/devfloor9/engineering-playbook",
+                 github.com/devfloor9/engineering-playbook",
     },
 ];
 

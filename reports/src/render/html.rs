@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The page: one file, no script, nothing fetched.
+//! The page: one file, one small script that it does without, nothing fetched.
 
 use askama::Template;
 use record::{Run, Status};
@@ -17,6 +17,7 @@ use crate::analysis::slope::Family;
 use crate::analysis::summary::{Tally, tally};
 use crate::render::figure::Figure;
 use crate::render::plan::{CHARTS_PER_GROUP, charted};
+use crate::render::script::{POLICY, SCRIPT};
 use crate::render::view::{
     CaseView, CaseWalksView, FailureView, FamilyView, GroupView, HostView, LabsView, MatchView,
     PROBE_HEAD, Published, ReasonView, RowView, SkipView, SummaryGroup, count_rows, failures,
@@ -29,6 +30,8 @@ const OPEN_MAX: usize = 2;
 #[derive(Template)]
 #[template(path = "report.html")]
 struct Page {
+    policy: &'static str,
+    script: &'static str,
     title: String,
     headline: String,
     more: Vec<String>,
@@ -90,6 +93,8 @@ pub(crate) fn page(
     let (walks_title, walks) = walks(runs);
     let mut sentences = headline(runs).into_iter();
     let page = Page {
+        policy: &POLICY,
+        script: &SCRIPT,
         title: title(runs),
         headline: sentences.next().unwrap_or_default(),
         more: sentences.collect(),

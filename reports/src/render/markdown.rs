@@ -20,8 +20,8 @@ use crate::analysis::summary::{errors, rows, status_word};
 use crate::analysis::{host, kernel};
 use crate::render::shell;
 use crate::render::view::{
-    CellView, CrossingsView, KERNEL_HEAD, LabsView, MatchView, PROBE_HEAD, Published, RowView,
-    count_rows, failures, kernel_rows, probe_reasons, probe_rows, skips, views,
+    CellView, CrossingsView, HostView, KERNEL_HEAD, LabsView, MatchView, PROBE_HEAD, Published,
+    RowView, count_rows, failures, kernel_rows, probe_reasons, probe_rows, skips, views,
 };
 
 /// Stages named for each mode and leg.
@@ -51,6 +51,7 @@ pub(crate) fn text(runs: &[Run], groups: &[Group<'_>], families: &[Family<'_>]) 
             push(&mut out, &format!("> **Interrupted.** {}\n", escape(how)));
         }
     }
+    profiles(&mut out, runs);
     summary(&mut out, groups);
     labs_compared(&mut out, runs, groups);
     kernels_compared(&mut out, runs, groups);
@@ -79,6 +80,18 @@ fn table(out: &mut String, head: &[&str], align: &str, rows: &[Vec<String>]) {
         let _ = writeln!(out, "| {} |", row.join(" | "));
     }
     out.push('\n');
+}
+
+/// What was asked, and how the profile says that its report is to be read.
+fn profiles(out: &mut String, runs: &[Run]) {
+    let mut told: Vec<String> = Vec::new();
+    for host in runs.iter().map(HostView::new).filter(|host| !host.question.is_empty()) {
+        let text = format!("**{}** {}", escape(&host.question), escape(&host.about));
+        if !told.contains(&text) {
+            push(out, &format!("{}\n", text.trim_end()));
+            told.push(text);
+        }
+    }
 }
 
 fn summary(out: &mut String, groups: &[Group<'_>]) {

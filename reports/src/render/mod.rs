@@ -11,6 +11,7 @@ mod palette;
 mod path;
 mod pen;
 mod plan;
+mod script;
 mod shell;
 mod trace;
 mod view;

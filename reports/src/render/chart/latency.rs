@@ -11,7 +11,7 @@ use crate::analysis::number::{Unit, digits, time};
 use crate::render::axis::log_ticks;
 use crate::render::chart::frame::{Frame, Lettering, Tick};
 use crate::render::chart::{EndLabel, spread};
-use crate::render::pen::{Align, DrawError, Mark, Pen, TEXT};
+use crate::render::pen::{DrawError, Mark, Pen, TEXT};
 
 /// One mode's curve.
 pub(crate) struct Curve {
@@ -75,7 +75,7 @@ impl LatencyChart {
         let x_ticks = NINES.iter().filter(|(nines, _)| *nines <= end + 1e-9);
         let mut margin_right = 0;
         for curve in &self.curves {
-            margin_right = margin_right.max(pen.width(&curve.label, TEXT, true)? + 24);
+            margin_right = margin_right.max(pen.width(&curve.label, TEXT, true)? + 54);
         }
         let lettering = Lettering {
             title: "Latency by percentile".to_owned(),
@@ -102,15 +102,8 @@ impl LatencyChart {
             }
         }
         spread(&mut labels, TEXT + 4, frame.top, frame.bottom - 10);
-        for label in labels {
-            pen.styled(
-                &label.text,
-                (frame.right + 14, label.y),
-                Align::Left,
-                TEXT,
-                label.colour,
-                true,
-            )?;
+        for label in &labels {
+            label.draw(pen, frame.right + 14)?;
         }
         Ok(())
     }

@@ -10,7 +10,8 @@ mod throughput;
 use plotters::backend::DrawingBackend;
 use plotters::style::RGBColor;
 
-use crate::render::pen::{DrawError, Pen};
+use crate::render::palette::INK;
+use crate::render::pen::{Align, DrawError, Pen, TEXT};
 
 pub(crate) use latency::{Curve, LatencyChart, NINES, Spread};
 pub(crate) use plot::{Along, Fitted, PlotChart, Quantity, Spot, Trail};
@@ -59,6 +60,14 @@ pub(crate) struct EndLabel {
     pub(crate) text: String,
     pub(crate) colour: RGBColor,
     pub(crate) y: i32,
+}
+
+impl EndLabel {
+    /// A patch of the line's colour and the name in ink: some colours are too light to be read in.
+    fn draw<DB: DrawingBackend>(&self, pen: &Pen<DB>, left: i32) -> Result<(), DrawError> {
+        pen.rect((left, self.y - 9), (left + 18, self.y + 9), self.colour)?;
+        pen.styled(&self.text, (left + 28, self.y), Align::Left, TEXT, INK, true)
+    }
 }
 
 /// Moves labels apart where they would overlap, keeping their order and staying within

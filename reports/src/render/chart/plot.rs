@@ -9,7 +9,7 @@ use crate::analysis::number::{Unit, count, digits, time};
 use crate::render::axis::{linear_ticks, log_ticks};
 use crate::render::chart::frame::{Frame, Lettering, Tick};
 use crate::render::chart::{EndLabel, spread};
-use crate::render::pen::{Align, Dash, DrawError, Mark, Pen, TEXT};
+use crate::render::pen::{Dash, DrawError, Mark, Pen, TEXT};
 
 /// What the upright axis counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +126,7 @@ impl PlotChart {
         let y_end = y_ticks[y_ticks.len() - 1] * scale;
         let mut margin_right = 0;
         for trail in &self.trails {
-            margin_right = margin_right.max(pen.width(&trail.label, TEXT, true)? + 24);
+            margin_right = margin_right.max(pen.width(&trail.label, TEXT, true)? + 54);
         }
         let (x_ticks, x_span) = self.x_axis();
         let lettering = Lettering {
@@ -149,8 +149,8 @@ impl PlotChart {
             labels.push(self.trail(pen, &frame, trail)?);
         }
         spread(&mut labels, TEXT + 4, frame.top, frame.bottom - 10);
-        for EndLabel { text, colour, y } in labels {
-            pen.styled(&text, (frame.right + 14, y), Align::Left, TEXT, colour, true)?;
+        for label in &labels {
+            label.draw(pen, frame.right + 14)?;
         }
         Ok(())
     }
