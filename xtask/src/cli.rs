@@ -43,6 +43,9 @@ pub(crate) enum Command {
     Baseline(BaselineArgs),
     /// Draw the report of one run or several again
     Report(ReportArgs),
+    /// Questions that a run can answer: the profiles there are
+    #[command(subcommand)]
+    Profiles(ProfilesCommand),
     /// Look at what this machine can do, or clean up after a killed run
     #[command(subcommand)]
     Lab(LabCommand),
@@ -53,6 +56,18 @@ pub(crate) enum Command {
     /// Programs that run on the lab's hosts; they speak JSON lines
     #[command(subcommand, hide = true)]
     Agent(Agent),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProfilesCommand {
+    /// Every profile's name, question, cases and time
+    Ls,
+    /// A profile's text and all its settings, every default filled in
+    Show {
+        /// Profile: a name that `ls` shows or a path
+        #[arg(value_name = "NAME|FILE")]
+        profile: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Command::Baseline(args) => gate::baseline::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Profiles(command) => profile::run(&command),
         Command::Lab(LabCommand::Doctor) => lab::doctor(),
         Command::Lab(LabCommand::Gc) => lab::gc(),
         Command::Lab(LabCommand::Up(args)) => lab::up(&args),

@@ -286,3 +286,45 @@ fn help_names_every_flag_and_exit_code() {
     let codes = String::from_utf8(xtask(&["--help"]).stdout).unwrap();
     assert!(["2 ", "4 ", "69 ", "130 "].iter().all(|code| codes.contains(code)), "{codes}");
 }
+
+#[test]
+fn profiles_are_listed_with_their_question_and_time_and_shown_whole() {
+    let list = xtask(&["profiles", "ls"]);
+    assert_eq!(list.status.code(), Some(0), "{}", stderr(&list));
+    let list = String::from_utf8(list.stdout).unwrap();
+    let names =
+        ["default", "smoke", "proxy-modes", "cni", "service-scale", "tail", "connections", "gate"];
+    for name in names {
+        assert!(
+            list.lines().any(|line| line.starts_with(name) && line.ends_with('?')),
+            "{name}: {list}"
+        );
+    }
+    assert!(list.contains("80 cases, 4 min of load at most"), "{list}");
+    let shown = xtask(&["profiles", "show", "service-scale"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("30000"), "{shown}");
+    assert!(shown.starts_with("# service-scale: What does each further Service cost"), "{shown}");
+    // What is shown is a profile itself.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("again.toml");
+    std::fs::write(&file, &shown).unwrap();
+    let again = xtask(&["profiles", "show", file.to_str().unwrap()]);
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), shown);
+    assert_eq!(xtask(&["profiles", "show", "nonesuch"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_profile_by_name_asks_its_question_in_the_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = fake(dir.path(), &["--profile", "smoke"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for file in ["report.html", "report.md"] {
+        let text = std::fs::read_to_string(dir.path().join("run").join(file)).unwrap();
+        assert!(text.contains("Does the lab work on this machine"), "{file}");
+        assert!(
+            text.contains("an order of magnitude and no difference between two modes"),
+            "{file}"
+        );
+    }
+}

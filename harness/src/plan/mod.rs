@@ -15,5 +15,5 @@ pub use profile::{
     AffinityKind, ArrivalKind, Engine, FakeSettings, IptablesBackend, IpvsScheduler, LabSettings,
     MatrixSettings, PolicyKind, Profile, RunSettings, ServiceSettings, WorkloadSettings,
 };
-pub use source::{DEFAULT_PROFILE, ProfileError};
+pub use source::{DEFAULT_PROFILE, PROFILES, ProfileError};
 pub use wire::WireSettings;

@@ -18,6 +18,8 @@ pub struct Profile {
     pub name: String,
     /// The question it answers, in one sentence.
     pub question: String,
+    /// What it measures and how to read its report, a few sentences; may be empty.
+    pub about: String,
     /// Seed of every random choice.
     pub seed: u64,
     /// The axes.
@@ -76,6 +78,14 @@ pub struct RunSettings {
     pub pcap_snap_bytes: u32,
     /// Slowest requests of a case whose walks are kept; 0 keeps none.
     pub trace_slowest: u32,
+}
+
+impl RunSettings {
+    /// Time a case spends under load at most, milliseconds.
+    pub fn case_load_ms(&self) -> u64 {
+        let phases = u64::from(self.iterations) * if self.unprobed { 2 } else { 1 };
+        (self.warm_up.millis() + self.duration.millis() * phases) * u64::from(self.blocks)
+    }
 }
 
 /// Capture engine.

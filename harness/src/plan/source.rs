@@ -10,6 +10,18 @@ use super::Profile;
 /// Text of `profiles/default.toml`.
 pub const DEFAULT_PROFILE: &str = include_str!("../../../profiles/default.toml");
 
+/// The profiles this program was built with, by name, in the order of a list.
+pub const PROFILES: [(&str, &str); 8] = [
+    ("default", DEFAULT_PROFILE),
+    ("smoke", include_str!("../../../profiles/smoke.toml")),
+    ("proxy-modes", include_str!("../../../profiles/proxy-modes.toml")),
+    ("cni", include_str!("../../../profiles/cni.toml")),
+    ("service-scale", include_str!("../../../profiles/service-scale.toml")),
+    ("tail", include_str!("../../../profiles/tail.toml")),
+    ("connections", include_str!("../../../profiles/connections.toml")),
+    ("gate", include_str!("../../../profiles/gate.toml")),
+];
+
 /// Longest profile read, bytes.
 const PROFILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -57,6 +69,16 @@ impl Profile {
         Self::parse(Path::new("profiles/default.toml"), "")
     }
 
+    /// The profile of this program by its name; `None` where it has none of that name.
+    ///
+    /// # Errors
+    /// Never for the texts this program was built with; a test holds that.
+    pub fn named(name: &str) -> Result<Option<Self>, ProfileError> {
+        let text = PROFILES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
+        let path = || PathBuf::from(format!("profiles/{name}.toml"));
+        text.map(|text| Self::parse(&path(), text)).transpose()
+    }
+
     /// Reads a profile from a file.
     ///
     /// # Errors
@@ -89,6 +111,10 @@ impl Profile {
         })?;
         let mut whole: toml::Table =
             toml::from_str(DEFAULT_PROFILE).expect("a test parses the embedded profile");
+        // What the default profile says of itself is not true of another one.
+        if !own.is_empty() {
+            whole.insert("about".to_owned(), toml::Value::String(String::new()));
+        }
         overlay(&mut whole, own);
         let profile: Self =
             serde_path_to_error::deserialize(toml::Value::Table(whole)).map_err(|error| {
@@ -141,6 +167,7 @@ fn offset_of(text: &str, key: &str, message: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{HOST_KERNEL, Plan};
     use super::*;
 
     fn error(text: &str) -> String {
@@ -152,6 +179,37 @@ mod tests {
         let profile = Profile::embedded().unwrap();
         assert_eq!(profile.name, "default");
         assert!(profile.workload.contains_key("newconn"));
+    }
+
+    #[test]
+    fn every_profile_has_its_name_a_question_and_a_text_and_makes_a_plan() {
+        for (name, _) in PROFILES {
+            let profile = Profile::named(name).unwrap().unwrap();
+            assert_eq!(profile.name, name);
+            assert!(profile.question.ends_with('?'), "{name}: {}", profile.question);
+            let sentences = profile.about.matches(['.', ':', ';']).count();
+            assert!(sentences >= 3 && !profile.about.contains("\n\n"), "{name}: {}", profile.about);
+            let plan =
+                Plan::new(&profile, &[HOST_KERNEL]).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!((2..500).contains(&plan.cases()), "{name} has {} cases", plan.cases());
+        }
+        assert_eq!(Profile::named("nonesuch").unwrap(), None);
+    }
+
+    #[test]
+    fn every_file_in_profiles_is_built_in() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let stem = path.file_stem().unwrap().to_str().unwrap();
+            assert!(PROFILES.iter().any(|(name, _)| *name == stem), "{stem}");
+        }
+    }
+
+    #[test]
+    fn a_profile_that_says_nothing_of_itself_does_not_speak_as_the_default() {
+        let profile = Profile::parse(Path::new("p"), "[run]\niterations = 7\n").unwrap();
+        assert_eq!(profile.about, "");
     }
 
     #[test]

@@ -76,13 +76,10 @@ pub fn run_until(
     enough: &mut Enough<'_>,
 ) -> Result<(), RecordError> {
     let mut log = Log { writer, receiver, error: None };
-    let per_block_ms = profile.run.warm_up.millis()
-        + profile.run.duration.millis() * u64::from(profile.run.iterations);
-    let per_case_ms = per_block_ms * u64::from(profile.run.blocks);
     log.say(Event::RunStart {
         run_id: log.writer.summary().run_id.clone(),
         cases: plan.cases(),
-        load_ms: per_case_ms * plan.cases() as u64,
+        load_ms: profile.run.case_load_ms() * plan.cases() as u64,
     });
     for group in &plan.groups {
         if cancel.requested() {

@@ -5,7 +5,7 @@ use record::{CaseRecord, Quantiles, Run, Status};
 
 use crate::analysis::group::{Group, Key, groups};
 use crate::analysis::number::{count, plural, prose_list, slope, time};
-use crate::analysis::slope::{Family, Metric, families};
+use crate::analysis::slope::{Family, Metric, Part, families};
 use crate::analysis::summary::{Tally, tally};
 use crate::analysis::{fidelity, kernel, mode};
 
@@ -105,15 +105,13 @@ fn on(key: &Key<'_>, guests: bool) -> String {
 }
 
 fn per_service(families: &[Family<'_>], guests: bool) -> Option<String> {
-    let having = |family: &&Family<'_>| {
-        family.lines.iter().filter(|line| line.metric == Metric::FirstPacket).count()
-    };
+    let having = |family: &&Family<'_>| family.of(Metric::FirstPacket, Part::P50).count();
     let family = families.iter().rev().max_by_key(having)?;
-    let mut lines: Vec<_> = family
-        .lines
-        .iter()
-        .filter(|line| line.metric == Metric::FirstPacket && line.mode != "none")
-        .collect();
+    // The last position is the usual one, and the one whose whole chain is walked.
+    let of = family.of(Metric::FirstPacket, Part::P50);
+    let deepest = of.clone().map(|line| line.position).last()?;
+    let mut lines: Vec<_> =
+        of.filter(|line| line.mode != "none" && line.position == deepest).collect();
     lines.sort_by(|a, b| b.fit.slope.total_cmp(&a.fit.slope));
     let slopes: Vec<String> = lines
         .iter()

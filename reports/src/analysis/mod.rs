@@ -2,6 +2,7 @@
 //! What the figures say: groups, ratios, fits and words. Pure: nothing here reads or draws.
 
 pub mod baseline;
+pub mod crossing;
 pub mod curve;
 pub mod fidelity;
 pub mod fit;
@@ -15,8 +16,11 @@ pub mod mode;
 pub mod number;
 pub mod pair;
 pub mod probe;
+pub mod published;
+pub(crate) mod random;
 pub mod skip;
 pub mod slope;
 pub mod stage;
+pub mod student;
 pub mod summary;
 pub mod walk;

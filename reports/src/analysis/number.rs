@@ -127,6 +127,12 @@ pub fn slope(ns: f64) -> String {
     format!("{} ns", if text == "-0.00" { "0.00" } else { &text })
 }
 
+/// An interval of times per Service: `12.1 to 13.4 ns`.
+pub fn slope_interval((low, high): (f64, f64)) -> String {
+    let low = slope(low);
+    format!("{} to {}", low.strip_suffix(" ns").unwrap_or(&low), slope(high))
+}
+
 /// How many times the baseline: `×1.32`.
 pub fn ratio(value: f64) -> String {
     format!("×{}", digits(value))

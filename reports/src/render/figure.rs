@@ -10,7 +10,8 @@ use plotters::drawing::IntoDrawingArea;
 use record::path_component;
 
 use crate::render::chart::Chart;
-use crate::render::pen::{DrawError, Pen};
+use crate::render::data;
+use crate::render::pen::{DrawError, Mark, Pen};
 use crate::render::plan::Planned;
 
 /// Most threads that draw at once; drawing is short and the machine may be measuring elsewhere.
@@ -29,6 +30,11 @@ pub(crate) struct Figure {
     /// Name of the PNG beside the page.
     pub(crate) png_file: Option<String>,
     pub(crate) missing: Vec<String>,
+    /// What the SVG shows in words, place by place.
+    pub(crate) marks: Vec<Mark>,
+    /// The figures behind it for the page's script, safe in a script element. Empty for charts that the
+    /// script does not draw anew.
+    pub(crate) data: String,
 }
 
 impl Figure {
@@ -78,6 +84,8 @@ fn one(name: &str, planned: &Planned, png_dir: Option<&Path>) -> Figure {
         svg: String::new(),
         png_file: None,
         missing: Vec::new(),
+        marks: Vec::new(),
+        data: String::new(),
     };
     let chart = match &planned.chart {
         Ok(chart) => chart,
@@ -88,7 +96,10 @@ fn one(name: &str, planned: &Planned, png_dir: Option<&Path>) -> Figure {
     };
     figure.size = chart.size();
     match svg(chart) {
-        Ok(svg) => figure.svg = svg,
+        Ok((svg, marks)) => {
+            (figure.svg, figure.marks) = (svg, marks);
+            figure.data = data::of(chart);
+        }
         Err(error) => figure.missing.push(error.to_string()),
     }
     if let Some(dir) = png_dir {
@@ -101,20 +112,21 @@ fn one(name: &str, planned: &Planned, png_dir: Option<&Path>) -> Figure {
     figure
 }
 
-fn svg(chart: &Chart) -> Result<String, DrawError> {
+fn svg(chart: &Chart) -> Result<(String, Vec<Mark>), DrawError> {
     let mut text = String::new();
     let pen = Pen::new(SVGBackend::with_string(&mut text, chart.size()).into_drawing_area(), 0)?;
     chart.draw(&pen)?;
-    pen.finish()?;
+    let marks = pen.finish()?;
     // The page brings its own outermost element, with a role and a name.
     let inner = text.split_once('>').and_then(|(_, rest)| rest.trim_end().strip_suffix("</svg>"));
-    inner.map(str::to_owned).ok_or_else(|| DrawError::new("the SVG has no outermost element"))
+    let inner = inner.map(|svg| (svg.to_owned(), marks));
+    inner.ok_or_else(|| DrawError::new("the SVG has no outermost element"))
 }
 
 fn png(chart: &Chart, path: &Path) -> Result<(), DrawError> {
     let pen = Pen::new(BitMapBackend::new(path, chart.size()).into_drawing_area(), 4)?;
     chart.draw(&pen)?;
-    pen.finish()
+    pen.finish().map(drop)
 }
 
 #[cfg(test)]

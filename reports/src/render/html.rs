@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The page: one file, no script, nothing fetched.
+//! The page: one file, one small script that it does without, nothing fetched.
 
 use askama::Template;
 use record::{Run, Status};
@@ -16,11 +16,12 @@ use crate::analysis::probe::COUNTS;
 use crate::analysis::slope::Family;
 use crate::analysis::summary::{Tally, tally};
 use crate::render::figure::Figure;
-use crate::render::plan::CHARTS_PER_GROUP;
+use crate::render::plan::{CHARTS_PER_GROUP, charted};
+use crate::render::script::{POLICY, SCRIPT};
 use crate::render::view::{
     CaseView, CaseWalksView, FailureView, FamilyView, GroupView, HostView, LabsView, MatchView,
-    PROBE_HEAD, ReasonView, RowView, SkipView, SummaryGroup, count_rows, failures, probe_reasons,
-    probe_rows, skips, walks,
+    PROBE_HEAD, Published, ReasonView, RowView, SkipView, SummaryGroup, count_rows, failures,
+    probe_reasons, probe_rows, skips, walks,
 };
 
 /// Sections open when the page is; the rest fold, so that a long report stays short to scroll.
@@ -29,6 +30,8 @@ const OPEN_MAX: usize = 2;
 #[derive(Template)]
 #[template(path = "report.html")]
 struct Page {
+    policy: &'static str,
+    script: &'static str,
     title: String,
     headline: String,
     more: Vec<String>,
@@ -40,6 +43,7 @@ struct Page {
     labs: Vec<LabsView>,
     matches: Vec<MatchView>,
     families: Vec<FamilyView>,
+    published: Published,
     groups: Vec<GroupView>,
     walks_title: &'static str,
     walks: Vec<CaseWalksView>,
@@ -70,8 +74,7 @@ pub(crate) fn page(
     let mut figures = figures.into_iter();
     let families = families
         .iter()
-        .zip(figures.by_ref())
-        .map(|(f, figure)| FamilyView::new(f, figure))
+        .map(|f| FamilyView::new(f, figures.by_ref().take(charted(f).len()).collect()))
         .collect();
     let mut summary = Vec::new();
     let mut sections = Vec::new();
@@ -90,6 +93,8 @@ pub(crate) fn page(
     let (walks_title, walks) = walks(runs);
     let mut sentences = headline(runs).into_iter();
     let page = Page {
+        policy: &POLICY,
+        script: &SCRIPT,
         title: title(runs),
         headline: sentences.next().unwrap_or_default(),
         more: sentences.collect(),
@@ -104,6 +109,7 @@ pub(crate) fn page(
             .map(|one| MatchView::new(one, runs.len() > 1))
             .collect(),
         families,
+        published: Published::new(),
         groups: sections,
         walks_title,
         walks,

@@ -10,18 +10,18 @@ use crate::analysis::group::Group;
 use crate::analysis::headline::headline;
 use crate::analysis::lab::labs;
 use crate::analysis::number::{
-    NONE, digits, one_line, percent, plural, prose_list, ratio, slope, time, time_or_none,
+    NONE, digits, one_line, percent, plural, prose_list, ratio, time, time_or_none,
 };
 use crate::analysis::pair::matches;
 use crate::analysis::probe::COUNTS;
-use crate::analysis::slope::Family;
+use crate::analysis::slope::{Family, Part};
 use crate::analysis::stage::{leg_mean_ns, of_leg};
 use crate::analysis::summary::{errors, rows, status_word};
 use crate::analysis::{host, kernel};
 use crate::render::shell;
 use crate::render::view::{
-    CellView, KERNEL_HEAD, LabsView, MatchView, PROBE_HEAD, RowView, count_rows, failures,
-    kernel_rows, probe_reasons, probe_rows, skips,
+    CellView, CrossingsView, HostView, KERNEL_HEAD, LabsView, MatchView, PROBE_HEAD, Published,
+    RowView, count_rows, failures, kernel_rows, probe_reasons, probe_rows, skips, views,
 };
 
 /// Stages named for each mode and leg.
@@ -51,6 +51,7 @@ pub(crate) fn text(runs: &[Run], groups: &[Group<'_>], families: &[Family<'_>]) 
             push(&mut out, &format!("> **Interrupted.** {}\n", escape(how)));
         }
     }
+    profiles(&mut out, runs);
     summary(&mut out, groups);
     labs_compared(&mut out, runs, groups);
     kernels_compared(&mut out, runs, groups);
@@ -79,6 +80,18 @@ fn table(out: &mut String, head: &[&str], align: &str, rows: &[Vec<String>]) {
         let _ = writeln!(out, "| {} |", row.join(" | "));
     }
     out.push('\n');
+}
+
+/// What was asked, and how the profile says that its report is to be read.
+fn profiles(out: &mut String, runs: &[Run]) {
+    let mut told: Vec<String> = Vec::new();
+    for host in runs.iter().map(HostView::new).filter(|host| !host.question.is_empty()) {
+        let text = format!("**{}** {}", escape(&host.question), escape(&host.about));
+        if !told.contains(&text) {
+            push(out, &format!("{}\n", text.trim_end()));
+            told.push(text);
+        }
+    }
 }
 
 fn summary(out: &mut String, groups: &[Group<'_>]) {
@@ -195,18 +208,54 @@ fn slopes(out: &mut String, families: &[Family<'_>]) {
     push(out, "## Cost of each further Service\n");
     let mut lines = Vec::new();
     for family in families {
-        for line in &family.lines {
-            lines.push(vec![
-                escape(&family.title),
-                line.metric.name().to_owned(),
-                escape(&line.mode),
-                slope(line.fit.slope),
-                time(line.fit.intercept),
-                line.fit.r2.map_or_else(|| NONE.to_owned(), |r2| format!("{r2:.3}")),
-            ]);
+        for view in
+            [Part::P50, Part::P90, Part::P99].into_iter().flat_map(|part| views(family, part))
+        {
+            for line in &view.lines {
+                let with = |text: &str, interval: &str| match interval {
+                    "" => text.to_owned(),
+                    interval => format!("{text} ({interval})"),
+                };
+                lines.push(vec![
+                    escape(&family.title),
+                    escape(&view.name),
+                    escape(&line.mode),
+                    line.position.to_owned(),
+                    with(&line.slope, &line.slope_interval),
+                    with(&line.per_rule, &line.per_rule_interval),
+                    line.intercept.clone(),
+                    line.r2.clone(),
+                ]);
+            }
         }
     }
-    table(out, &["cases", "time", "mode", "per Service", "at 0 Services", "R²"], "lllrrr", &lines);
+    let head = ["cases", "time", "mode", "place", "per Service", "per rule", "at 0 Services", "R²"];
+    table(out, &head, "llllrrrr", &lines);
+    push(
+        out,
+        "In brackets: 95 % confidence. Place: where the measured Service stands among the others.\n",
+    );
+    for family in families {
+        for crossings in CrossingsView::of(family) {
+            for sentence in crossings.found.iter().chain(&crossings.none) {
+                let (title, sentence) = (escape(&family.title), escape(sentence));
+                let _ = writeln!(out, "- {title}: crossings in {}: {sentence}", crossings.name);
+            }
+        }
+    }
+    out.push('\n');
+    published(out);
+}
+
+fn published(out: &mut String) {
+    let Published { first_packets, source, per_service } = Published::new();
+    push(out, "### Published, iptables\n");
+    let rows: Vec<_> = first_packets.iter().map(|row| row.to_vec()).collect();
+    table(out, &["Services", "first packet p50", "p90", "p99"], "rrrr", &rows);
+    push(out, &format!("{}\n", escape(source)));
+    let rows: Vec<_> =
+        per_service.iter().map(|row| row.iter().map(|text| escape(text)).collect()).collect();
+    table(out, &["per Service", "how", "source"], "rll", &rows);
 }
 
 fn top_stages(out: &mut String, groups: &[Group<'_>]) {

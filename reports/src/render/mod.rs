@@ -3,6 +3,7 @@
 
 mod axis;
 mod chart;
+mod data;
 mod figure;
 mod html;
 mod markdown;
@@ -10,6 +11,7 @@ mod palette;
 mod path;
 mod pen;
 mod plan;
+mod script;
 mod shell;
 mod trace;
 mod view;

@@ -5,6 +5,9 @@ use plotters::style::RGBColor;
 
 /// Lettering.
 pub(crate) const INK: RGBColor = RGBColor(0x1f, 0x24, 0x2b);
+/// The same on a coloured fill: one shade off, so that a page in dark colours may turn the one and
+/// leave the other.
+const INK_ON_FILL: RGBColor = RGBColor(0x1f, 0x24, 0x2c);
 /// Lettering that stands back.
 pub(crate) const MUTED: RGBColor = RGBColor(0x5b, 0x63, 0x6e);
 /// Grid lines.
@@ -83,7 +86,7 @@ pub(crate) fn ink_on(fill: RGBColor) -> RGBColor {
     // Relative luminance without its gamma: near enough to choose between two inks.
     let RGBColor(r, g, b) = fill;
     let light = 0.2126 * f64::from(r) + 0.7152 * f64::from(g) + 0.0722 * f64::from(b);
-    if light > 125.0 { INK } else { RGBColor(0xff, 0xff, 0xff) }
+    if light > 125.0 { INK_ON_FILL } else { RGBColor(0xff, 0xff, 0xff) }
 }
 
 /// A colour as CSS reads it.

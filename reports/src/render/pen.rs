@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Draws on a plotters area, whatever its backend. Coordinates are canvas pixels from the top left.
 
+use std::cell::RefCell;
 use std::sync::OnceLock;
 
 use plotters::backend::DrawingBackend;
 use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;
-use plotters::element::{Circle, PathElement, Rectangle, Text};
+use plotters::element::{Circle, PathElement, Polygon, Rectangle, Text};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{FontStyle, IntoFont, RGBColor, ShapeStyle, TextStyle, WHITE, register_font};
+use plotters::style::{
+    Color, FontStyle, IntoFont, RGBColor, ShapeStyle, TextStyle, WHITE, register_font,
+};
 
 use crate::ReportError;
 use crate::analysis::number::shorten;
@@ -41,6 +44,27 @@ pub(crate) enum Align {
     Right,
 }
 
+/// How a line is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dash {
+    Solid,
+    /// Long strokes.
+    Dashed,
+    /// Short ones.
+    Dotted,
+}
+
+/// A place on the canvas that a page can say something about, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Its upper left corner.
+    pub(crate) at: (i32, i32),
+    pub(crate) size: (i32, i32),
+    /// Proxy mode it is of, empty where it is of none.
+    pub(crate) mode: String,
+    pub(crate) text: String,
+}
+
 /// Makes the bundled fonts known to plotters, once a process.
 pub(crate) fn load_fonts() -> Result<(), ReportError> {
     static LOADED: OnceLock<Result<(), &'static str>> = OnceLock::new();
@@ -62,6 +86,7 @@ pub(crate) fn load_fonts() -> Result<(), ReportError> {
 pub(crate) struct Pen<DB: DrawingBackend> {
     area: DrawingArea<DB, Shift>,
     text_drop_px: i32,
+    marks: RefCell<Vec<Mark>>,
 }
 
 impl<DB: DrawingBackend> Pen<DB> {
@@ -69,12 +94,64 @@ impl<DB: DrawingBackend> Pen<DB> {
     /// middle of a line: bitmaps centre on a box that leaves no room above the letters.
     pub(crate) fn new(area: DrawingArea<DB, Shift>, text_drop_px: i32) -> Result<Self, DrawError> {
         area.fill(&WHITE).map_err(DrawError::new)?;
-        Ok(Self { area, text_drop_px })
+        Ok(Self { area, text_drop_px, marks: RefCell::default() })
     }
 
-    /// Finishes the canvas; a bitmap goes to its file.
-    pub(crate) fn finish(self) -> Result<(), DrawError> {
-        self.area.present().map_err(DrawError::new)
+    /// Finishes the canvas; a bitmap goes to its file. Returns its marks in the order they were made.
+    pub(crate) fn finish(self) -> Result<Vec<Mark>, DrawError> {
+        self.area.present().map_err(DrawError::new)?;
+        Ok(self.marks.into_inner())
+    }
+
+    /// Notes what is at a place. Nothing is drawn.
+    pub(crate) fn mark(&self, mark: Mark) {
+        self.marks.borrow_mut().push(mark);
+    }
+
+    /// A filled polygon that lets through what lies below it.
+    pub(crate) fn area(
+        &self,
+        points: Vec<(i32, i32)>,
+        colour: RGBColor,
+        share: f64,
+    ) -> Result<(), DrawError> {
+        self.area.draw(&Polygon::new(points, colour.mix(share))).map_err(DrawError::new)
+    }
+
+    /// A line in strokes, the same on every backend.
+    pub(crate) fn dashed(
+        &self,
+        points: &[(i32, i32)],
+        colour: RGBColor,
+        width: u32,
+        dash: Dash,
+    ) -> Result<(), DrawError> {
+        let (on, off) = match dash {
+            Dash::Solid => return self.line(points.to_vec(), colour, width),
+            Dash::Dashed => (18.0, 10.0),
+            Dash::Dotted => (5.0, 9.0),
+        };
+        let mut gone = 0.0;
+        for pair in points.windows(2) {
+            let [(x1, y1), (x2, y2)] =
+                [pair[0], pair[1]].map(|(x, y)| (f64::from(x), f64::from(y)));
+            let length = (x2 - x1).hypot(y2 - y1);
+            let at = |along: f64| {
+                let share = along / length;
+                ((x1 + (x2 - x1) * share).round() as i32, (y1 + (y2 - y1) * share).round() as i32)
+            };
+            // Strokes go on over corners: `gone` is how far into the pattern this piece begins.
+            let mut start = -(gone % (on + off));
+            while start < length {
+                let (from, to) = (start.max(0.0), (start + on).min(length));
+                if to > from {
+                    self.line(vec![at(from), at(to)], colour, width)?;
+                }
+                start += on + off;
+            }
+            gone += length;
+        }
+        Ok(())
     }
 
     pub(crate) fn rect(

@@ -12,12 +12,12 @@ use reports::table::{Look, Table};
 use crate::support::{Spec, run};
 use crate::tags;
 
-const ELEMENTS: &str = "a body br circle code dd details div dl dt em figcaption figure footer h1 h2 \
-    h3 h4 head header html i input li line main meta nav ol p pre polygon polyline rect section small span \
+const ELEMENTS: &str = "a body br caption circle code dd details div dl dt em figcaption figure footer h1 h2 \
+    h3 h4 head header html i input li line main meta nav ol p pre polygon polyline rect script section small span \
     strong style summary svg table tbody td text th thead title tr ul";
-const ATTRIBUTES: &str = "aria-label charset class colspan content cx cy dy fill font-family font-size \
+const ATTRIBUTES: &str = "aria-label charset class colspan content cx data-mode data-sort data-sortable cy dy fill font-family font-size \
     font-weight height href http-equiv id lang name open opacity points r role scope stroke stroke-width \
-    style text-anchor transform viewBox width x x1 x2 xmlns y y1 y2";
+    style text-anchor transform type viewBox width x x1 x2 xmlns y y1 y2";
 
 /// A run in which every text is `text`.
 fn infected(text: &str) -> (Run, tempfile::TempDir) {
@@ -75,6 +75,12 @@ fn stays_text(text: &str) -> Result<(), TestCaseError> {
     for attribute in &used.attributes {
         prop_assert!(ATTRIBUTES.split_whitespace().any(|a| a == attribute), "{attribute}=");
     }
+    // All scripts but the last are figures, and the last is the page's own, whatever is in the record.
+    let (own, data) = used.scripts.split_last().expect("the page has a script");
+    prop_assert_eq!(own, plain_script());
+    for figures in data {
+        prop_assert!(serde_json::from_str::<serde_json::Value>(figures).is_ok(), "{figures}");
+    }
     for link in used.links {
         prop_assert!(link.starts_with('#') || !link.contains(['/', ':', '"', '<']), "{link}");
     }
@@ -108,6 +114,17 @@ fn plain_shape() -> &'static [usize] {
         shape(&fs::read_to_string(rendered.markdown).expect("the markdown"))
     });
     &SHAPE
+}
+
+/// The script of a page of harmless texts.
+fn plain_script() -> &'static String {
+    static SCRIPT: LazyLock<String> = LazyLock::new(|| {
+        let (run, home) = infected("word");
+        let rendered = render(&[run], &home.path().join("out")).expect("a report");
+        let page = fs::read_to_string(rendered.html).expect("the page");
+        tags::read(&page).expect("a whole page").scripts.pop().expect("a script")
+    });
+    &SCRIPT
 }
 
 #[test]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reports of hand-made records, read back.
 
+mod curves;
 mod escaping;
 mod fit;
 mod judge;

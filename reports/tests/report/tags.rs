@@ -3,6 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
 /// Elements without content, HTML living standard 13.1.2.
 const VOID: [&str; 3] = ["meta", "link", "br"];
 
@@ -14,6 +19,20 @@ pub(crate) struct Used {
     pub(crate) ids: BTreeSet<String>,
     /// Values of href.
     pub(crate) links: BTreeSet<String>,
+    /// Texts of scripts, data included, in the page's order.
+    pub(crate) scripts: Vec<String>,
+}
+
+impl Used {
+    /// Whether the page has one script that runs, the one its policy names by hash, and the others are
+    /// figures.
+    pub(crate) fn runs_only_its_own(&self, page: &str) -> bool {
+        let Some((own, data)) = self.scripts.split_last() else { return false };
+        let hash = STANDARD.encode(Sha256::digest(own.as_bytes()));
+        page.contains(&format!("script-src 'sha256-{hash}';"))
+            && data.iter().all(|text| serde_json::from_str::<Value>(text).is_ok())
+            && page.matches("<script type=\"application/json\">").count() == data.len()
+    }
 }
 
 /// Checks that elements nest and attributes are quoted, and says which there are.
@@ -46,8 +65,11 @@ pub(crate) fn read(page: &str) -> Result<Used, String> {
             rest = after;
         } else {
             rest = rest.strip_prefix('>').ok_or_else(|| format!("no > after {:?}", near(tag)))?;
-            if name == "style" {
-                rest = &rest[rest.find("</style>").ok_or("a style that does not end")?..];
+            if name == "style" || name == "script" {
+                let end = format!("</{name}>");
+                let text = rest.find(&end).ok_or_else(|| format!("a {name} that does not end"))?;
+                used.scripts.extend((name == "script").then(|| rest[..text].to_owned()));
+                rest = &rest[text..];
             }
             if !VOID.contains(&name.as_str()) {
                 open.push(name);

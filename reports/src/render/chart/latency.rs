@@ -7,17 +7,32 @@ use plotters::backend::DrawingBackend;
 use plotters::style::RGBColor;
 
 use crate::analysis::curve::Point;
-use crate::analysis::number::{Unit, digits};
+use crate::analysis::number::{Unit, digits, time};
 use crate::render::axis::log_ticks;
 use crate::render::chart::frame::{Frame, Lettering, Tick};
 use crate::render::chart::{EndLabel, spread};
-use crate::render::pen::{Align, DrawError, Pen, TEXT};
+use crate::render::pen::{DrawError, Mark, Pen, TEXT};
 
 /// One mode's curve.
 pub(crate) struct Curve {
     pub(crate) label: String,
+    /// Proxy mode.
+    pub(crate) mode: String,
     pub(crate) colour: RGBColor,
     pub(crate) points: Vec<Point>,
+    /// The percentiles that the record keeps of each iteration.
+    pub(crate) spreads: Vec<Spread>,
+}
+
+/// A percentile and how far iterations lie apart there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Spread {
+    pub(crate) name: &'static str,
+    pub(crate) nines: f64,
+    /// Of the whole case, nanoseconds.
+    pub(crate) ns: u64,
+    /// Least and most of the iterations; none where there are fewer than two.
+    pub(crate) range_ns: Option<(u64, u64)>,
 }
 
 /// The distributions of a group's cases.
@@ -27,7 +42,7 @@ pub(crate) struct LatencyChart {
     pub(crate) curves: Vec<Curve>,
 }
 
-const NINES: [(f64, &str); 8] = [
+pub(crate) const NINES: [(f64, &str); 8] = [
     (0.0, "min"),
     (LOG10_2, "50 %"),
     (1.0, "90 %"),
@@ -44,7 +59,11 @@ impl LatencyChart {
         pen: &Pen<DB>,
         size: (u32, u32),
     ) -> Result<(), DrawError> {
-        let values = || self.curves.iter().flat_map(|c| &c.points).map(|p| p.value_ns as f64);
+        let values = || {
+            let points = self.curves.iter().flat_map(|c| &c.points).map(|p| p.value_ns);
+            let spreads = self.curves.iter().flat_map(|c| &c.spreads).filter_map(|s| s.range_ns);
+            points.chain(spreads.flat_map(|(low, high)| [low, high])).map(|ns| ns as f64)
+        };
         let (min, max) = (values().fold(f64::MAX, f64::min), values().fold(1.0, f64::max));
         let end =
             self.curves.iter().flat_map(|c| c.points.last()).map(|p| p.nines).fold(1.0, f64::max);
@@ -56,7 +75,7 @@ impl LatencyChart {
         let x_ticks = NINES.iter().filter(|(nines, _)| *nines <= end + 1e-9);
         let mut margin_right = 0;
         for curve in &self.curves {
-            margin_right = margin_right.max(pen.width(&curve.label, TEXT, true)? + 24);
+            margin_right = margin_right.max(pen.width(&curve.label, TEXT, true)? + 54);
         }
         let lettering = Lettering {
             title: "Latency by percentile".to_owned(),
@@ -78,18 +97,40 @@ impl LatencyChart {
             let y = path.last().map_or(frame.bottom, |last| last.1);
             labels.push(EndLabel { text: curve.label.clone(), colour: curve.colour, y });
             pen.line(path, curve.colour, 4)?;
+            for one in &curve.spreads {
+                self.spread(pen, &frame, curve, one)?;
+            }
         }
         spread(&mut labels, TEXT + 4, frame.top, frame.bottom - 10);
-        for label in labels {
-            pen.styled(
-                &label.text,
-                (frame.right + 14, label.y),
-                Align::Left,
-                TEXT,
-                label.colour,
-                true,
-            )?;
+        for label in &labels {
+            label.draw(pen, frame.right + 14)?;
         }
+        Ok(())
+    }
+
+    /// An upright stroke from the least to the most of the iterations. Curves stand a little apart, so
+    /// that strokes of modes that are alike do not hide each other.
+    fn spread<DB: DrawingBackend>(
+        &self,
+        pen: &Pen<DB>,
+        frame: &Frame,
+        curve: &Curve,
+        one: &Spread,
+    ) -> Result<(), DrawError> {
+        let among = self.curves.iter().position(|other| std::ptr::eq(other, curve)).unwrap_or(0);
+        let aside = among as i32 * 7 - (self.curves.len() as i32 - 1) * 7 / 2;
+        let (x, y) = (frame.x.px(one.nines), |ns: u64| frame.y.px((ns.max(1) as f64).log10()));
+        let mut text = format!("{}, {}: {}", curve.label, one.name, time(one.ns as f64));
+        if let Some((low, high)) = one.range_ns {
+            let x = x + aside;
+            pen.line(vec![(x, y(low)), (x, y(high))], curve.colour, 3)?;
+            for end in [y(low), y(high)] {
+                pen.line(vec![(x - 6, end), (x + 6, end)], curve.colour, 3)?;
+            }
+            text = format!("{text} (iterations {} to {})", time(low as f64), time(high as f64));
+        }
+        let at = (x + aside - 10, y(one.ns) - 14);
+        pen.mark(Mark { at, size: (20, 28), mode: curve.mode.clone(), text });
         Ok(())
     }
 }

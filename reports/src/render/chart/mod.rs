@@ -3,18 +3,19 @@
 
 mod frame;
 mod latency;
-mod services;
+mod plot;
 mod stages;
 mod throughput;
 
 use plotters::backend::DrawingBackend;
 use plotters::style::RGBColor;
 
-use crate::render::pen::{DrawError, Pen};
+use crate::render::palette::INK;
+use crate::render::pen::{Align, DrawError, Pen, TEXT};
 
-pub(crate) use latency::{Curve, LatencyChart};
-pub(crate) use services::ServicesChart;
-pub(crate) use stages::{Part, Row, StagesChart};
+pub(crate) use latency::{Curve, LatencyChart, NINES, Spread};
+pub(crate) use plot::{Along, Fitted, PlotChart, Quantity, Spot, Trail};
+pub(crate) use stages::{Row, StagePart, StagesChart};
 pub(crate) use throughput::{Bar, ThroughputChart};
 
 /// Most series a chart draws; a group has one per proxy mode.
@@ -28,8 +29,8 @@ pub(crate) enum Chart {
     Stages(StagesChart),
     /// Requests per second.
     Throughput(ThroughputChart),
-    /// First packet over Services.
-    Services(ServicesChart),
+    /// Points over Services or runs.
+    Plot(PlotChart),
 }
 
 impl Chart {
@@ -39,7 +40,7 @@ impl Chart {
             Self::Latency(_) => (1280, 800),
             Self::Stages(chart) => chart.size(),
             Self::Throughput(_) => (800, 800),
-            Self::Services(_) => (1280, 800),
+            Self::Plot(_) => (1280, 800),
         }
     }
 
@@ -49,7 +50,7 @@ impl Chart {
             Self::Latency(chart) => chart.draw(pen, self.size()),
             Self::Stages(chart) => chart.draw(pen),
             Self::Throughput(chart) => chart.draw(pen, self.size()),
-            Self::Services(chart) => chart.draw(pen, self.size()),
+            Self::Plot(chart) => chart.draw(pen, self.size()),
         }
     }
 }
@@ -59,6 +60,14 @@ pub(crate) struct EndLabel {
     pub(crate) text: String,
     pub(crate) colour: RGBColor,
     pub(crate) y: i32,
+}
+
+impl EndLabel {
+    /// A patch of the line's colour and the name in ink: some colours are too light to be read in.
+    fn draw<DB: DrawingBackend>(&self, pen: &Pen<DB>, left: i32) -> Result<(), DrawError> {
+        pen.rect((left, self.y - 9), (left + 18, self.y + 9), self.colour)?;
+        pen.styled(&self.text, (left + 28, self.y), Align::Left, TEXT, INK, true)
+    }
 }
 
 /// Moves labels apart where they would overlap, keeping their order and staying within

@@ -7,7 +7,7 @@ use plotters::style::WHITE;
 use crate::analysis::number::{Unit, time};
 use crate::render::axis::{Axis, linear_ticks};
 use crate::render::palette::{AXIS, GRID, INK, MUTED, ink_on, stage};
-use crate::render::pen::{Align, DrawError, Pen, TEXT};
+use crate::render::pen::{Align, DrawError, Mark, Pen, TEXT};
 
 /// Most entries of the legend: the stages of both legs, joined or not.
 const LEGEND_MAX: usize = 40;
@@ -19,7 +19,7 @@ const ROW: i32 = 2 * BAR + 8 + 34;
 const LEGEND_LINE: i32 = 44;
 
 /// One stage of a bar.
-pub(crate) struct Part {
+pub(crate) struct StagePart {
     pub(crate) name: String,
     pub(crate) mean_ns: f64,
 }
@@ -27,8 +27,10 @@ pub(crate) struct Part {
 /// Both bars of a mode.
 pub(crate) struct Row {
     pub(crate) label: String,
-    pub(crate) request: Vec<Part>,
-    pub(crate) response: Vec<Part>,
+    /// Proxy mode.
+    pub(crate) mode: String,
+    pub(crate) request: Vec<StagePart>,
+    pub(crate) response: Vec<StagePart>,
 }
 
 /// The stages of a group's cases.
@@ -51,7 +53,7 @@ impl StagesChart {
     }
 
     pub(crate) fn draw<DB: DrawingBackend>(&self, pen: &Pen<DB>) -> Result<(), DrawError> {
-        let total = |parts: &[Part]| parts.iter().map(|p| p.mean_ns).sum::<f64>();
+        let total = |parts: &[StagePart]| parts.iter().map(|p| p.mean_ns).sum::<f64>();
         let longest = self
             .rows
             .iter()
@@ -81,8 +83,8 @@ impl StagesChart {
         for (place, row) in self.rows.iter().enumerate() {
             let top = TOP + place as i32 * ROW;
             pen.styled(&row.label, (36, top + BAR), Align::Left, TEXT, INK, true)?;
-            bar(pen, &axis, left, top, "request", &row.request)?;
-            bar(pen, &axis, left, top + BAR + 8, "response", &row.response)?;
+            bar(pen, &axis, (left, top), "request", row, &row.request)?;
+            bar(pen, &axis, (left, top + BAR + 8), "response", row, &row.response)?;
         }
         pen.line(vec![(left, TOP - 20), (left, bottom)], AXIS, 2)?;
         self.legend(pen, bottom + 96)
@@ -119,10 +121,10 @@ impl StagesChart {
 fn bar<DB: DrawingBackend>(
     pen: &Pen<DB>,
     axis: &Axis,
-    left: i32,
-    top: i32,
+    (left, top): (i32, i32),
     leg: &str,
-    parts: &[Part],
+    row: &Row,
+    parts: &[StagePart],
 ) -> Result<(), DrawError> {
     let middle = top + BAR / 2;
     pen.styled(leg, (left - 16, middle), Align::Right, TEXT - 4, MUTED, false)?;
@@ -135,6 +137,13 @@ fn bar<DB: DrawingBackend>(
             pen.rect((from, top), (to, top + BAR), fill)?;
             // A white hair between neighbours tells them apart without colour.
             pen.rect((to - 2, top), (to, top + BAR), WHITE)?;
+            let (label, name, mean) = (&row.label, &part.name, time(part.mean_ns));
+            pen.mark(Mark {
+                at: (from, top),
+                size: (to - from, BAR),
+                mode: row.mode.clone(),
+                text: format!("{label}, {leg}: {name}, mean {mean}"),
+            });
         }
         let fitting = [format!("{} {}", part.name, time(part.mean_ns)), time(part.mean_ns)];
         for text in fitting {

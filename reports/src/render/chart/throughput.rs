@@ -8,7 +8,7 @@ use crate::analysis::number::digits;
 use crate::render::axis::linear_ticks;
 use crate::render::chart::frame::{Frame, Lettering, Tick};
 use crate::render::palette::INK;
-use crate::render::pen::{Align, DrawError, Pen, TEXT};
+use crate::render::pen::{Align, DrawError, Mark, Pen, TEXT};
 
 /// Most iterations drawn as dots on one bar.
 const DOTS_MAX: usize = 100;
@@ -16,6 +16,8 @@ const DOTS_MAX: usize = 100;
 /// One mode's rate.
 pub(crate) struct Bar {
     pub(crate) label: String,
+    /// Proxy mode.
+    pub(crate) mode: String,
     pub(crate) colour: RGBColor,
     /// Of the whole case.
     pub(crate) rps: f64,
@@ -75,6 +77,21 @@ impl ThroughputChart {
             let x = middle + (share * f64::from(half) * 0.8) as i32;
             pen.dot((x, frame.y.px(*rps)), 6, INK)?;
         }
+        let spread = match (
+            shown.iter().copied().reduce(f64::min),
+            shown.iter().copied().reduce(f64::max),
+        ) {
+            (Some(low), Some(high)) => {
+                format!(", iterations {} to {}", digits(low), digits(high))
+            }
+            _ => String::new(),
+        };
+        pen.mark(Mark {
+            at: (middle - half, frame.y.px(bar.rps)),
+            size: (2 * half, frame.bottom - frame.y.px(bar.rps)),
+            mode: bar.mode.clone(),
+            text: format!("{}: {} requests a second{spread}", bar.label, digits(bar.rps)),
+        });
         let highest = shown.iter().copied().fold(bar.rps, f64::max);
         let above = frame.y.px(highest) - 30;
         pen.styled(&digits(bar.rps), (middle, above), Align::Centre, TEXT - 2, INK, true)?;

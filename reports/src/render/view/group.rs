@@ -44,6 +44,8 @@ pub(crate) struct StageView {
 /// A column of the stage table.
 pub(crate) struct ModeView {
     pub(crate) label: String,
+    /// Proxy mode, by which a reader selects.
+    pub(crate) mode: String,
     /// Requests most of its stages were seen in.
     pub(crate) count: String,
 }
@@ -85,6 +87,13 @@ impl GroupView {
     }
 }
 
+impl GroupView {
+    /// Mode of a column.
+    pub(crate) fn mode(&self, column: &usize) -> &str {
+        self.modes.get(*column).map_or("", |mode| &mode.mode)
+    }
+}
+
 fn legs(series: &[Series<'_>]) -> Vec<LegView> {
     let all = rows(series);
     let leg = |leg: Leg, name: &'static str| LegView {
@@ -116,6 +125,7 @@ impl ModeView {
         let count = most(series.case);
         Self {
             label: series.label.clone(),
+            mode: series.case.mode.clone(),
             count: if count > 0 { requests_seen(count) } else { String::new() },
         }
     }

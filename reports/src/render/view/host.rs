@@ -23,6 +23,9 @@ pub(crate) struct HostView {
     pub(crate) command: String,
     pub(crate) reproduce: String,
     pub(crate) asked: Vec<Fact>,
+    /// What the profile asks, and how it says that its report is to be read; empty where it says nothing.
+    pub(crate) question: String,
+    pub(crate) about: String,
     pub(crate) facts: Vec<Fact>,
     /// A row for each thing known of them, a column for each.
     pub(crate) kernels: Vec<Vec<String>>,
@@ -46,6 +49,8 @@ impl HostView {
             command: shell::command(&manifest.command),
             reproduce: reproduce(run),
             asked: asked(run),
+            question: said(run, "question"),
+            about: said(run, "about"),
             facts: facts(run),
             kernels: kernel_columns(run),
             sysctls: facts_of(&manifest.host.sysctls),
@@ -54,6 +59,12 @@ impl HostView {
             profile: manifest.profile.clone(),
         }
     }
+}
+
+/// A text of the profile. One that is no TOML was edited by hand: it is shown as it is at the foot.
+fn said(run: &Run, key: &str) -> String {
+    let profile = run.manifest.profile.parse::<toml::Table>().unwrap_or_default();
+    profile.get(key).and_then(toml::Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn reproduce(run: &Run) -> String {

@@ -12,6 +12,8 @@ use crate::render::palette;
 /// A case's row.
 pub(crate) struct RowView<const N: usize> {
     pub(crate) id: String,
+    /// Proxy mode, by which a reader selects.
+    pub(crate) mode: String,
     pub(crate) colour: String,
     pub(crate) cells: [CellView; N],
 }
@@ -63,7 +65,8 @@ fn measured(runs: &[Run]) -> impl Iterator<Item = (&Run, &CaseRecord)> {
 }
 
 fn row<const N: usize>(id: String, case: &CaseRecord, cells: [CellView; N]) -> RowView<N> {
-    RowView { id, colour: palette::css(palette::mode(&case.mode)), cells }
+    let (mode, colour) = (case.mode.clone(), palette::css(palette::mode(&case.mode)));
+    RowView { id, mode, colour, cells }
 }
 
 /// Cases with counts.
