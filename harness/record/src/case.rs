@@ -325,6 +325,9 @@ pub struct CaseRecord {
     pub lab_up_ms: Option<f64>,
     /// Rendering and programming the proxy mode on every node, milliseconds.
     pub install_ms: Option<f64>,
+    /// Programming one Service more, milliseconds; only where the run asked for it.
+    #[serde(default)]
+    pub add_one_ms: Option<f64>,
     /// Reading the kernel back and the probe connection, milliseconds.
     pub prove_ms: Option<f64>,
     /// Taking it all down, milliseconds.

@@ -117,6 +117,8 @@ pub(crate) enum Say {
     Down {
         /// How long it took, milliseconds.
         ms: f64,
+        /// Programming one Service more, milliseconds.
+        add_one_ms: Option<f64>,
         /// What could not be taken down.
         errors: Vec<String>,
     },

@@ -160,7 +160,7 @@ impl Server {
                 self.bed(bed)?;
                 let down = self.beds.remove(&bed).expect("just seen").down();
                 self.settling.insert(bed, down.settle);
-                Say::Down { ms: down.ms, errors: down.errors }
+                Say::Down { ms: down.ms, add_one_ms: down.add_one_ms, errors: down.errors }
             }
             Ask::Settle { bed } => {
                 let settle = self.settling.remove(&bed).ok_or_else(|| no_bed(bed))?;

@@ -227,6 +227,9 @@ pub struct StageTimes {
 pub struct Down {
     /// Until every process had ended and nothing held a namespace any more, milliseconds.
     pub ms: f64,
+    /// Programming one Service more on the entry node before that, milliseconds; `None` unless
+    /// `run.add_one` asks for it.
+    pub add_one_ms: Option<f64>,
     /// What could not be taken down.
     pub errors: Vec<String>,
     /// Waits for the kernel to dismantle what was let go and returns what went wrong. Called once

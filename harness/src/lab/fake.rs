@@ -96,6 +96,7 @@ impl Lab for FakeLab {
             },
             case: case.clone(),
             trace_slowest: self.run.trace_slowest,
+            add_one: self.run.add_one,
             latency_ns: self.settings.latency.nanos() + self.rules_ns(case) + self.work_ns(case),
             rules_ns: self.rules_ns(case),
             seconds: self.run.duration.0.as_secs_f64(),
@@ -108,6 +109,7 @@ struct FakeBed {
     ready: Ready,
     case: Case,
     trace_slowest: u32,
+    add_one: bool,
     latency_ns: u64,
     rules_ns: u64,
     seconds: f64,
@@ -186,6 +188,11 @@ impl Bed for FakeBed {
     }
 
     fn down(self: Box<Self>) -> Down {
-        Down { ms: 4.0, errors: Vec::new(), settle: Box::new(Vec::new) }
+        Down {
+            ms: 4.0,
+            add_one_ms: self.add_one.then_some(0.5),
+            errors: Vec::new(),
+            settle: Box::new(Vec::new),
+        }
     }
 }

@@ -262,8 +262,12 @@ impl Bed for GuestBed {
     fn down(self: Box<Self>) -> Down {
         // A stop must not keep a bed up: what is under way here is the taking down.
         let cancel = Cancel::default();
+        let mut add_one_ms = None;
         let (ms, errors) = match self.ask(&Ask::Down { bed: self.bed }, &cancel) {
-            Ok(Say::Down { ms, errors }) => (ms, errors),
+            Ok(Say::Down { ms, add_one_ms: took_ms, errors }) => {
+                add_one_ms = took_ms;
+                (ms, errors)
+            }
             Ok(other) => (0.0, vec![self.ward.unexpected(&other).to_string()]),
             // The bed ended with its guest, which the case's own failure says.
             Err(LabError::Kernel(_)) => (0.0, Vec::new()),
@@ -275,6 +279,6 @@ impl Bed for GuestBed {
             Err(LabError::Kernel(_)) => Vec::new(),
             Err(error) => vec![error.to_string()],
         };
-        Down { ms, errors, settle: Box::new(settle) }
+        Down { ms, add_one_ms, errors, settle: Box::new(settle) }
     }
 }

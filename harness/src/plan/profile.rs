@@ -76,6 +76,8 @@ pub struct RunSettings {
     pub samples_per_second: u32,
     /// Bytes of a packet kept with `--pcap`.
     pub pcap_snap_bytes: u32,
+    /// Whether a case ends with one Service more being programmed, for the time that takes.
+    pub add_one: bool,
     /// Slowest requests of a case whose walks are kept; 0 keeps none.
     pub trace_slowest: u32,
 }

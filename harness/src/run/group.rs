@@ -17,7 +17,8 @@ struct Seat<'a> {
     bed: Option<Box<dyn Bed>>,
     /// Of the last bed there was.
     ready: Option<Ready>,
-    down_ms: Option<f64>,
+    /// Taking the last bed down, and programming one Service more before; milliseconds.
+    down: Option<(f64, Option<f64>)>,
     tally: Tally,
     error: Option<LabError>,
 }
@@ -121,7 +122,7 @@ fn seat<'a>(profile: &Profile, case: &'a Case, lab: &dyn Lab) -> Seat<'a> {
         case,
         bed: None,
         ready: None,
-        down_ms: None,
+        down: None,
         tally: Tally::new(profile.run.trace_slowest),
         error: None,
     }
@@ -153,7 +154,7 @@ fn down(seat: &mut Seat<'_>, cancel: &Cancel, say: &mut dyn FnMut(Event)) -> Opt
     }
     seat.ready = Some(ready);
     let down = bed.down();
-    seat.down_ms = Some(down.ms);
+    seat.down = Some((down.ms, down.add_one_ms));
     for message in down.errors {
         say(Event::Warning { case: Some(seat.id.clone()), message });
     }
@@ -161,7 +162,7 @@ fn down(seat: &mut Seat<'_>, cancel: &Cancel, say: &mut dyn FnMut(Event)) -> Opt
 }
 
 fn end(seat: Seat<'_>, lab: &dyn Lab, cancel: &Cancel) -> Option<(CaseRecord, CaseFiles)> {
-    let Seat { id, case, ready, down_ms, tally, error, .. } = seat;
+    let Seat { id, case, ready, down, tally, error, .. } = seat;
     // An iteration that a stop cut short fails; what was measured before it stands.
     let stopped =
         cancel.requested() && (tally.is_empty() || matches!(error, Some(LabError::Cancelled)));
@@ -169,5 +170,5 @@ fn end(seat: Seat<'_>, lab: &dyn Lab, cancel: &Cancel) -> Option<(CaseRecord, Ca
         return None;
     }
     let error = error.filter(|error| !(cancel.requested() && matches!(error, LabError::Cancelled)));
-    Some(tally.into_record(id, lab.name(), case, ready, down_ms, error))
+    Some(tally.into_record(id, lab.name(), case, ready, down, error))
 }

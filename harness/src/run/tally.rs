@@ -170,7 +170,7 @@ impl Tally {
         lab: &str,
         case: &Case,
         ready: Option<Ready>,
-        down_ms: Option<f64>,
+        down: Option<(f64, Option<f64>)>,
         error: Option<LabError>,
     ) -> (CaseRecord, CaseFiles) {
         let (status, reason, failure) = outcome(error);
@@ -217,7 +217,8 @@ impl Tally {
             lab_up_ms: ready.as_ref().map(|ready| ready.lab_up_ms),
             install_ms: ready.as_ref().map(|ready| ready.install_ms),
             prove_ms: ready.as_ref().map(|ready| ready.prove_ms),
-            down_ms,
+            down_ms: down.map(|(ms, _)| ms),
+            add_one_ms: down.and_then(|(_, add_one_ms)| add_one_ms),
             errors_by_kind: self.errors,
             iterations: self.iterations,
             // A single block says nothing that the case does not.

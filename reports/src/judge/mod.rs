@@ -15,6 +15,7 @@ pub mod ratio;
 pub mod say;
 pub mod signed_rank;
 pub mod terms;
+pub mod within;
 
 pub use comparison::{Comparison, Row, Times, judge};
 pub use metric::{Metric, Replicates};

@@ -20,8 +20,8 @@ use crate::render::plan::{CHARTS_PER_GROUP, charted};
 use crate::render::script::{POLICY, SCRIPT};
 use crate::render::view::{
     CaseView, CaseWalksView, FailureView, FamilyView, GroupView, HostView, LabsView, MatchView,
-    PROBE_HEAD, Published, ReasonView, RowView, SkipView, SummaryGroup, count_rows, failures,
-    probe_reasons, probe_rows, skips, walks,
+    PROBE_HEAD, Published, ReasonView, RowView, SkipView, VerdictView, SummaryGroup, count_rows, failures,
+    probe_reasons, probe_rows, skips, verdicts, walks,
 };
 
 /// Sections open when the page is; the rest fold, so that a long report stays short to scroll.
@@ -40,6 +40,8 @@ struct Page {
     summary: Vec<SummaryGroup>,
     skips: Vec<SkipView>,
     failures: Vec<FailureView>,
+    verdicts: Vec<VerdictView>,
+    verdict_words: String,
     labs: Vec<LabsView>,
     matches: Vec<MatchView>,
     families: Vec<FamilyView>,
@@ -91,6 +93,7 @@ pub(crate) fn page(
         summary.extend(SummaryGroup::new(group, anchor));
     }
     let (walks_title, walks) = walks(runs);
+    let (verdicts, verdict_words) = verdicts(runs);
     let mut sentences = headline(runs).into_iter();
     let page = Page {
         policy: &POLICY,
@@ -103,6 +106,8 @@ pub(crate) fn page(
         summary,
         skips: skips(runs),
         failures: failures(runs),
+        verdicts,
+        verdict_words,
         labs: labs(groups, runs).iter().map(|one| LabsView::new(one, runs.len() > 1)).collect(),
         matches: matches(groups, runs)
             .iter()

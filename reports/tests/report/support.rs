@@ -89,6 +89,7 @@ impl Spec {
             conntrack: None,
             rules: None,
             blocks: Vec::new(),
+            add_one_ms: None,
             iterations: Vec::new(),
             load_peak_rss_bytes: None,
             lab_up_ms: None,

@@ -7,20 +7,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use harness::plan::{Case, Plan, Profile};
 use harness::run::Progress;
-use record::{CaseRecord, Run, Status};
-use reports::analysis::fidelity;
+use record::{Run, Status};
 use reports::judge::comparison::Times;
 use reports::judge::looks::looks;
 use reports::judge::metric::Replicates;
-use reports::judge::{Comparison, Terms, judge};
+use reports::judge::within::{AGAIN, within};
+use reports::judge::{Terms, judge};
 
 use super::{Judged, UsageError};
 use crate::bench::{self, overrides};
 use crate::cli::CompareArgs;
 use crate::exit::Exit;
 
-/// Ending of the workload that is the first case's again.
-const AGAIN: &str = "-again";
 /// Most blocks of a case; the budget ends long before.
 const BLOCKS_MAX: u32 = 10_000;
 
@@ -51,7 +49,7 @@ pub(super) fn compare(args: &CompareArgs, terms: Terms) -> Result<Judged> {
     let run = Run::open(&measured.dir)?;
     reports::render(std::slice::from_ref(&run), &measured.dir)?;
     eprintln!("report: {}", measured.dir.join("report.html").display());
-    let comparisons = of_run(&run, &terms);
+    let comparisons = within(&run, &terms);
     let ended = match (measured.interrupted, comparisons.is_empty()) {
         (true, _) => Exit::Interrupted,
         (_, true) => Exit::NothingRan,
@@ -130,38 +128,4 @@ impl BlockClock {
             || (self.looks.contains(&blocks) && decided(progress, self.planned))
             || self.looks.last().is_some_and(|&last| blocks >= last)
     }
-}
-
-/// The comparisons of a run that was made to be compared: the first case of each group with the others.
-pub(crate) fn of_run(run: &Run, terms: &Terms) -> Vec<Comparison> {
-    let mut comparisons = Vec::new();
-    let cases: Vec<&CaseRecord> =
-        run.summary.cases.iter().filter(|case| case.status == Status::Measured).collect();
-    for group in cases.chunk_by(|a, b| common(a) == common(b)) {
-        let Some((a, others)) = group.split_first() else { continue };
-        let title = common(a).join(" ");
-        for b in others {
-            let times = match fidelity::times_count(run, a) && fidelity::times_count(run, b) {
-                true => Times::Judged,
-                false => Times::NotJudged("the kernel's processor is emulated".to_owned()),
-            };
-            let [label_a, label_b] = [a, b].map(|case| {
-                let again = if case.workload.ends_with(AGAIN) { ", again" } else { "" };
-                match a.kernel == b.kernel {
-                    true => format!("{}{again}", case.mode),
-                    false => format!("{} on {}{again}", case.mode, case.kernel),
-                }
-            });
-            let (of_a, of_b) = (Replicates::of_case(label_a, a), Replicates::of_case(label_b, b));
-            comparisons.push(judge(&title, &of_a, &of_b, terms, &times));
-        }
-    }
-    comparisons
-}
-
-/// What the cases of a group have in common.
-fn common(case: &CaseRecord) -> [String; 5] {
-    let position = case.id.split('/').nth(3).unwrap_or_default().to_owned();
-    let workload = case.workload.strip_suffix(AGAIN).unwrap_or(&case.workload).to_owned();
-    [case.lab.clone(), case.cni.clone(), case.route.clone(), position, workload]
 }

@@ -242,7 +242,7 @@ impl Bed for KubeconfigBed {
 
     /// Pods and Services are the run's: the next case uses them again, and the lab takes them down.
     fn down(self: Box<Self>) -> Down {
-        Down { ms: 0.0, errors: Vec::new(), settle: Box::new(Vec::new) }
+        Down { ms: 0.0, add_one_ms: None, errors: Vec::new(), settle: Box::new(Vec::new) }
     }
 }
 

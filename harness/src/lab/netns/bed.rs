@@ -22,7 +22,7 @@ use crate::Cancel;
 use crate::capture::join::Story;
 use crate::lab::{Bed, Down, Iteration, LabError, Ready, Walks};
 use crate::net::{Agent, ToolError, conntrack};
-use crate::plan::{ArrivalKind, Case, LabSettings, Profile, Road, WorkloadSettings};
+use crate::plan::{ArrivalKind, Case, LabSettings, Mode, Profile, Road, WorkloadSettings};
 use crate::proxy::{Matched, Relay};
 
 /// What an agent may take beyond the time it was told to work.
@@ -272,9 +272,19 @@ impl Bed for NetnsBed {
     }
 
     fn down(self: Box<Self>) -> Down {
-        let start = Instant::now();
-        let Self { ground, load, follower, datapath, site, .. } = *self;
+        let Self { ground, case, load, follower, mut datapath, site, measured, .. } = *self;
         let mut errors = Vec::new();
+        let mut add_one_ms = None;
+        // Hosts that outlive the case would keep the Service.
+        let programs = ground.profile.run.add_one && case.mode != Mode::None;
+        if programs && site.hosts().turn.is_none() {
+            match datapath.add_one(&ground, site.hosts(), &measured) {
+                Ok(took_ms) => add_one_ms = took_ms,
+                Err(error) => errors.push(format!("failed to program one Service more: {error}")),
+            }
+        }
+        // The time of taking down does not hold what was done for the record.
+        let start = Instant::now();
         if let Err(error) = load.down() {
             errors.push(format!("failed to end the load generator: {error}"));
         }
@@ -282,7 +292,7 @@ impl Bed for NetnsBed {
         errors.extend(datapath.down(&ground, site.hosts()));
         let mut released = site.release();
         errors.append(&mut released.errors);
-        Down { ms: ms(start), errors, settle: released.settle }
+        Down { ms: ms(start), add_one_ms, errors, settle: released.settle }
     }
 }
 

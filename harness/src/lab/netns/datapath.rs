@@ -13,7 +13,7 @@ use super::measured::Measured;
 use super::{Hosts, road};
 use crate::capture::Path;
 use crate::lab::LabError;
-use crate::net::addresses::POD_PORT;
+use crate::net::addresses::{POD_PORT, SERVICES};
 use crate::net::conntrack::{self, Flow, Tuple};
 use crate::plan::{Case, Mode, Road};
 use crate::proxy::{
@@ -172,6 +172,32 @@ impl Datapath {
             None => after.difference(&before).count(),
         };
         Ok(Met { matched, conntrack_entries: made as u64 })
+    }
+
+    /// Programs one Service more on the entry node, and says how long that took, milliseconds; `None`
+    /// where there is no Service to be like. As many endpoints as a Service around the measured one
+    /// has, at a cluster address and nowhere else.
+    pub(super) fn add_one(
+        &mut self,
+        ground: &Ground,
+        lab: &Hosts,
+        measured: &Measured,
+    ) -> Result<Option<f64>, ProxyError> {
+        let Some(installed) = self.installed.first_mut() else { return Ok(None) };
+        let mut table = measured.table.clone();
+        let Some(like) = table.services.iter().rev().find(|service| service.ports.len() == 1) else {
+            return Ok(None);
+        };
+        let mut more = like.clone();
+        more.name = "one-more".to_owned();
+        // The range's last address but one: tables are filled from its beginning.
+        more.cluster_ip = SERVICES.nth((1 << (32 - SERVICES.prefix)) - 2);
+        more.load_balancer_ips.clear();
+        more.ports.iter_mut().for_each(|port| port.node_port = None);
+        table.services.push(more);
+        let start = Instant::now();
+        installed.add_last(&view(ground, lab, 0), &table)?;
+        Ok(Some(start.elapsed().as_secs_f64() * 1e3))
     }
 
     /// Takes the mode off hosts that outlive the case; from the others its rules go with their

@@ -19,3 +19,4 @@ pub use junit::junit;
 pub use markdown::markdown;
 pub use openmetrics::openmetrics;
 pub use text::text;
+pub(crate) use value::{p, ratio, value};

@@ -6,7 +6,7 @@ use crate::judge::comparison::Row;
 use crate::judge::metric::Kind;
 
 /// A value with its unit.
-pub(super) fn value(kind: Kind, value: f64) -> String {
+pub(crate) fn value(kind: Kind, value: f64) -> String {
     match kind {
         Kind::Time | Kind::Stage => time(value),
         Kind::Rate => format!("{}/s", digits(value)),
@@ -16,7 +16,7 @@ pub(super) fn value(kind: Kind, value: f64) -> String {
 
 /// The ratio with its interval: `×1.023 (1.011 to 1.035)`. Four digits: a ratio near one has its news in
 /// the third and fourth.
-pub(super) fn ratio(row: &Row) -> String {
+pub(crate) fn ratio(row: &Row) -> String {
     row.ratio.map_or_else(
         || NONE.to_owned(),
         |ratio| format!("×{:.3} ({:.3} to {:.3})", ratio.estimate, ratio.low, ratio.high),
@@ -24,7 +24,7 @@ pub(super) fn ratio(row: &Row) -> String {
 }
 
 /// An adjusted p.
-pub(super) fn p(row: &Row) -> String {
+pub(crate) fn p(row: &Row) -> String {
     match row.p {
         None => NONE.to_owned(),
         Some(p) if p < 0.0001 => "<0.0001".to_owned(),

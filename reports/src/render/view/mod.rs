@@ -12,6 +12,7 @@ mod probe;
 mod published;
 mod refusal;
 mod summary;
+mod verdict;
 mod walk;
 mod walks;
 
@@ -28,6 +29,7 @@ pub(crate) use probe::{
 pub(crate) use published::Published;
 pub(crate) use refusal::{FailureView, SkipView, failures, skips};
 pub(crate) use summary::SummaryGroup;
+pub(crate) use verdict::{VerdictView, verdicts};
 pub(crate) use walk::WalkView;
 pub(crate) use walks::{CaseWalksView, walks};
 
