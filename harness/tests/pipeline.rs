@@ -175,3 +175,64 @@ fn a_full_disk_is_an_error_and_earlier_cases_stay_whole() {
     assert!(error.to_string().starts_with("failed to create "), "{error}");
     assert_eq!(Run::open(dir.path()).unwrap().summary.cases.len(), 3);
 }
+
+/// Measures the fake lab in blocks until `enough` says so.
+fn in_blocks(
+    blocks: u32,
+    enough: &mut harness::run::Enough<'_>,
+) -> (Run, Vec<Event>, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "name = \"t\"\n[matrix]\nmode = [\"none\", \"iptables\"]\nservices = [10]\n\
+         route = [\"direct-local\"]\nworkload = [\"newconn\"]\n[run]\niterations = 2\nblocks = {blocks}\n\
+         add_one = true\n"
+    );
+    let profile = Profile::parse(Path::new("fake.toml"), &text).unwrap();
+    let plan = Plan::new(&profile, &[HOST_KERNEL]).unwrap();
+    let summary = Summary {
+        schema_version: record::SCHEMA_VERSION,
+        run_id: "test".to_owned(),
+        fidelity: Fidelity::Functional,
+        cases: Vec::new(),
+    };
+    let mut writer = RunWriter::create(dir.path(), &manifest(&profile), summary).unwrap();
+    let (lab, mut events) = (FakeLab::new(&profile), Vec::new());
+    let cancel = Cancel::default();
+    harness::run::run_until(&profile, &plan, &lab, &mut writer, &mut events, &cancel, enough)
+        .unwrap();
+    (Run::open(dir.path()).unwrap(), events, dir)
+}
+
+#[test]
+fn each_block_has_hosts_of_its_own_and_blocks_add_up_to_the_case() {
+    let (run, events, _dir) = in_blocks(3, &mut |_| false);
+    for case in &run.summary.cases {
+        assert_eq!((case.blocks.len(), case.iterations.len()), (3, 6), "{}", case.id);
+        let requests: u64 = case.blocks.iter().map(|block| block.requests).sum();
+        assert_eq!(requests, case.requests);
+        assert!(case.blocks.iter().all(|block| !block.stages.is_empty() && block.counts.is_some()));
+        assert_eq!(case.add_one_ms, Some(0.5));
+    }
+    let ups: Vec<&str> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Step { case, step: harness::event::Step::Up } => Some(case.as_str()),
+            _ => None,
+        })
+        .map(|case| if case.contains("none") { "none" } else { "iptables" })
+        .collect();
+    // Who comes first changes from block to block.
+    assert_eq!(ups, ["none", "iptables", "iptables", "none", "none", "iptables"]);
+}
+
+#[test]
+fn a_group_ends_after_the_block_that_is_enough() {
+    let mut asked = Vec::new();
+    let (run, ..) = in_blocks(50, &mut |progress| {
+        let blocks: Vec<usize> = progress.iter().map(|case| case.blocks.len()).collect();
+        asked.push(blocks.clone());
+        blocks == [4, 4]
+    });
+    assert_eq!(asked, [[1, 1], [2, 2], [3, 3], [4, 4]]);
+    assert!(run.summary.cases.iter().all(|case| case.blocks.len() == 4));
+}

@@ -201,6 +201,38 @@ fn stages_add_up(case: &Value) {
 }
 
 #[test]
+fn blocks_are_measured_on_hosts_made_anew_and_one_service_more_is_timed() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = dir.path().join("p.toml");
+    let text = "name = \"t\"\n[matrix]\nmode = [\"none\", \"nftables\"]\nservices = [20]\n\
+                route = [\"nodeport-remote\"]\nworkload = [\"newconn\"]\n[run]\nwarm_up = \"100ms\"\n\
+                duration = \"100ms\"\niterations = 2\nblocks = 3\nunprobed = false\nadd_one = true\n\
+                [workload.newconn]\nconnection = \"newconn\"\nprotocol = \"http1\"\narrival = \"closed\"\n\
+                connections = 1\nrequest_bytes = 0\nresponse_bytes = 1024\nserver_work = \"300us\"\n\
+                timeout = \"5s\"\n";
+    fs::write(&profile, text).unwrap();
+    let out = dir.path().join("run");
+    let status = bench(&out, &["--profile", profile.to_str().unwrap()]).status().unwrap();
+    assert!(status.success());
+    for case in summary(&out)["cases"].as_array().unwrap() {
+        assert_eq!(case["status"], "measured", "{}", case["failure"]);
+        let blocks = case["blocks"].as_array().unwrap();
+        assert_eq!(blocks.len(), 3);
+        for block in blocks {
+            assert!(block["requests"].as_u64().unwrap() > 0);
+            // The work lies in every request: none can be faster.
+            assert!(block["latency_ns"]["p50"].as_u64().unwrap() > 300_000, "{block}");
+            assert_eq!(block["counts"], blocks[0]["counts"], "counts are exact in every block");
+        }
+        let programmed = case["add_one_ms"].as_f64();
+        match case["mode"].as_str().unwrap() {
+            "none" => assert_eq!(programmed, None),
+            _ => assert!(programmed.unwrap() > 0.0),
+        }
+    }
+}
+
+#[test]
 fn ctrl_c_keeps_what_was_measured_and_takes_the_lab_down() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");
