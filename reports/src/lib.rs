@@ -8,10 +8,11 @@
 
 pub mod analysis;
 mod error;
+pub mod history;
 mod look;
 mod render;
 pub mod table;
 pub mod trace;
 
 pub use error::ReportError;
-pub use render::{Rendered, render};
+pub use render::{History, Rendered, history as render_history, render};
