@@ -8,6 +8,7 @@
 
 pub mod analysis;
 mod error;
+pub mod history;
 pub mod judge;
 mod look;
 mod render;
@@ -15,4 +16,4 @@ pub mod table;
 pub mod trace;
 
 pub use error::ReportError;
-pub use render::{Rendered, render};
+pub use render::{History, Rendered, history as render_history, render};

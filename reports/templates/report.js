@@ -106,6 +106,7 @@ function chart(figure) {
   const state = { range: whole, logX: !!data.x.log, logY: !!data.y.log, at: -1, drag: null };
   const svg = make(':svg', { tabindex: 0, role: 'group', 'aria-roledescription': 'chart', 'aria-label':
     `${name}. Arrow keys go from figure to figure, plus and minus zoom, 0 shows all.` });
+  const legend = make('p', { class: 'legend' });
   let spots = [];
   let scale = null;
 
@@ -114,7 +115,7 @@ function chart(figure) {
     const wide = Math.max(280, Math.round(svg.parentNode.clientWidth));
     const high = Math.round(Math.max(280, Math.min(440, wide * 0.6)));
     const narrow = wide < 460;
-    const [left, right, top, bottom] = [58, narrow ? 14 : 24 + Math.max(40, ...series.map((s) => s.l.length * 7.4)), 30, high - 48];
+    const [left, right, top, bottom] = [58, narrow ? 14 : 24 + Math.max(40, ...series.map((s) => s.l.length * 8.2)), 30, high - 48];
     const end = wide - right;
     const [from, to] = state.range;
     const fx = state.logX ? Math.log10 : (v) => v;
@@ -181,6 +182,11 @@ function chart(figure) {
       for (let i = ends.length - 1, floor = bottom; i >= 0; i--) { ends[i].y = Math.min(ends[i].y, floor); floor = ends[i].y - 16; }
       for (const { s, y } of ends) svg.append(make(':rect', { x: end + 8, y: y - 5, width: 10, height: 10, rx: 2, fill: s.c }), text(s.l, end + 22, y + 4, 'start', 'name'));
     }
+    legend.replaceChildren(...(narrow ? series.map((s) => {
+      const patch = make('i', { class: 'swatch' });
+      patch.style.background = s.c;
+      return make('span', {}, patch, s.l);
+    }) : []));
     scale = { px, left, end, top, bottom, from, to, fx, gap, pad };
   };
 
@@ -261,7 +267,7 @@ function chart(figure) {
   toggle('log y', 'Logarithmic upright axis', 'logY');
   tools.append(button('+', 'Zoom in', () => by(0.5)), button('−', 'Zoom out', () => by(2)), button('all', 'Show all', reset));
   const head = make('p', { class: 'chart-title' }, name.split(/, (one|for) /)[0]);
-  still.replaceWith(head, tools, svg);
+  still.replaceWith(head, tools, svg, legend);
   figure.classList.add('live');
   draw();
   charts.push(draw);

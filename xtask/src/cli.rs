@@ -466,9 +466,12 @@ pub(crate) struct TraceArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
     /// Run folders
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(required_unless_present = "history", value_name = "RUN")]
     pub(crate) runs: Vec<PathBuf>,
-    /// Where to write [default: the run's own folder, or the first one's]
+    /// Draw every metric over all runs in a folder instead, and mark where its level changed
+    #[arg(long, value_name = "DIR", conflicts_with = "runs")]
+    pub(crate) history: Option<PathBuf>,
+    /// Where to write [default: the run's own folder, or the first one's; a history's own]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }

@@ -2,6 +2,7 @@
 //! What the figures say: groups, ratios, fits and words. Pure: nothing here reads or draws.
 
 pub mod baseline;
+pub mod change;
 pub mod crossing;
 pub mod curve;
 pub mod fidelity;

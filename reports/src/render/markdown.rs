@@ -73,7 +73,7 @@ fn push(out: &mut String, block: &str) {
 }
 
 /// Appends a table; cells are escaped already.
-fn table(out: &mut String, head: &[&str], align: &str, rows: &[Vec<String>]) {
+pub(crate) fn table(out: &mut String, head: &[&str], align: &str, rows: &[Vec<String>]) {
     let rule = align.chars().map(|c| if c == 'r' { "---:" } else { "---" }).collect::<Vec<_>>();
     let _ = writeln!(out, "| {} |\n| {} |", head.join(" | "), rule.join(" | "));
     for row in rows {
@@ -342,7 +342,7 @@ fn kernels(out: &mut String, runs: &[Run]) {
 }
 
 /// Text that markdown shows as it is: no markup, no HTML, no end of the cell or line.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in one_line(text).chars() {
         match c {

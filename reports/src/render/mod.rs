@@ -5,6 +5,7 @@ mod axis;
 mod chart;
 mod data;
 mod figure;
+mod history;
 mod html;
 mod markdown;
 mod palette;
@@ -23,6 +24,7 @@ use record::Run;
 
 use crate::ReportError;
 
+pub use history::{History, history};
 pub use trace::trace_page;
 
 /// What [`render`] wrote.

@@ -4,6 +4,7 @@
 mod curves;
 mod escaping;
 mod fit;
+mod history;
 mod judge;
 mod kernels;
 mod labs;
