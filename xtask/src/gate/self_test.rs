@@ -139,7 +139,7 @@ fn curve(cases: &[&CaseRecord], per_pair: f64, runs: u32, terms: &Terms) -> Stri
         (seconds, pairs.clamp(ratio::BLOCKS_MIN, PAIRS_MAX))
     });
     lines.push(format!(
-        "{:>9}  {:>26}  {:>34}  {:>34}",
+        "{:>9}  {:>26}  {:<46}  {:<46}",
         "injected",
         "measured (p50, interval)",
         format!("slower in {} s ({} pairs)", budgets[0].0, budgets[0].1),
@@ -153,7 +153,7 @@ fn curve(cases: &[&CaseRecord], per_pair: f64, runs: u32, terms: &Terms) -> Stri
             _ => shown(tried, tried.p50_slower, "caught"),
         };
         lines.push(format!(
-            "{:>7} %  {:>26}  {:>34}  {:>34}",
+            "{:>7} %  {:>26}  {:<46}  {:<46}",
             percent,
             measured(a, b, terms),
             share(&tried[0]),
@@ -165,7 +165,8 @@ fn curve(cases: &[&CaseRecord], per_pair: f64, runs: u32, terms: &Terms) -> Stri
 
 fn shown(tried: &Tried, of: u32, word: &str) -> String {
     let [share, low, high] = tried.share(of).map(|share| share * 100.0);
-    format!("{share:.1} % {word} ({low:.1} to {high:.1})")
+    let bar = "#".repeat((share / 10.0).round() as usize);
+    format!("{bar:10} {share:5.1} % {word} ({low:.1} to {high:.1})")
 }
 
 /// What the injected work did to the median, with the interval over all blocks.
