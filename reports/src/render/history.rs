@@ -10,7 +10,7 @@ use record::Run;
 
 use crate::ReportError;
 use crate::analysis::change::{EFFECT_MIN, LEVEL, SIDE_MIN};
-use crate::analysis::number::{digits, plural, ratio, shorten};
+use crate::analysis::number::{plural, ratio, shorten};
 use crate::history::{Found, Hosted, Metric, Over, Series, find, hosts, overs};
 use crate::render::chart::{Along, Chart, PlotChart, Quantity, Spot, Trail};
 use crate::render::figure::{Figure, draw};
@@ -126,7 +126,7 @@ impl Page {
                  a machine that drifts is marked too. Only runs of the same processor, memory, kernel, \
                  rights and profile stand on one line. A mark is a reason to look, not a verdict, which \
                  needs both sides interleaved in one run.",
-                digits((EFFECT_MIN - 1.0) * 100.0)
+                ((EFFECT_MIN - 1.0) * 100.0).round()
             ),
             hosts,
             unreadable: unreadable.collect(),
@@ -235,7 +235,11 @@ fn changes<'a>(hosted: &'a Hosted<'_>, over: &'a Over) -> impl Iterator<Item = C
                 before: text(change.before),
                 after: text(change.after),
                 ratio: if change.before > 0.0 { ratio(change.ratio()) } else { String::new() },
-                p: if over.metric.counted() { "exact".to_owned() } else { digits(change.p) },
+                p: if over.metric.counted() {
+                    "exact".to_owned()
+                } else {
+                    format!("{:.4}", change.p)
+                },
             }
         })
     };

@@ -33,12 +33,24 @@ impl CrossingsView {
             let place = if several { format!(" ({})", pair.few.position) } else { String::new() };
             format!("{} before {}{place}", pair.few.mode, pair.many.mode)
         };
-        let found = pairs.iter().filter_map(|pair| found(pair, several));
+        let found =
+            pairs.iter().filter(|pair| pair.located()).filter_map(|pair| found(pair, several));
         let mut none = Vec::new();
         let (mut settled, mut single) = (Vec::new(), Vec::new());
         let mut most = (u32::MAX, 0);
         for pair in pairs {
-            let Crossing::Nowhere { in_resamples } = pair.crossing else { continue };
+            let Crossing::Nowhere { in_resamples } = pair.crossing else {
+                if !pair.located() {
+                    none.push(format!(
+                        "{}: not settled; the fits cross, but anywhere from {} to {} Services, which is \
+                         all that was measured.",
+                        name(pair),
+                        count(u64::from(pair.measured.0)),
+                        count(u64::from(pair.measured.1))
+                    ));
+                }
+                continue;
+            };
             most = (most.0.min(pair.measured.1), most.1.max(pair.measured.1));
             match in_resamples {
                 _ if pair.crossing.settled() => settled.push(name(pair)),
