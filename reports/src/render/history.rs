@@ -221,13 +221,9 @@ fn changes<'a>(hosted: &'a Hosted<'_>, over: &'a Over) -> impl Iterator<Item = C
     let view = move |series: &'a Series| {
         series.changes.iter().map(move |change| {
             let text = |value| quantity(over.metric).text(value);
-            let (place, ..) = series.points[change.at];
+            let made = hosted.runs[series.points[change.at].run];
             ChangeView {
-                run: format!(
-                    "{} ({})",
-                    hosted.runs[place].manifest.run_id,
-                    name(hosted.runs[place])
-                ),
+                run: format!("{} ({})", made.manifest.run_id, name(made)),
                 mode: series.mode.clone(),
                 colour: palette::css(palette::mode(&series.mode)),
                 case: over.title.clone(),
@@ -256,10 +252,10 @@ fn plan(over: &Over, names: &[String]) -> Planned {
             .points
             .iter()
             .enumerate()
-            .map(|(place, &(run, y, range))| Spot {
-                x: run as f64,
-                y,
-                range,
+            .map(|(place, point)| Spot {
+                x: point.run as f64,
+                y: point.value,
+                range: point.range,
                 changed: series.changes.iter().any(|change| change.at == place),
             })
             .collect(),

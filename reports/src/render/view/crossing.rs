@@ -36,18 +36,12 @@ impl CrossingsView {
         let found =
             pairs.iter().filter(|pair| pair.located()).filter_map(|pair| found(pair, several));
         let mut none = Vec::new();
-        let (mut settled, mut single) = (Vec::new(), Vec::new());
+        let (mut settled, mut single, mut open) = (Vec::new(), Vec::new(), Vec::new());
         let mut most = (u32::MAX, 0);
         for pair in pairs {
             let Crossing::Nowhere { in_resamples } = pair.crossing else {
                 if !pair.located() {
-                    none.push(format!(
-                        "{}: not settled; the fits cross, but anywhere from {} to {} Services, which is \
-                         all that was measured.",
-                        name(pair),
-                        count(u64::from(pair.measured.0)),
-                        count(u64::from(pair.measured.1))
-                    ));
+                    open.push(name(pair));
                 }
                 continue;
             };
@@ -62,6 +56,12 @@ impl CrossingsView {
                     percent(share)
                 )),
             }
+        }
+        if !open.is_empty() {
+            let pairs = prose_list(&open);
+            none.push(format!(
+                "Not settled, since the fits cross but may do so anywhere among the Services measured: {pairs}."
+            ));
         }
         let up_to = || count(u64::from(most.1));
         if !single.is_empty() {
