@@ -47,6 +47,7 @@ addEventListener('keydown', (event) => { if (event.key === 'Escape') hide(); });
 
 const off = new Set();
 const charts = [];
+const drawn = [];
 
 // Charts of bars: their marks say what they are.
 for (const svg of all('figure.chart svg')) {
@@ -98,6 +99,7 @@ const decades = (from, to) => {
 let clips = 0;
 function chart(figure) {
   const data = JSON.parse(figure.querySelector('script').textContent);
+  drawn.push(...data.s.map((s) => s.m));
   const still = figure.querySelector('svg');
   const name = still.getAttribute('aria-label');
   const xs = data.s.flatMap((s) => [...s.p, ...s.f].map((p) => p[0]));
@@ -146,10 +148,11 @@ function chart(figure) {
     }
     let edge = -Infinity;
     const named = data.x.ticks ? data.x.ticks.filter(inside) : (state.logX ? decades(from, to) : steps(from, to, 6)).map((v) => [v, v.toLocaleString('en')]);
-    for (const [v, label] of named) {
-      const x = px(v);
+    for (const [v, whole] of named) {
+      const label = whole.slice(0, 11);
       const half = label.length * 3.6;
-      if (x - half < edge + 8 || x + half > wide) continue;
+      const x = px(v);
+      if (x - half < edge + 8 || x + half > wide || x < half) continue;
       edge = x + half;
       svg.append(make(':line', { x1: x, x2: x, y1: top, y2: bottom, class: 'grid' }), text(label, x, bottom + 17, 'middle'));
     }
@@ -158,7 +161,9 @@ function chart(figure) {
     svg.append(plot);
     spots = [];
     const ends = [];
-    for (const s of series) {
+    for (const [place, s] of series.entries()) {
+      // Strokes of distributions stand side by side, or they would hide each other.
+      const aside = data.y.log ? (place - (series.length - 1) / 2) * 4 : 0;
       const line = s.f.length ? s.f : s.p;
       const path = (points) => points.map(([x, y]) => `${px(x).toFixed(1)} ${py(y).toFixed(1)}`).join('L');
       const band = s.f.filter((p) => p.length > 2);
@@ -169,9 +174,10 @@ function chart(figure) {
       for (const at of s.k || []) plot.append(make(':line', { x1: px(at), x2: px(at), y1: top, y2: bottom, stroke: s.c, 'stroke-dasharray': '4 3' }));
       if (line.length > 1) plot.append(make(':path', { d: `M${path(line)}`, fill: 'none', stroke: s.c, 'stroke-width': 2, 'stroke-dasharray': s.d }));
       for (const p of s.p.filter(inside)) {
-        if (p.length > 2) plot.append(make(':line', { x1: px(p[0]), x2: px(p[0]), y1: py(p[2]), y2: py(p[3]), stroke: s.c, 'stroke-width': 1.5 }));
-        plot.append(make(':circle', { cx: px(p[0]), cy: py(p[1]), r: (s.k || []).includes(p[0]) ? 6 : 3.5, fill: s.c, class: 'dot' }));
-        spots.push({ s, p, x: px(p[0]), y: py(p[1]) });
+        const x = px(p[0]) + aside;
+        if (p.length > 2) plot.append(make(':line', { x1: x, x2: x, y1: py(p[2]), y2: py(p[3]), stroke: s.c, 'stroke-width': 1.5 }));
+        plot.append(make(':circle', { cx: x, cy: py(p[1]), r: (s.k || []).includes(p[0]) ? 6 : 3.5, fill: s.c, class: 'dot' }));
+        spots.push({ s, p, x, y: py(p[1]) });
       }
       const last = line.filter(inside).pop();
       if (last) ends.push({ s, y: Math.max(top, Math.min(bottom, py(last[1]))) });
@@ -279,7 +285,7 @@ function chart(figure) {
 all('figure.chart').filter((figure) => figure.querySelector('script')).forEach(chart);
 
 // Modes: a button for each.
-const modes = [...new Set(all('[data-mode]').map((node) => node.dataset.mode).filter(Boolean))];
+const modes = [...new Set([...all('[data-mode]').map((node) => node.dataset.mode), ...drawn].filter(Boolean))];
 if (modes.length > 1) {
   const bar = make('div', { class: 'modes', role: 'group', 'aria-label': 'Proxy modes shown' }, make('span', {}, 'Modes'));
   const apply = () => {

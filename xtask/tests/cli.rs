@@ -328,3 +328,22 @@ fn a_profile_by_name_asks_its_question_in_the_report() {
         );
     }
 }
+
+#[test]
+fn a_history_is_drawn_from_a_folder_of_runs_and_an_empty_one_ends_with_2() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(fake(dir.path(), &["--profile", "smoke"]).status.code(), Some(0));
+    std::fs::create_dir(dir.path().join("cut")).unwrap();
+    std::fs::write(dir.path().join("cut/summary.json"), "{").unwrap();
+    let folder = dir.path().to_str().unwrap();
+    let output = xtask(&["report", "--history", folder]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("1 of the folders could not be read"), "{}", stderr(&output));
+    let page = std::fs::read_to_string(dir.path().join("history.html")).unwrap();
+    assert!(page.contains("No level changed in 1 run. 1 run could not be read"), "{page}");
+    let empty = tempfile::tempdir().unwrap();
+    let output = xtask(&["report", "--history", empty.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert_eq!(xtask(&["report", "--history", folder, folder]).status.code(), Some(2));
+    assert_eq!(xtask(&["report"]).status.code(), Some(2));
+}

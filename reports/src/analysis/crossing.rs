@@ -46,6 +46,18 @@ pub enum Crossing {
     },
 }
 
+impl Pair<'_> {
+    /// Whether a crossing's interval is narrower than all that was measured, so that it says something.
+    pub fn located(&self) -> bool {
+        let (least, most) = (f64::from(self.measured.0), f64::from(self.measured.1));
+        match self.crossing {
+            Crossing::At { interval: Some((low, high)), .. } => low > least || high < most,
+            Crossing::At { interval: None, .. } => true,
+            Crossing::Nowhere { .. } => false,
+        }
+    }
+}
+
 impl Crossing {
     /// Whether nearly all resamples agree that there is none.
     pub fn settled(self) -> bool {
@@ -141,5 +153,63 @@ fn place(few: &Fit, many: &Fit, range: (f64, f64)) -> Place {
         }
         (first, _) if first >= 0.0 => Place::Beyond,
         _ => Place::Before,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(mode: &str, values: impl Fn(u32, usize) -> f64) -> Line {
+        let point = |services: u32| {
+            let replicates: Vec<f64> = (0..6).map(|i| values(services, i)).collect();
+            let ns = replicates.iter().sum::<f64>() / 6.0;
+            Point { services, ns, replicates }
+        };
+        let points: Vec<Point> = [1, 100, 1000].map(point).into();
+        let all = crate::analysis::slope::replicates(&points);
+        let fit = least_squares(&all).expect("three Service counts");
+        let (metric, part, rules_per_service) = (Metric::FirstPacket, Part::P50, None);
+        Line {
+            mode: mode.to_owned(),
+            position: "last",
+            metric,
+            part,
+            points,
+            fit,
+            rules_per_service,
+        }
+    }
+
+    fn pair_of<'a>(a: &'a Line, b: &'a Line) -> Pair<'a> {
+        pair((a, &resample(a, 0)), (b, &resample(b, 1)))
+            .expect("both were measured at the same counts")
+    }
+
+    #[test]
+    fn lines_that_are_the_same_but_for_noise_cross_nowhere_that_counts() {
+        let noise =
+            |i: usize, k: usize| [0.0, 40.0, -35.0, 22.0, -30.0, 11.0][(i * k + k) % 6] * 30.0;
+        let a = line("a", |n, i| 10_000.0 + noise(i + n as usize, 1));
+        let b = line("b", |n, i| 10_001.0 + noise(i + n as usize, 5));
+        let pair = pair_of(&a, &b);
+        assert!(!pair.located() && !pair.crossing.settled(), "{:?}", pair.crossing);
+    }
+
+    #[test]
+    fn a_crossing_beyond_what_was_measured_is_none() {
+        let a = line("a", |n, i| 10_000.0 + f64::from(n) + i as f64);
+        let b = line("b", |_, i| 12_000.0 + i as f64);
+        assert_eq!(pair_of(&a, &b).crossing, Crossing::Nowhere { in_resamples: Some(0.0) });
+    }
+
+    #[test]
+    fn the_mode_that_is_ahead_with_few_services_is_named_first() {
+        let a = line("a", |_, i| 10_500.0 + i as f64);
+        let b = line("b", |n, i| 10_000.0 + f64::from(n) + i as f64);
+        let pair = pair_of(&a, &b);
+        assert_eq!((pair.few.mode.as_str(), pair.many.mode.as_str()), ("b", "a"));
+        let Crossing::At { services, .. } = pair.crossing else { panic!("{:?}", pair.crossing) };
+        assert!((services - 500.0).abs() < 10.0 && pair.located(), "{services}");
     }
 }

@@ -7,4 +7,4 @@ mod series;
 
 pub use find::{Found, Unreadable, find};
 pub use host::{Hosted, hosts};
-pub use series::{Metric, Over, Series, overs};
+pub use series::{Metric, Over, Point, Series, overs};

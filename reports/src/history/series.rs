@@ -95,6 +95,17 @@ impl Metric {
     }
 }
 
+/// What one run measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// Place of the run among the host's.
+    pub run: usize,
+    /// Value of the whole case.
+    pub value: f64,
+    /// Least and most of its iterations, where it has several.
+    pub range: Option<(f64, f64)>,
+}
+
 /// A metric of one case.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
@@ -102,8 +113,8 @@ pub struct Series {
     pub mode: String,
     /// The whole case.
     pub case: String,
-    /// Place of the run among the host's, its value, and the least and most of its iterations.
-    pub points: Vec<(usize, f64, Option<(f64, f64)>)>,
+    /// In the order of time.
+    pub points: Vec<Point>,
     /// Where its level changed; `at` is a place in `points`.
     pub changes: Vec<Change>,
 }
@@ -154,18 +165,18 @@ fn title(case: &CaseRecord) -> String {
 }
 
 fn series(hosted: &Hosted<'_>, metric: Metric, mode: &str, id: &str) -> Option<Series> {
-    let point = |(place, run): (usize, &&Run)| {
-        let case = run.summary.cases.iter().find(|case| case.id == id)?;
+    let point = |(place, made): (usize, &&Run)| {
+        let case = made.summary.cases.iter().find(|case| case.id == id)?;
         let usable =
-            case.status == Status::Measured && (metric.counted() || times_count(run, case));
+            case.status == Status::Measured && (metric.counted() || times_count(made, case));
         let (value, range) = usable.then(|| metric.of(case)).flatten()?;
-        Some((place, value, range))
+        Some(Point { run: place, value, range })
     };
     let points: Vec<_> = hosted.runs.iter().enumerate().filter_map(point).collect();
     if points.len() < 2 {
         return None;
     }
-    let values: Vec<f64> = points.iter().map(|(_, value, _)| *value).collect();
+    let values: Vec<f64> = points.iter().map(|point| point.value).collect();
     let changes = if metric.counted() { steps(&values) } else { changes(&values) };
     Some(Series { mode: mode.to_owned(), case: id.to_owned(), points, changes })
 }

@@ -10,7 +10,7 @@ use record::Run;
 
 use crate::ReportError;
 use crate::analysis::change::{EFFECT_MIN, LEVEL, SIDE_MIN};
-use crate::analysis::number::{digits, plural, ratio, shorten};
+use crate::analysis::number::{plural, ratio, shorten};
 use crate::history::{Found, Hosted, Metric, Over, Series, find, hosts, overs};
 use crate::render::chart::{Along, Chart, PlotChart, Quantity, Spot, Trail};
 use crate::render::figure::{Figure, draw};
@@ -126,7 +126,7 @@ impl Page {
                  a machine that drifts is marked too. Only runs of the same processor, memory, kernel, \
                  rights and profile stand on one line. A mark is a reason to look, not a verdict, which \
                  needs both sides interleaved in one run.",
-                digits((EFFECT_MIN - 1.0) * 100.0)
+                ((EFFECT_MIN - 1.0) * 100.0).round()
             ),
             hosts,
             unreadable: unreadable.collect(),
@@ -221,13 +221,9 @@ fn changes<'a>(hosted: &'a Hosted<'_>, over: &'a Over) -> impl Iterator<Item = C
     let view = move |series: &'a Series| {
         series.changes.iter().map(move |change| {
             let text = |value| quantity(over.metric).text(value);
-            let (place, ..) = series.points[change.at];
+            let made = hosted.runs[series.points[change.at].run];
             ChangeView {
-                run: format!(
-                    "{} ({})",
-                    hosted.runs[place].manifest.run_id,
-                    name(hosted.runs[place])
-                ),
+                run: format!("{} ({})", made.manifest.run_id, name(made)),
                 mode: series.mode.clone(),
                 colour: palette::css(palette::mode(&series.mode)),
                 case: over.title.clone(),
@@ -235,7 +231,11 @@ fn changes<'a>(hosted: &'a Hosted<'_>, over: &'a Over) -> impl Iterator<Item = C
                 before: text(change.before),
                 after: text(change.after),
                 ratio: if change.before > 0.0 { ratio(change.ratio()) } else { String::new() },
-                p: if over.metric.counted() { "exact".to_owned() } else { digits(change.p) },
+                p: if over.metric.counted() {
+                    "exact".to_owned()
+                } else {
+                    format!("{:.4}", change.p)
+                },
             }
         })
     };
@@ -252,10 +252,10 @@ fn plan(over: &Over, names: &[String]) -> Planned {
             .points
             .iter()
             .enumerate()
-            .map(|(place, &(run, y, range))| Spot {
-                x: run as f64,
-                y,
-                range,
+            .map(|(place, point)| Spot {
+                x: point.run as f64,
+                y: point.value,
+                range: point.range,
                 changed: series.changes.iter().any(|change| change.at == place),
             })
             .collect(),

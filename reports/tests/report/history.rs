@@ -34,11 +34,12 @@ fn write(home: &Path, place: usize, ns: f64, rules: u64, edit: impl Fn(&mut Valu
     let dir = home.join(format!("run-{place:03}"));
     run(&dir, &format!("run-{place:03}"), vec![(case(ns, rules), None)]);
     let file = dir.join("manifest.json");
-    let mut manifest: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let text = fs::read_to_string(&file).expect("the run has a manifest");
+    let mut manifest: Value = serde_json::from_str(&text).expect("the writer writes JSON");
     manifest["started_at"] =
         format!("2026-11-23T{:02}:{:02}:00+00:00", place / 60, place % 60).into();
     edit(&mut manifest);
-    fs::write(&file, manifest.to_string()).unwrap();
+    fs::write(&file, manifest.to_string()).expect("a writable folder");
 }
 
 #[test]

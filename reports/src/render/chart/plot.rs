@@ -171,11 +171,12 @@ impl PlotChart {
                 (ticks.iter().map(text).collect(), (0.0, end))
             }
             Along::Names(names) => {
-                // About eight names fit; the first and the last are always among them.
-                let step = names.len().saturating_sub(1).div_ceil(7).max(1);
+                // About six names fit, the last among them, and of each its day and time.
+                let step = names.len().saturating_sub(1).div_ceil(5).max(1);
                 let last = names.len().saturating_sub(1);
                 let shown = (0..names.len()).rev().filter(|i| (last - i).is_multiple_of(step));
-                let ticks = shown.map(|i| Tick { at: i as f64, text: names[i].clone() });
+                let text = |name: &str| name.chars().take(11).collect();
+                let ticks = shown.map(|i| Tick { at: i as f64, text: text(&names[i]) });
                 (ticks.collect(), (-0.3, last as f64 + 0.3))
             }
         }

@@ -33,12 +33,18 @@ impl CrossingsView {
             let place = if several { format!(" ({})", pair.few.position) } else { String::new() };
             format!("{} before {}{place}", pair.few.mode, pair.many.mode)
         };
-        let found = pairs.iter().filter_map(|pair| found(pair, several));
+        let found =
+            pairs.iter().filter(|pair| pair.located()).filter_map(|pair| found(pair, several));
         let mut none = Vec::new();
-        let (mut settled, mut single) = (Vec::new(), Vec::new());
+        let (mut settled, mut single, mut open) = (Vec::new(), Vec::new(), Vec::new());
         let mut most = (u32::MAX, 0);
         for pair in pairs {
-            let Crossing::Nowhere { in_resamples } = pair.crossing else { continue };
+            let Crossing::Nowhere { in_resamples } = pair.crossing else {
+                if !pair.located() {
+                    open.push(name(pair));
+                }
+                continue;
+            };
             most = (most.0.min(pair.measured.1), most.1.max(pair.measured.1));
             match in_resamples {
                 _ if pair.crossing.settled() => settled.push(name(pair)),
@@ -50,6 +56,12 @@ impl CrossingsView {
                     percent(share)
                 )),
             }
+        }
+        if !open.is_empty() {
+            let pairs = prose_list(&open);
+            none.push(format!(
+                "Not settled, since the fits cross but may do so anywhere among the Services measured: {pairs}."
+            ));
         }
         let up_to = || count(u64::from(most.1));
         if !single.is_empty() {
