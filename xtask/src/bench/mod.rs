@@ -5,7 +5,7 @@
 pub(crate) mod clusters;
 mod ground;
 mod manifest;
-mod overrides;
+pub(crate) mod overrides;
 mod terminal;
 
 use std::fs::File;
