@@ -114,6 +114,8 @@ pub(crate) struct LabUpArgs {
     /// Image of the nodes [default: $NIC2POD_KIND_IMAGE, or kind's own]
     #[arg(long, value_name = "REF")]
     pub(crate) node_image: Option<String>,
+    #[command(flatten)]
+    pub(crate) cni_files: CniArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -228,7 +230,7 @@ pub(crate) struct BenchArgs {
     /// Proxy modes: none, userspace, iptables, ipvs, nftables, ebpf
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) mode: Vec<Mode>,
-    /// CNIs: ptp, bridge, vxlan, ipvlan
+    /// CNIs: ptp, bridge, vxlan, ipvlan; in lab kind also kindnet, flannel, calico, cilium
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) cni: Vec<CniKind>,
     /// Routes: direct, clusterip, nodeport, lbip, each with -local or -remote
@@ -378,6 +380,22 @@ pub(crate) struct OutputArgs {
 /// Clusters.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ClusterArgs {
+    #[command(flatten)]
+    pub(crate) kind: KindArgs,
+    /// Context of the kubeconfig that names the cluster
+    #[arg(long, value_name = "NAME", help_heading = "Labs kind and kubeconfig")]
+    pub(crate) context: Option<String>,
+    /// Jobs that load a cluster that exists, spread over its nodes
+    #[arg(long, value_name = "N", help_heading = "Labs kind and kubeconfig")]
+    pub(crate) load_workers: Option<u32>,
+    /// Image with nic2pod's agents in a registry that the cluster reaches; kind's nodes are given theirs
+    #[arg(long, value_name = "REF", help_heading = "Labs kind and kubeconfig")]
+    pub(crate) image: Option<String>,
+}
+
+/// kind's clusters.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct KindArgs {
     /// kind's program [default: $KIND, or kind in PATH]
     #[arg(long, value_name = "FILE", help_heading = "Labs kind and kubeconfig")]
     pub(crate) kind_bin: Option<PathBuf>,
@@ -387,15 +405,36 @@ pub(crate) struct ClusterArgs {
     /// Leave the run's kind clusters up, for a run to come
     #[arg(long, help_heading = "Labs kind and kubeconfig")]
     pub(crate) keep: bool,
-    /// Context of the kubeconfig that names the cluster
-    #[arg(long, value_name = "NAME", help_heading = "Labs kind and kubeconfig")]
-    pub(crate) context: Option<String>,
-    /// Pods that load a cluster that exists, spread over its nodes
-    #[arg(long, value_name = "N", help_heading = "Labs kind and kubeconfig")]
-    pub(crate) load_workers: Option<u32>,
-    /// Image with nic2pod's agents in a registry that the cluster reaches; kind's nodes are given theirs
-    #[arg(long, value_name = "REF", help_heading = "Labs kind and kubeconfig")]
-    pub(crate) image: Option<String>,
+    #[command(flatten)]
+    pub(crate) cni_files: CniArgs,
+}
+
+/// Files of CNIs that come as manifests.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct CniArgs {
+    /// Manifest of flannel, calico or cilium in lab kind, in place of the published one
+    #[arg(
+        long = "cni-manifest", value_name = "CNI=FILE", value_parser = cni_file,
+        help_heading = "Labs kind and kubeconfig"
+    )]
+    pub(crate) manifests: Vec<(CniKind, PathBuf)>,
+    /// Archive with the images of that CNI, as docker save writes it, for clusters without a network
+    #[arg(
+        long = "cni-images", value_name = "CNI=FILE", value_parser = cni_file,
+        help_heading = "Labs kind and kubeconfig"
+    )]
+    pub(crate) images: Vec<(CniKind, PathBuf)>,
+}
+
+fn cni_file(text: &str) -> Result<(CniKind, PathBuf), String> {
+    let (cni, file) = text.split_once('=').ok_or_else(|| {
+        format!("`{text}` is not a CNI and a file, for example flannel=flannel.yml")
+    })?;
+    let cni: CniKind = cni.parse()?;
+    if !cni.is_by_manifest() {
+        return Err(format!("{cni} does not come as a manifest"));
+    }
+    Ok((cni, file.into()))
 }
 
 fn engine(word: &str) -> Result<Engine, String> {
@@ -419,16 +458,18 @@ pub(crate) struct TraceArgs {
     /// Profile: a name in profiles/ or a path
     #[arg(long, value_name = "NAME|FILE", default_value = "default")]
     pub(crate) profile: String,
-    /// Where the hosts live
-    #[arg(long, value_name = "LAB", default_value = "netns", hide = true)]
+    /// Where the hosts live: netns or kind
+    #[arg(long, value_name = "LAB", default_value = "netns")]
     pub(crate) lab: LabKind,
+    #[command(flatten)]
+    pub(crate) kind: KindArgs,
     /// Kernel: auto, host, uml, uml:NAME|PATH, qemu, qemu:PATH [default: the profile's]
     #[arg(long, value_name = "KERNEL")]
     pub(crate) kernel: Option<KernelChoice>,
     /// Proxy modes, traced in turn: none, userspace, iptables, ipvs, nftables, ebpf
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "nftables")]
     pub(crate) mode: Vec<Mode>,
-    /// CNI: ptp, bridge, vxlan, ipvlan
+    /// CNI: ptp, bridge, vxlan, ipvlan; in lab kind also kindnet, flannel, calico, cilium
     #[arg(long, value_name = "CNI", default_value = "bridge")]
     pub(crate) cni: CniKind,
     /// Route: direct, clusterip, nodeport, lbip, each with -local or -remote

@@ -30,6 +30,9 @@
 //! | `client_rx` | client's interface, in -> the client's read has returned |
 //! | `body` | first byte read -> last byte read |
 //!
+//! Under a CNI of somebody else's all from the entry node's NIC to the pod is one stage: which devices and
+//! hooks it has packets pass is its own affair.
+//!
 //! The response mirrors the request with the same names.
 
 mod bypass;
@@ -50,6 +53,13 @@ pub const NODE: &str = "nic_rx+conntrack+proxy+route+filter+masq+egress";
 /// at tc ingress, which nothing can be probed inside of. It passes no hook: there is no connection
 /// tracking of the kernel's in it, no filter and no masquerade of netfilter's.
 pub const AT_PORT: &str = "nic_rx+proxy+route+egress";
+
+/// What lies between the entry node's NIC and a pod under a CNI of somebody else's: its devices are
+/// not known, nor which hooks it has packets pass, nor whether it wraps them between nodes.
+pub const OTHERS: &str = "nic_rx+conntrack+proxy+route+filter+masq+egress+cni";
+
+/// The same from a client pod, whose own way to its node is the CNI's too.
+pub const OTHERS_FROM_POD: &str = "wire+nic_rx+conntrack+proxy+route+filter+masq+egress+cni";
 
 /// Node that requests enter, index.
 const ENTRY_NODE: usize = 0;
@@ -147,6 +157,7 @@ impl Path {
             bridged: matches!(cni, CniKind::Bridge | CniKind::Vxlan),
             vxlan: cni == CniKind::Vxlan,
             ipvlan: cni == CniKind::Ipvlan,
+            others: !cni.is_own(),
             to_service: mode != Mode::None && to_service,
             taken_up: relayed || mode == Mode::Ipvs && to_service,
             taken_at_port: mode == Mode::Ebpf && to_service,
@@ -192,6 +203,8 @@ struct Walk {
     bridged: bool,
     vxlan: bool,
     ipvlan: bool,
+    /// Whether the CNI is somebody else's.
+    others: bool,
     /// Whether requests are for a Service's address, and not for a pod's.
     to_service: bool,
     from_pod: bool,
@@ -203,6 +216,10 @@ impl Walk {
     fn all(mut self) -> Vec<Hop> {
         if self.is_bypass() {
             self.bypass();
+            return self.hops;
+        }
+        if self.others {
+            self.through_others();
             return self.hops;
         }
         self.client_to_entry();
@@ -385,6 +402,27 @@ impl Walk {
         }
     }
 
+    /// Between the NIC and the pod under a CNI whose devices are not known.
+    fn through_others(&mut self) {
+        self.hop("client_tx", Host::Client, Site::ClientEth, Direction::Out);
+        if self.from_pod {
+            self.hop(OTHERS_FROM_POD, Host::Pod, Site::PodEth, Direction::In);
+        } else {
+            self.hop("wire", Host::Entry, Site::Nic, Direction::In);
+            self.hop(OTHERS, Host::Pod, Site::PodEth, Direction::In);
+        }
+        self.hop("pod_rx", Host::Pod, Site::Readable, Direction::In);
+        self.leg = Leg::Response;
+        self.hop("pod_tx", Host::Pod, Site::PodEth, Direction::Out);
+        let last = if self.from_pod {
+            OTHERS_FROM_POD
+        } else {
+            self.hop(OTHERS, Host::Entry, Site::Nic, Direction::Out);
+            "wire"
+        };
+        self.hop(last, Host::Client, Site::ClientEth, Direction::In);
+    }
+
     fn entry_to_client(&mut self) {
         if self.from_pod {
             self.bridge_hop(self.out(), Host::Entry);
@@ -453,6 +491,14 @@ mod tests {
         insta::assert_snapshot!(
             "nodeport_local_ptp",
             drawn(Mode::Nftables, CniKind::Ptp, Road::Nodeport, Place::Local)
+        );
+        insta::assert_snapshot!(
+            "nodeport_remote_flannel",
+            drawn(Mode::Iptables, CniKind::Flannel, Road::Nodeport, Place::Remote)
+        );
+        insta::assert_snapshot!(
+            "clusterip_local_kindnet",
+            drawn(Mode::Iptables, CniKind::Kindnet, Road::Clusterip, Place::Local)
         );
         insta::assert_snapshot!(
             "nodeport_remote_vxlan",

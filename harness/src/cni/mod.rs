@@ -5,6 +5,7 @@
 mod bridge;
 mod cluster;
 mod ipvlan;
+mod others;
 mod ptp;
 mod vxlan;
 
@@ -16,6 +17,7 @@ pub use bridge::Bridge;
 pub(crate) use cluster::POD_ETH;
 pub use cluster::{Cluster, ClusterNode, ClusterPod, NodeWiring, Wiring};
 pub use ipvlan::Ipvlan;
+pub use others::Others;
 pub use ptp::Ptp;
 pub use vxlan::Vxlan;
 
@@ -52,6 +54,10 @@ pub fn of(kind: CniKind) -> &'static dyn Cni {
         CniKind::Bridge => &Bridge,
         CniKind::Vxlan => &Vxlan,
         CniKind::Ipvlan => &Ipvlan,
+        CniKind::Kindnet => &Others(CniKind::Kindnet),
+        CniKind::Flannel => &Others(CniKind::Flannel),
+        CniKind::Calico => &Others(CniKind::Calico),
+        CniKind::Cilium => &Others(CniKind::Cilium),
     }
 }
 

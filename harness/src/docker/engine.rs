@@ -266,7 +266,12 @@ impl Engine {
         self.0.runtime.block_on(work)
     }
 
-    fn ask<T>(
+    /// The client, for what other files of this module ask.
+    pub(super) fn docker(&self) -> &Docker {
+        &self.0.docker
+    }
+
+    pub(super) fn ask<T>(
         &self,
         op: &'static str,
         subject: &str,

@@ -106,7 +106,7 @@ impl DockerError {
     }
 
     /// A command that ended with an exit code other than 0.
-    pub(super) fn command(
+    pub(crate) fn command(
         op: &'static str,
         subject: impl Into<String>,
         code: i64,

@@ -12,6 +12,7 @@ mod exec;
 pub mod host;
 pub mod image;
 pub mod kind;
+mod peek;
 mod socket;
 
 pub use container::{Attachment, Container};

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A Kubernetes cluster through its API: what it is, and the pods and Services that a lab puts there.
 //!
-//! Only objects of core v1 are used, so that clusters of all ages will do. Functions are futures of
+//! Only objects of core v1 are used, and what apps/v1 and batch/v1 have had since Kubernetes 1.9, so that
+//! clusters of all ages will do; manifests hold what they hold. Functions are futures of
 //! the caller's runtime: the connections of an [`Api`] belong to the one it was made on.
 
 mod api;
 mod changes;
+mod daemons;
 mod error;
 mod get;
+mod jobs;
+mod manifest;
 mod namespace;
 mod node;
 mod pod;
@@ -19,8 +23,11 @@ mod version;
 mod watch;
 
 pub use api::Api;
+pub use daemons::Daemon;
 pub use error::KubeError;
 pub use get::proxy_mode;
+pub use jobs::Jobs;
+pub use manifest::Manifest;
 pub use namespace::Namespace;
 pub use node::Node;
 pub use pod::{PodSpec, PullPolicy, RunningPod};

@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api as Objects, ResourceExt};
 
 use super::watch::{Awaited, Which, until};
-use super::{Api, KubeError};
+use super::{Api, Jobs, KubeError};
 
 /// Label of everything that this program makes, and its value.
 const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "nic2pod");
@@ -73,7 +73,9 @@ impl Namespace {
     /// # Errors
     /// The API server refuses.
     pub async fn delete(&self, api: &Api) -> Result<(), KubeError> {
-        // Pods first and without grace: the namespace would give each its own.
+        // A Job's controller would make another pod in place of one that is gone.
+        Jobs::forget(api, &self.name).await?;
+        // Then pods, without grace: the namespace would give each its own.
         let pods: Objects<Pod> = Objects::namespaced(api.client(), &self.name);
         let at_once = DeleteParams::default().grace_period(0);
         let subject = format!("the pods of namespace {}", self.name);

@@ -71,7 +71,7 @@ impl Pods {
             .await
     }
 
-    async fn await_service_account(&self) -> Result<(), KubeError> {
+    pub(super) async fn await_service_account(&self) -> Result<(), KubeError> {
         use k8s_openapi::api::core::v1::ServiceAccount;
         let accounts: Objects<ServiceAccount> =
             Objects::namespaced(self.api.client(), &self.namespace.name);
@@ -101,12 +101,30 @@ impl Pods {
         names: &[&str],
         deadline: Instant,
     ) -> Result<Vec<RunningPod>, KubeError> {
+        self.await_ready_by(By::Name, names, deadline).await
+    }
+
+    /// The same for the pods of Jobs of these names, one each.
+    pub(super) async fn await_ready_of_jobs(
+        &self,
+        names: &[&str],
+        deadline: Instant,
+    ) -> Result<Vec<RunningPod>, KubeError> {
+        self.await_ready_by(By::Job, names, deadline).await
+    }
+
+    async fn await_ready_by(
+        &self,
+        by: By,
+        names: &[&str],
+        deadline: Instant,
+    ) -> Result<Vec<RunningPod>, KubeError> {
         let begun = Instant::now();
         let subject = format!("the pods of namespace {}", self.namespace.name);
         let look = |seen: &BTreeMap<String, Pod>| {
             let mut ready = Vec::with_capacity(names.len());
             for &name in names {
-                match seen.get(name).map(standing) {
+                match by.find(seen, name).map(standing) {
                     Some(Standing::Ready(pod)) => ready.push(pod),
                     Some(Standing::Over(found)) => {
                         return Err(KubeError::Never {
@@ -122,9 +140,9 @@ impl Pods {
         match until(&self.objects, &Which::default(), &subject, deadline.into(), look).await? {
             Awaited::Done(ready) => Ok(ready),
             Awaited::Late(seen) => {
-                let events = self.last_events().await.unwrap_or_default();
+                let events = self.last_events(by).await.unwrap_or_default();
                 let missing = names.iter().filter_map(|&name| {
-                    let why = match seen.get(name).map(standing) {
+                    let why = match by.find(&seen, name).map(standing) {
                         Some(Standing::Ready(_)) => return None,
                         Some(Standing::Waiting(why) | Standing::Over(why)) => why,
                         None => "it is not there".to_owned(),
@@ -232,10 +250,10 @@ impl Pods {
         answer.map_err(KubeError::api("ask", format!("pod {name}")))
     }
 
-    /// The last event of every pod.
-    async fn last_events(&self) -> Result<BTreeMap<String, String>, KubeError> {
+    /// The last event of every pod, or of every Job.
+    async fn last_events(&self, by: By) -> Result<BTreeMap<String, String>, KubeError> {
         let events: Objects<Event> = Objects::namespaced(self.api.client(), &self.namespace.name);
-        let of_pods = ListParams::default().fields("involvedObject.kind=Pod").limit(EVENTS_MAX);
+        let of_pods = ListParams::default().fields(by.selector()).limit(EVENTS_MAX);
         let listed = events.list(&of_pods).await;
         let mut listed = listed
             .map_err(KubeError::api("list", format!("the events of {}", self.namespace.name)))?
@@ -246,6 +264,33 @@ impl Pods {
             Some((event.involved_object.name?, format!("{reason}: {message}")))
         };
         Ok(listed.into_iter().filter_map(said).collect())
+    }
+}
+
+/// What pods are known by.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    /// Their own names.
+    Name,
+    /// The names of their Jobs.
+    Job,
+}
+
+impl By {
+    fn find<'a>(self, seen: &'a BTreeMap<String, Pod>, name: &str) -> Option<&'a Pod> {
+        // The label that a Job's controller has given its pods since there have been Jobs.
+        let of_job = |pod: &&Pod| pod.labels().get("job-name").is_some_and(|job| job == name);
+        match self {
+            Self::Name => seen.get(name),
+            Self::Job => seen.values().find(of_job),
+        }
+    }
+
+    fn selector(self) -> &'static str {
+        match self {
+            Self::Name => "involvedObject.kind=Pod",
+            Self::Job => "involvedObject.kind=Job",
+        }
     }
 }
 

@@ -21,6 +21,12 @@ impl Cidr {
         Self { address, prefix: 32 }
     }
 
+    /// Whether an address is in it.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        let differing = u32::from(self.address) ^ u32::from(address);
+        differing.checked_shr(32 - u32::from(self.prefix)).unwrap_or(0) == 0
+    }
+
     /// The address `n` after the network's.
     pub fn nth(self, n: u32) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.address) + n)

@@ -74,6 +74,30 @@ words! {
         Vxlan = "vxlan",
         /// Pods as slaves of their node's NIC, as the reference plugin `ipvlan` makes them.
         Ipvlan = "ipvlan",
+        /// kind's own, as the image of the nodes has it.
+        Kindnet = "kindnet",
+        /// flannel, by its manifest.
+        Flannel = "flannel",
+        /// Calico, by its manifest.
+        Calico = "calico",
+        /// Cilium, by its manifest.
+        Cilium = "cilium",
+    }
+}
+
+impl CniKind {
+    /// Those that nic2pod wires itself. The others come with their own programs, which need a cluster
+    /// to run in.
+    pub const OWN: &[Self] = &[Self::Ptp, Self::Bridge, Self::Vxlan, Self::Ipvlan];
+
+    /// Whether nic2pod wires it itself.
+    pub fn is_own(self) -> bool {
+        Self::OWN.contains(&self)
+    }
+
+    /// Whether it comes as a manifest for the API server.
+    pub fn is_by_manifest(self) -> bool {
+        matches!(self, Self::Flannel | Self::Calico | Self::Cilium)
     }
 }
 

@@ -2,6 +2,7 @@
 //! A profile: what `profiles/*.toml` say. `profiles/default.toml` documents every key.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use workloads::protocol::{Connection, Protocol, Schedule};
@@ -122,6 +123,44 @@ pub struct LabSettings {
     pub guest_cpus: u32,
     /// What the wire between the client outside and the nodes does.
     pub wire: WireSettings,
+    /// Files of CNIs that come as manifests, by CNI.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cni: BTreeMap<CniKind, CniFiles>,
+}
+
+/// Files of a CNI that comes as a manifest, for the lab kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CniFiles {
+    /// Its manifest, in place of the published one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<PathBuf>,
+    /// SHA-256 that the manifest has to have, 64 hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Archives with its images, as `docker save` writes them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<PathBuf>,
+}
+
+impl CniFiles {
+    /// Whether they can be those of a CNI; otherwise the key and what is wrong with its value.
+    pub(super) fn check(&self, cni: CniKind) -> Result<(), (&'static str, String)> {
+        if !cni.is_by_manifest() {
+            return Err(("", format!("{cni} does not come as a manifest")));
+        }
+        match &self.sha256 {
+            Some(_) if self.manifest.is_none() => {
+                Err(("sha256", "there is no manifest beside it".to_owned()))
+            }
+            Some(digest)
+                if digest.len() != 64 || !digest.bytes().all(|digit| digit.is_ascii_hexdigit()) =>
+            {
+                Err(("sha256", format!("`{digest}` is not 64 hexadecimal digits")))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The measured Service and the others.

@@ -126,6 +126,12 @@ impl Profile {
             let key = format!("lab.wire.{leaf}");
             malformed(offset_of(text, &key, &message), key, message)
         })?;
+        for (cni, files) in &profile.lab.cni {
+            files.check(*cni).map_err(|(leaf, message)| {
+                let key = format!("lab.cni.{cni}.{leaf}").trim_end_matches('.').to_owned();
+                malformed(offset_of(text, &key, &message), key, message)
+            })?;
+        }
         Ok(profile)
     }
 
@@ -226,6 +232,18 @@ mod tests {
     }
 
     #[test]
+    fn files_of_a_cni_are_read_and_written_back() {
+        let digest = "0a".repeat(32);
+        let text = format!(
+            "[lab.cni.flannel]\nmanifest = \"f.yml\"\nsha256 = \"{digest}\"\nimages = [\"f.tar\"]\n"
+        );
+        let profile = Profile::parse(Path::new("p"), &text).unwrap();
+        let files = &profile.lab.cni[&crate::plan::CniKind::Flannel];
+        assert_eq!(files.sha256.as_deref(), Some(&*digest));
+        assert_eq!(Profile::parse(Path::new("p"), &profile.resolved()).unwrap(), profile);
+    }
+
+    #[test]
     fn what_is_wrong_is_named_by_file_line_and_key() {
         let messages = [
             "\n[run]\nduration = 2\n",
@@ -239,6 +257,9 @@ mod tests {
             "[lab.wire]\ndelay = \"1ms\"\njitter = \"2ms\"\n",
             "[lab]\nnodes = 2\n[lab.wire]\nreorder = 0.25\n",
             "[lab.wire]\nduplicate = 0.1\n",
+            "[lab.cni.ptp]\nmanifest = \"ptp.yml\"\n",
+            "[lab.cni.flannel]\nmanifest = \"f.yml\"\nsha256 = \"0123\"\n",
+            "[lab.cni.weave]\nmanifest = \"weave.yml\"\n",
         ]
         .map(error);
         insta::assert_snapshot!(messages.join("\n"));

@@ -8,19 +8,20 @@ use anyhow::{Context, Result};
 use harness::Unavailable;
 use harness::docker::{AgentsImage, Engine, kind};
 use harness::kube::PullPolicy;
-use harness::lab::kind::{KindBeds, KindOptions, Progress};
+use harness::lab::kind::{KindBeds, KindOptions, Progress, Supplies};
 use harness::lab::kubeconfig::{KubeconfigLab, KubeconfigOptions};
 use harness::net::Netns;
 use harness::net::privilege::{self, Privilege};
 use harness::plan::{self, Profile};
 
 use crate::agents;
-use crate::cli::{BenchArgs, ClusterArgs, LabKind};
+use crate::cli::{BenchArgs, ClusterArgs, KindArgs, LabKind};
 use crate::kernels;
 
 /// What has to be had before the process leaves the host's network.
 #[derive(Default)]
 pub(super) struct Before {
+    supplies: Supplies,
     agents: Option<AgentsImage>,
     /// The host's network, where a cluster's API server is reached from.
     host: Option<File>,
@@ -33,8 +34,14 @@ pub(super) struct Clusters {
     pub(super) kubeconfig: Option<KubeconfigLab>,
 }
 
-/// Builds the agents that run in containers: cargo may have to ask a registry.
-pub(super) fn before(args: &BenchArgs) -> Result<Before> {
+/// Builds the agents that run in containers, and has the manifests of CNIs: both may have to ask the
+/// network.
+pub(super) fn before(args: &BenchArgs, profile: &Profile) -> Result<Before> {
+    let supplies = if args.lab.contains(&LabKind::Kind) {
+        Supplies::gather(profile)?
+    } else {
+        Supplies::default()
+    };
     let own_image = args.lab.contains(&LabKind::Kind)
         || args.lab.contains(&LabKind::Kubeconfig) && args.cluster.image.is_none();
     let agents = if own_image { Some(agents::image(true)?) } else { None };
@@ -43,7 +50,7 @@ pub(super) fn before(args: &BenchArgs) -> Result<Before> {
     } else {
         None
     };
-    Ok(Before { agents, host })
+    Ok(Before { supplies, agents, host })
 }
 
 /// Makes the labs.
@@ -62,7 +69,7 @@ pub(super) fn make(
         && args.lab.contains(&LabKind::Kind)
     {
         as_root(args.lab.contains(&LabKind::Netns))?;
-        let options = options(&args.cluster, run_id, agents);
+        let options = options(&args.cluster.kind, run_id, agents, before.supplies);
         clusters.kind = Some(KindBeds::new(profile, &kernels::program()?, args.pcap, options)?);
     }
     Ok(clusters)
@@ -140,7 +147,12 @@ fn agreed() -> Result<bool> {
 }
 
 /// A kind lab's options.
-pub(crate) fn options(args: &ClusterArgs, run_id: &str, agents: AgentsImage) -> KindOptions {
+pub(crate) fn options(
+    args: &KindArgs,
+    run_id: &str,
+    agents: AgentsImage,
+    supplies: Supplies,
+) -> KindOptions {
     let variable = std::env::var("NIC2POD_KIND_IMAGE").ok().filter(|image| !image.is_empty());
     KindOptions {
         kind: args.kind_bin.clone(),
@@ -148,6 +160,7 @@ pub(crate) fn options(args: &ClusterArgs, run_id: &str, agents: AgentsImage) -> 
         keep: args.keep,
         run: run_id.to_owned(),
         agents,
+        supplies,
         progress: Progress::new(|line| eprintln!("{line}")),
     }
 }

@@ -42,7 +42,7 @@ impl Grounds {
     /// A lab cannot be had here.
     pub(super) fn new(args: &BenchArgs, profile: &Profile, run_id: &str) -> Result<Self> {
         #[cfg(feature = "kind")]
-        let before = clusters::before(args)?;
+        let before = clusters::before(args, profile)?;
         // First the one that leaves the host's network, whatever the order.
         let netns = args.lab.contains(&LabKind::Netns).then(|| netns(args, profile)).transpose()?;
         #[cfg(feature = "kind")]

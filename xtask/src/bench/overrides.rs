@@ -3,7 +3,7 @@
 
 use harness::plan::{Profile, ProfileError};
 
-use crate::cli::BenchArgs;
+use crate::cli::{BenchArgs, CniArgs};
 
 /// The profile that `args` ask for, else the one named `default`.
 ///
@@ -24,7 +24,21 @@ pub(crate) fn profile(args: &BenchArgs, default: &str) -> Result<Profile, Profil
     profile.run.engine = args.engine.unwrap_or(profile.run.engine);
     profile.run.trace_slowest = args.trace_slowest.unwrap_or(profile.run.trace_slowest);
     profile.seed = args.seed.unwrap_or(profile.seed);
+    cni_files(&mut profile, &args.cluster.kind.cni_files);
     Ok(profile)
+}
+
+/// Names the files of CNIs.
+pub(crate) fn cni_files(profile: &mut Profile, args: &CniArgs) {
+    for (cni, file) in &args.manifests {
+        let files = profile.lab.cni.entry(*cni).or_default();
+        // A digest is that of the profile's own file.
+        files.sha256 = files.sha256.take().filter(|_| files.manifest.as_ref() == Some(file));
+        files.manifest = Some(file.clone());
+    }
+    for (cni, file) in &args.images {
+        profile.lab.cni.entry(*cni).or_default().images.push(file.clone());
+    }
 }
 
 fn replace<T: Clone>(values: &mut Vec<T>, given: &[T]) {

@@ -16,23 +16,27 @@ use crate::feature;
 #[cfg(feature = "kind")]
 pub(crate) fn up(args: &LabUpArgs) -> Result<Exit> {
     use harness::Cancel;
-    use harness::lab::kind::KindBeds;
+    use harness::lab::kind::{KindBeds, Supplies};
     use harness::plan::Profile;
 
-    use crate::bench::clusters;
-    use crate::cli::ClusterArgs;
+    use crate::bench::{clusters, overrides};
+    use crate::cli::KindArgs;
 
-    let agents = crate::agents::image(true)?;
-    clusters::as_root(false)?;
     let mut profile = Profile::embedded()?;
     profile.lab.nodes = args.nodes;
-    let flags = ClusterArgs {
+    profile.matrix.cni = vec![args.cni];
+    overrides::cni_files(&mut profile, &args.cni_files);
+    let supplies = Supplies::gather(&profile)?;
+    let agents = crate::agents::image(true)?;
+    clusters::as_root(false)?;
+    let flags = KindArgs {
         kind_bin: args.kind_bin.clone(),
         node_image: args.node_image.clone(),
         keep: true,
-        ..ClusterArgs::default()
+        ..KindArgs::default()
     };
-    let options = clusters::options(&flags, &format!("up-{:x}", std::process::id()), agents);
+    let options =
+        clusters::options(&flags, &format!("up-{:x}", std::process::id()), agents, supplies);
     let lab = KindBeds::new(&profile, &crate::kernels::program()?, false, options)?;
     let cancel = Cancel::default();
     crate::bench::stop_on_signal(cancel.clone(), "taking the cluster down")?;

@@ -46,7 +46,7 @@ pub(crate) fn doctor() -> Result<Exit> {
                 Ok(format!("network namespaces as {privilege}")),
             )];
             let question = Netns::create("doctor")?;
-            findings.extend(CniKind::ALL.iter().map(|&kind| {
+            findings.extend(CniKind::OWN.iter().map(|&kind| {
                 let answer =
                     cni::of(kind).check(&question).map(|()| "the kernel has it".to_owned());
                 Finding::new(format!("cni {kind}"), "--cni", answer)

@@ -10,9 +10,9 @@ use harness::{Cancel, Unavailable};
 use record::Walk;
 
 use self::lab::TraceLab;
-use crate::cli::TraceArgs;
+use crate::cli::{LabKind, TraceArgs};
 use crate::exit::Exit;
-use crate::{bench, kernels, look, profile};
+use crate::{bench, feature, kernels, look, profile};
 
 /// A walk, the mode it went through, and its packets where they were asked for.
 struct Traced {
@@ -25,6 +25,9 @@ struct Traced {
 pub(crate) fn run(args: &TraceArgs) -> Result<Exit> {
     let profile = narrowed(args)?;
     Plan::new(&profile, &[HOST_KERNEL])?;
+    if let Some(exit) = feature::kind(args.lab == LabKind::Kind)? {
+        return Ok(exit);
+    }
     let lab = TraceLab::new(args, &profile)?;
     let cases: Vec<Case> = Plan::new(&profile, &lab.labels())?
         .groups
@@ -84,6 +87,7 @@ fn narrowed(args: &TraceArgs) -> Result<Profile> {
     matrix.position.truncate(1);
     matrix.workload = vec![args.workload.clone()];
     profile.run.engine = args.engine.unwrap_or(profile.run.engine);
+    bench::overrides::cni_files(&mut profile, &args.kind.cni_files);
     Ok(profile)
 }
 

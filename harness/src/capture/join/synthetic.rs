@@ -108,7 +108,7 @@ impl Director<'_> {
         }
         // Past the entry node's stack nothing is translated.
         let mut hops = self.path.hops().iter();
-        if !hops.any(|hop| hop.host == Host::Entry && hop.stage.contains("proxy")) {
+        if !hops.any(|hop| hop.stage.contains("proxy")) {
             back = front;
         }
         [front, back]
@@ -126,7 +126,7 @@ impl Director<'_> {
         let mut behind_nat = leg == Leg::Response;
         let mut times = Vec::new();
         for (index, hop) in self.path.hops().iter().enumerate().filter(|(_, h)| h.leg == leg) {
-            if hop.host == Host::Entry && hop.stage.contains("proxy") {
+            if hop.stage.contains("proxy") {
                 behind_nat = leg == Leg::Request;
             }
             let half = if self.path.relayed() { hop.beyond_relay } else { behind_nat };

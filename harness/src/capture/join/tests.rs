@@ -15,7 +15,9 @@ fn every_path() -> impl Iterator<Item = (String, Path)> {
     let modes = [Mode::None, Mode::Iptables, Mode::Ipvs, Mode::Userspace, Mode::Ebpf];
     modes.into_iter().flat_map(|mode| {
         CniKind::ALL.iter().flat_map(move |&cni| {
-            Road::ALL.iter().flat_map(move |&road| {
+            // A proxy process runs in labs of nic2pod's own CNIs only.
+            let none = mode == Mode::Userspace && !cni.is_own();
+            Road::ALL.iter().filter(move |_| !none).flat_map(move |&road| {
                 Place::ALL.iter().map(move |&place| {
                     let route = Route { road, place };
                     (format!("{mode}+{cni}/{route}"), Path::of(mode, cni, route))
@@ -119,8 +121,11 @@ fn first_packet_is_the_syn_from_the_entry_nodes_first_interface_to_the_pod() {
         let joined = scene.join(&path).unwrap();
         let first = &path.hops()[1];
         if (first.host, first.direction) != (Host::Entry, Direction::In) {
-            // From pod to pod past the entry node there is no such packet.
-            assert!(name.starts_with("none+ipvlan/clusterip"), "{name}");
+            // From pod to pod past the entry node there is no such packet, or it is not known where.
+            let past = name.starts_with("none+ipvlan/clusterip");
+            let others = CniKind::ALL.iter().filter(|cni| !cni.is_own());
+            let mut unknown = others.map(|cni| format!("+{cni}/clusterip"));
+            assert!(past || unknown.any(|part| name.contains(&part)), "{name}");
             assert_eq!(joined.first_packet.count(), 0, "{name}");
             continue;
         }

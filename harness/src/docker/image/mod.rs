@@ -149,14 +149,22 @@ impl AgentsImage {
     }
 
     fn is_in_node(&self, engine: &Engine, node: &str) -> Result<bool, DockerError> {
-        let list = ["ctr", "-n", "k8s.io", "images", "ls", "-q"];
-        let listed = engine.exec(node, &list, &[], LIST_PATIENCE)?;
-        if listed.code != 0 {
-            return Err(DockerError::command("list images of", node, listed.code, &listed.stderr));
-        }
         let wanted = format!("{REGISTRY}/{}", self.reference());
-        Ok(String::from_utf8_lossy(&listed.stdout).lines().any(|line| line == wanted))
+        Ok(images_in_node(engine, node)?.contains(&wanted))
     }
+}
+
+/// Names of the images that the containerd of a cluster's node has, in full.
+///
+/// # Errors
+/// The node's containerd refuses, or the Engine does.
+pub(crate) fn images_in_node(engine: &Engine, node: &str) -> Result<Vec<String>, DockerError> {
+    let list = ["ctr", "-n", "k8s.io", "images", "ls", "-q"];
+    let listed = engine.exec(node, &list, &[], LIST_PATIENCE)?;
+    if listed.code != 0 {
+        return Err(DockerError::command("list images of", node, listed.code, &listed.stderr));
+    }
+    Ok(String::from_utf8_lossy(&listed.stdout).lines().map(str::to_owned).collect())
 }
 
 const IMPORT: &str = "import the agents' image into";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a cluster is to be, and kind's file for it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -52,6 +53,15 @@ pub struct ClusterConfig {
     /// Whether kind installs the CNI of its image (kindnet). Without, nodes are not ready until
     /// somebody else wires pods.
     pub default_cni: bool,
+    /// Kubernetes' version, major and minor, where the image tells it.
+    pub version: Option<(u32, u32)>,
+}
+
+/// The version of Kubernetes that an image's tag tells.
+pub fn version_of(image: &str) -> Option<(u32, u32)> {
+    let (_, tag) = image.rsplit_once(":v")?;
+    let mut numbers = tag.split(['.', '-', '@']).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// Name of the `n`-th cluster of a run: `nic2pod-<end of the run's id>-<n>`, in the letters that
@@ -77,6 +87,14 @@ const CONTROLLER_MANAGER: [(&str, &str); 4] = [
     ("kube-api-qps", "500"),
     ("mirroring-concurrent-service-endpoint-syncs", "20"),
 ];
+/// Flags of the API server. Nobody but this program and the cluster's own parts asks it: nothing is
+/// gained by sorting their requests into queues (KEP 1040).
+const API_SERVER: [(&str, &str); 1] = [("enable-priority-and-fairness", "false")];
+/// Versions in which the API server's record of who wrote which field of an object (KEP 555) is on and can
+/// be switched off; it takes as long as the writing does. Since 1.22 it is there to stay.
+const FIELDS_RECORDED: std::ops::RangeInclusive<(u32, u32)> = (1, 16)..=(1, 21);
+/// The gate of that record.
+const RECORD: &str = "ServerSideApply";
 /// Versions of kubeadm's file in which flags are a map; a patch is for one version
 /// (sigs.k8s.io/kind, pkg/cluster/internal/patch).
 const FLAGS_AS_MAP: [&str; 2] = ["v1beta2", "v1beta3"];
@@ -104,6 +122,10 @@ impl ClusterConfig {
                 pod_subnet: POD_SUBNET,
                 service_subnet: SERVICE_SUBNET,
             },
+            feature_gates: self
+                .version
+                .filter(|version| FIELDS_RECORDED.contains(version))
+                .map(|_| BTreeMap::from([(RECORD, false)])),
             kubeadm_config_patches: patches(),
             nodes: std::iter::once("control-plane")
                 .chain(worker)
@@ -120,20 +142,22 @@ fn patches() -> Vec<String> {
             kind: "ClusterConfiguration",
             api_version: format!("kubeadm.k8s.io/{version}"),
             etcd: IN_MEMORY,
-            controller_manager: Component {
-                extra_args: std::collections::BTreeMap::from(CONTROLLER_MANAGER),
-            },
+            api_server: Component { extra_args: BTreeMap::from(API_SERVER) },
+            controller_manager: Component { extra_args: BTreeMap::from(CONTROLLER_MANAGER) },
         })
     });
     let as_list = yaml(&Patch {
         kind: "ClusterConfiguration",
         api_version: format!("kubeadm.k8s.io/{FLAGS_AS_LIST}"),
         etcd: IN_MEMORY,
-        controller_manager: Component {
-            extra_args: CONTROLLER_MANAGER.map(|(name, value)| Flag { name, value }),
-        },
+        api_server: Component { extra_args: Vec::from(API_SERVER.map(flag)) },
+        controller_manager: Component { extra_args: Vec::from(CONTROLLER_MANAGER.map(flag)) },
     });
     as_map.into_iter().chain([as_list]).collect()
+}
+
+fn flag((name, value): (&'static str, &'static str)) -> Flag {
+    Flag { name, value }
 }
 
 fn yaml(value: &impl Serialize) -> String {
@@ -147,6 +171,8 @@ struct File<'a> {
     api_version: &'static str,
     name: &'a str,
     networking: Networking,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feature_gates: Option<BTreeMap<&'static str, bool>>,
     kubeadm_config_patches: Vec<String>,
     nodes: Vec<Node>,
 }
@@ -173,6 +199,7 @@ struct Patch<A> {
     kind: &'static str,
     api_version: String,
     etcd: Etcd,
+    api_server: Component<A>,
     controller_manager: Component<A>,
 }
 
@@ -210,6 +237,7 @@ mod tests {
             nodes: 2,
             kube_proxy: KubeProxy::Iptables,
             default_cni: false,
+            version: Some((1, 20)),
         };
         insta::assert_snapshot!(config.yaml());
     }
@@ -221,11 +249,35 @@ mod tests {
             nodes: 1,
             kube_proxy: KubeProxy::None,
             default_cni: true,
+            version: None,
         };
         let yaml = config.yaml();
         assert!(yaml.contains("kubeProxyMode: none"), "{yaml}");
         assert!(yaml.contains("disableDefaultCNI: false"), "{yaml}");
         assert_eq!(yaml.matches("role:").count(), 1, "{yaml}");
+    }
+
+    #[test]
+    fn a_tag_tells_the_version_or_does_not() {
+        assert_eq!(version_of("kindest/node:v1.31.4@sha256:0123"), Some((1, 31)));
+        assert_eq!(version_of("registry:5000/node:v1.20.2-rc.1"), Some((1, 20)));
+        assert_eq!(version_of("kindest/node:latest"), None);
+        assert_eq!(version_of("node"), None);
+    }
+
+    #[test]
+    fn a_gate_that_is_gone_is_not_named() {
+        let config = |version| ClusterConfig {
+            name: "nic2pod-7f3a-1".to_owned(),
+            nodes: 1,
+            kube_proxy: KubeProxy::Iptables,
+            default_cni: false,
+            version,
+        };
+        assert!(config(Some((1, 21))).yaml().contains("ServerSideApply: false"));
+        for version in [None, Some((1, 22)), Some((1, 31))] {
+            assert!(!config(version).yaml().contains("featureGates"), "{version:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,9 @@ mod error;
 mod program;
 
 pub use cluster::{Cluster, delete, find, list};
-pub use config::{ClusterConfig, KubeProxy, NAME_PREFIX, POD_SUBNET, SERVICE_SUBNET, cluster_name};
+pub use config::{
+    ClusterConfig, KubeProxy, NAME_PREFIX, POD_SUBNET, SERVICE_SUBNET, cluster_name, version_of,
+};
 pub use create::Creation;
 pub use error::KindError;
 pub use program::Kind;

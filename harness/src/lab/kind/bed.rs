@@ -4,6 +4,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use record::Walk;
+
 use super::cluster::Cluster;
 use crate::Cancel;
 use crate::docker::Engine;
@@ -19,6 +21,11 @@ pub(super) struct KindBed {
 }
 
 impl KindBed {
+    /// Follows one request.
+    pub(super) fn trace(&mut self, cancel: &Cancel) -> Result<(Walk, Option<Vec<u8>>), LabError> {
+        self.bed.trace(cancel).map_err(|error| self.explained(error))
+    }
+
     /// What went wrong, in terms of the node that ended, if one has.
     fn explained(&self, error: LabError) -> LabError {
         match error {

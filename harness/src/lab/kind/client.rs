@@ -14,6 +14,17 @@ use crate::net::{Address, Change, Cidr, Netns, Route};
 /// Docker's network of kind's nodes.
 pub(super) const NETWORK: &str = "kind";
 
+/// Ways between a client and its cluster.
+#[derive(Debug)]
+pub(super) struct Ways {
+    /// How many addresses it has to open connections from.
+    pub(super) addresses: u32,
+    /// Pods that it is to reach.
+    pub(super) pods: Vec<Ipv4Addr>,
+    /// Whether no client was there before.
+    pub(super) first: bool,
+}
+
 /// A client.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -28,9 +39,9 @@ impl Client {
         image: &AgentsImage,
         spec: HostSpec,
         entry: &Node,
-        addresses: u32,
-        first: bool,
+        ways: Ways,
     ) -> Result<Self, LabError> {
+        let Ways { addresses, pods, first } = ways;
         let host = Host::up(engine, image, spec).map_err(super::ClusterError::from)?;
         // Clusters of a run share the wire: the entry node's number tells their clients apart.
         let first_of_ours = u32::from(entry.address.octets()[3]) << 8 | 1;
@@ -42,8 +53,12 @@ impl Client {
         let own = client.addresses.iter().map(|&address| {
             Change::Address(Address { cidr: Cidr::host(address), device: NIC.to_owned() })
         });
-        let routes =
-            [PODS, LOAD_BALANCERS].map(|to| Change::Route(Route::via(to, entry.address, NIC)));
+        // Some CNIs have ranges of their own.
+        let strays = pods.into_iter().filter(|&pod| !PODS.contains(pod)).map(Cidr::host);
+        let routes = [PODS, LOAD_BALANCERS]
+            .into_iter()
+            .chain(strays)
+            .map(|to| Change::Route(Route::via(to, entry.address, NIC)));
         netns.apply(own.chain(routes).collect())?;
         // It answers for all its addresses; the entry node asks for the first only.
         // Where a client was before, the route is there.

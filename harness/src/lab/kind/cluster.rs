@@ -51,6 +51,8 @@ pub(super) struct Cluster {
     pub(super) notes: Vec<String>,
     /// Largest packet between nodes, bytes.
     pub(super) mtu: u32,
+    /// SHA-256 of the manifest that its CNI came as, if it did.
+    pub(super) manifest: Option<String>,
     /// Whether it was there before the run, and is to stay.
     pub(super) found: bool,
     /// Cases measured in it.
@@ -89,7 +91,7 @@ impl Cluster {
                 node: pod.node,
                 address: pod.address,
                 extra_addresses: pod.extra_addresses.clone(),
-                veth: Some(pod.veth.clone()),
+                veth: pod.veth.clone(),
                 socket: Some(pod.socket()),
                 target: None,
                 netns: pod.enter()?,
@@ -170,7 +172,7 @@ impl Cluster {
 
     /// Leaves it up for a run to come, without what is this run's. Returns what went wrong.
     pub(super) fn keep(self) -> Vec<String> {
-        let Self { path, mtu, client, machine, control, namespace, .. } = self;
+        let Self { path, mtu, manifest, client, machine, control, namespace, .. } = self;
         let mut errors = Vec::new();
         if let Some(client) = client {
             errors.extend(client.down().err().map(|error| error.to_string()));
@@ -180,7 +182,7 @@ impl Cluster {
         errors.extend(emptied.err().map(|error| error.to_string()));
         let Path { mode, cni } = path;
         let noted = match machine.nodes()[0].pid {
-            Some(pid) => Kept { mode, cni, mtu }.write(pid),
+            Some(pid) => Kept { mode, cni, mtu, manifest }.write(pid),
             None => {
                 Err(ClusterError::NotThere { what: "process", host: machine.name().to_owned() })
             }

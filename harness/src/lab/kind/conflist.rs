@@ -18,8 +18,9 @@ const VXLAN_OVERHEAD: u32 = 50;
 const POD_FIRST: u32 = 2;
 const POD_LAST: u32 = 31;
 
-/// The configuration of a node with this pod range.
-pub(super) fn conflist(cni: CniKind, pod_cidr: Cidr, mtu: u32) -> Value {
+/// The configuration of a node with this pod range; `None` for a CNI that is not made of the reference
+/// plugins.
+pub(super) fn conflist(cni: CniKind, pod_cidr: Cidr, mtu: u32) -> Option<Value> {
     let ipam = json!({
         "type": "host-local",
         "ranges": [[{
@@ -33,11 +34,14 @@ pub(super) fn conflist(cni: CniKind, pod_cidr: Cidr, mtu: u32) -> Value {
     let plugin = match cni {
         CniKind::Vxlan => bridge(ipam, mtu - VXLAN_OVERHEAD),
         CniKind::Bridge => bridge(ipam, mtu),
-        CniKind::Ptp | CniKind::Ipvlan => {
-            json!({ "type": "ptp", "ipMasq": false, "mtu": mtu, "ipam": ipam })
-        }
+        CniKind::Ptp => json!({ "type": "ptp", "ipMasq": false, "mtu": mtu, "ipam": ipam }),
+        CniKind::Ipvlan
+        | CniKind::Kindnet
+        | CniKind::Flannel
+        | CniKind::Calico
+        | CniKind::Cilium => return None,
     };
-    json!({ "cniVersion": "0.4.0", "name": "nic2pod", "plugins": [plugin] })
+    Some(json!({ "cniVersion": "0.4.0", "name": "nic2pod", "plugins": [plugin] }))
 }
 
 fn bridge(ipam: Value, mtu: u32) -> Value {
@@ -60,7 +64,7 @@ mod tests {
 
     fn of(cni: CniKind) -> Value {
         let pods = Cidr { address: Ipv4Addr::new(10, 244, 1, 0), prefix: 24 };
-        conflist(cni, pods, 1500)["plugins"][0].clone()
+        conflist(cni, pods, 1500).unwrap()["plugins"][0].clone()
     }
 
     #[test]

@@ -16,7 +16,7 @@ const FILE: &str = "kind/nic2pod.json";
 const BYTES_MAX: u64 = 4096;
 
 /// What a cluster that was kept is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kept {
     /// Proxy mode.
@@ -25,6 +25,9 @@ pub struct Kept {
     pub cni: CniKind,
     /// Largest packet between nodes, bytes.
     pub mtu: u32,
+    /// SHA-256 of the manifest that the CNI came as, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
 }
 
 impl Kept {
@@ -61,7 +64,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again_and_other_keys_are_refused() {
-        let kept = Kept { mode: Mode::Iptables, cni: CniKind::Ptp, mtu: 1500 };
+        let kept = Kept { mode: Mode::Iptables, cni: CniKind::Ptp, mtu: 1500, manifest: None };
         let text = serde_json::to_string(&kept).unwrap();
         assert_eq!(serde_json::from_str::<Kept>(&text).unwrap(), kept);
         let more = text.replace("}", ",\"x\":1}");

@@ -37,11 +37,12 @@ impl Node {
     pub(super) fn configure(&self, cni: CniKind, mtu: u32) -> Result<(), ClusterError> {
         let directory = inside(self.pid, DIRECTORY);
         let path = directory.join(FILE);
-        let text = conflist(cni, self.pod_cidr, mtu).to_string();
+        // Another CNI writes its own.
+        let Some(list) = conflist(cni, self.pod_cidr, mtu) else { return Ok(()) };
         // Beside its place first: the runtime reads a file as soon as it appears.
         let beside = directory.join(".nic2pod");
         fs::create_dir_all(&directory)
-            .and_then(|()| fs::write(&beside, text))
+            .and_then(|()| fs::write(&beside, list.to_string()))
             .and_then(|()| fs::rename(&beside, &path))
             .map_err(|source| ClusterError::File { op: "write", path, source })
     }

@@ -33,8 +33,8 @@ pub(super) struct Pod {
     pub(super) extra_addresses: Vec<Ipv4Addr>,
     /// Process its container began with.
     pub(super) pid: u32,
-    /// The node's end of its veth pair.
-    pub(super) veth: String,
+    /// The node's end of its veth pair, where it has one.
+    pub(super) veth: Option<String>,
 }
 
 impl Pod {
@@ -91,14 +91,18 @@ pub(super) fn up(control: &Control, wanted: Wanted<'_>) -> Result<Vec<Pod>, LabE
                 source,
             })?
             .ok_or_else(|| not_there("process"))?;
-        let count = settings.pod_extra_addresses;
+        // Another CNI would not know whose they are.
+        let count = if cni.is_own() { settings.pod_extra_addresses } else { 0 };
         let first = EXTRA_FIRST + nth * count;
         let extra_addresses: Vec<_> =
             (first..first + count).map(|n| nodes[node].pod_cidr.nth(n)).collect();
         let netns = node::enter(&name, pid)?;
         let on_node = nodes[node].enter()?;
-        let veth = veth(&netns, &on_node)?.ok_or_else(|| not_there("veth pair"))?;
-        equip(&netns, &on_node, &veth, &extra_addresses, cni)?;
+        let veth = veth(&netns, &on_node)?;
+        if cni.is_own() && veth.is_none() {
+            return Err(not_there("veth pair").into());
+        }
+        equip(&netns, &on_node, veth.as_deref(), &extra_addresses, cni)?;
         let address = pod.address;
         pods.push(Pod { name, node, address, extra_addresses, pid, veth });
     }
@@ -135,7 +139,7 @@ fn veth(pod: &Netns, node: &Netns) -> Result<Option<String>, LabError> {
 fn equip(
     pod: &Netns,
     node: &Netns,
-    veth: &str,
+    veth: Option<&str>,
     extra: &[Ipv4Addr],
     cni: CniKind,
 ) -> Result<(), LabError> {
@@ -145,7 +149,7 @@ fn equip(
     };
     pod.apply(extra.iter().map(address).collect())?;
     // On a bridge the pod answers for its addresses itself.
-    if cni == CniKind::Ptp {
+    if let (CniKind::Ptp, Some(veth)) = (cni, veth) {
         let route = |&address: &Ipv4Addr| {
             let route = Route::on_link(Cidr::host(address), veth);
             Change::Route(Route { scope: Scope::Host, ..route })

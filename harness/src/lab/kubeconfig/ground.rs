@@ -10,7 +10,7 @@ use super::mode::ClusterMode;
 use super::road::{self, NAME};
 use super::workers::{self, Worker};
 use crate::kube::{
-    Addresses, Api, KubeError, Namespace, Node, Placed, PodSpec, Pods, RunningPod, Services,
+    Addresses, Api, Jobs, KubeError, Namespace, Node, Placed, PodSpec, Pods, RunningPod, Services,
 };
 use crate::lab::LabError;
 use crate::net::addresses::POD_PORT;
@@ -82,6 +82,11 @@ impl Ground {
         Ok(Pods::new(&self.api, &self.namespace()?))
     }
 
+    /// The Jobs of the run.
+    fn jobs(&self) -> Result<Jobs, KubeError> {
+        Ok(Jobs::new(&self.api, &self.namespace()?))
+    }
+
     /// The pods that answer on a node, as many as the measured Service has endpoints.
     pub(super) fn targets(&self, node: &Node) -> Result<Vec<RunningPod>, KubeError> {
         if let Some(targets) = self.targets.borrow().get(&node.name) {
@@ -141,11 +146,11 @@ impl Ground {
         if nodes.is_empty() {
             return Ok(Vec::new());
         }
-        let (pods, first) = (self.pods()?, self.started.get());
+        let (jobs, pods, first) = (self.jobs()?, self.pods()?, self.started.get());
         self.started.set(first + nodes.len());
         let (image, pull) = (self.options.image.clone(), self.options.pull);
         self.options.host.block_on(move || async move {
-            workers::start(&pods, &nodes, first, &image, pull, Instant::now() + PODS).await
+            workers::start((&jobs, &pods), &nodes, first, &image, pull, Instant::now() + PODS).await
         })
     }
 
@@ -178,10 +183,11 @@ impl Ground {
             self.workers.borrow_mut()[place] = worker;
         }
         if !old.is_empty() {
-            let pods = self.pods()?;
+            let jobs = self.jobs()?;
             self.options.host.block_on(move || async move {
-                let names: Vec<&str> = old.iter().map(|worker| worker.pod.name.as_str()).collect();
-                pods.delete(&names, Instant::now() + PODS).await
+                let names = old.iter().map(|worker| (&*worker.job, &*worker.pod.name));
+                let names: Vec<(&str, &str)> = names.collect();
+                jobs.delete(&names, Instant::now() + PODS).await
             })?;
         }
         Ok(spent.len())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The pods that load comes from. They are bare pods, not Jobs: which node each runs on is part of
-//! the measurement, and a Job's controller would make another one in place of one that failed.
+//! The pods that load comes from: a Job each, on the node that is said, because that node is part of the
+//! measurement, and without a second try, because a pod in place of one that failed would be another.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use workloads::clock::unix_ns;
 use workloads::protocol::{Appointment, Kept, LoadCommand, LoadSpec, Sources, WorkerClock};
 
 use crate::Cancel;
-use crate::kube::{Api, KubeError, Node, PodSpec, Pods, PullPolicy, RunningPod};
+use crate::kube::{Api, Jobs, KubeError, Node, PodSpec, Pods, PullPolicy, RunningPod};
 use crate::lab::LabError;
 
 /// Port at which a worker is asked.
@@ -27,6 +27,8 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// One worker.
 #[derive(Clone, Debug)]
 pub(super) struct Worker {
+    /// Name of its Job.
+    pub(super) job: String,
     pub(super) pod: RunningPod,
     /// Word that its paths begin with.
     token: String,
@@ -63,7 +65,7 @@ pub(super) struct Task {
 
 /// Starts a worker on each of the nodes and waits until they listen. `first` numbers them.
 pub(super) async fn start(
-    pods: &Pods,
+    (jobs, pods): (&Jobs, &Pods),
     nodes: &[Node],
     first: usize,
     image: &str,
@@ -82,12 +84,11 @@ pub(super) async fn start(
         ready_port: Some(PORT),
     };
     let specs: Vec<PodSpec> = nodes.iter().zip(&tokens).enumerate().map(spec).collect();
-    pods.create(&specs).await?;
-    let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-    let running = pods.await_ready(&names, deadline).await?;
-    let workers = running.into_iter().zip(tokens).map(|(pod, token)| async move {
+    let running = jobs.start(&specs, deadline).await?;
+    let jobs = specs.into_iter().map(|spec| spec.name);
+    let workers = running.into_iter().zip(tokens).zip(jobs).map(|((pod, token), job)| async move {
         let clock_ns = clock(pods, &pod, &token).await?;
-        Ok(Worker { pod, token, next_port: PORT_FIRST.into(), clock_ns })
+        Ok(Worker { job, pod, token, next_port: PORT_FIRST.into(), clock_ns })
     });
     try_join_all(workers).await
 }

@@ -367,7 +367,10 @@ impl NetnsBed {
     }
 
     /// Follows one request and says all there is to say about it.
-    pub(super) fn trace(&mut self, cancel: &Cancel) -> Result<(Walk, Option<Vec<u8>>), LabError> {
+    pub(in crate::lab) fn trace(
+        &mut self,
+        cancel: &Cancel,
+    ) -> Result<(Walk, Option<Vec<u8>>), LabError> {
         let Some(mut follower) = self.follower.take() else {
             return Err(LabError::Capture("an engine without probes follows nothing".to_owned()));
         };

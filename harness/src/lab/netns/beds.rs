@@ -39,7 +39,7 @@ pub(in crate::lab) struct Ground {
     pub(super) pcap: bool,
     pub(in crate::lab) scratch: Scratch,
     /// Whether every site of a path is probed, and segments that only acknowledge are seen too.
-    pub(super) thorough: bool,
+    pub(in crate::lab) thorough: bool,
     engine: OnceCell<Result<Engine, Unavailable>>,
     emulation: OnceCell<Result<Option<Emulation>, Unavailable>>,
 }

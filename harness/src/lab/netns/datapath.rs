@@ -314,7 +314,8 @@ fn untranslated(
 ) -> Result<String, LabError> {
     let entry = &lab.nodes()[0].name;
     match flow(lab, client, to)? {
-        Some(flow) if flow.dnat().is_some() || flow.snat().is_some() => {
+        // Some CNIs masquerade what comes from outside (flannel's `--ip-masq`), which is not the mode's.
+        Some(flow) if flow.dnat().is_some() || lab.cni().is_own() && flow.snat().is_some() => {
             Err(ProxyError::NotProved {
                 mode,
                 host: lab.nodes()[0].name.clone(),
@@ -323,6 +324,9 @@ fn untranslated(
             }
             .into())
         }
+        Some(flow) if flow.snat().is_some() => Ok(format!(
+            "conntrack on {entry}: {client} -> {to} keeps its destination, and has the source that the CNI gives it"
+        )),
         Some(_) => Ok(format!("conntrack on {entry}: {client} -> {to} passes without translation")),
         None => Ok(format!("conntrack on {entry} does not track {client} -> {to}")),
     }

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The lab on a cluster that exists, against a real one: that of `KUBECONFIG`, whose nodes have the
-//! image of `NIC2POD_WORKLOADS_IMAGE`. Skipped with a reason where either is not said.
-#![expect(clippy::unwrap_used, reason = "a test's functions fail by panicking, as the test does")]
-#![expect(clippy::print_stdout, reason = "why a test is skipped, and what was measured")]
+//! The lab on a cluster that exists ([`super::cluster`]).
 
 use std::fs::File;
 use std::path::Path;
@@ -14,6 +11,8 @@ use harness::lab::kubeconfig::{KubeconfigLab, KubeconfigOptions};
 use harness::lab::{Lab, LabError};
 use harness::net::Netns;
 use harness::plan::{Engine, HOST_KERNEL, Plan, Profile};
+
+use super::cluster;
 
 const PROFILE: &str = r#"
 name = "cluster"
@@ -34,22 +33,16 @@ fn host() -> Netns {
     Netns::enter("host", File::open("/proc/thread-self/ns/net").unwrap().into()).unwrap()
 }
 
-fn options(run: &str) -> Option<KubeconfigOptions> {
-    let image = std::env::var("NIC2POD_WORKLOADS_IMAGE").ok();
-    let kubeconfig = std::env::var_os("KUBECONFIG");
-    let Some((image, _)) = image.zip(kubeconfig) else {
-        println!("skipped: KUBECONFIG and NIC2POD_WORKLOADS_IMAGE do not both say where to run");
-        return None;
-    };
-    Some(KubeconfigOptions {
+fn options(run: &str) -> KubeconfigOptions {
+    KubeconfigOptions {
         context: None,
         load_workers: 2,
-        image,
+        image: cluster::told(cluster::IMAGE),
         pull: PullPolicy::IfNotPresent,
         engine: Some(Engine::Client),
         run: format!("{run}-{}", std::process::id()),
         host: host(),
-    })
+    }
 }
 
 fn profile() -> Profile {
@@ -66,11 +59,12 @@ fn left(run: &str) -> Vec<Namespace> {
 }
 
 #[test]
+#[ignore = "a_cluster_that_exists_... runs it, and has one"]
 fn every_route_is_loaded_by_all_workers_and_nothing_is_left() {
-    let Some(options) = options("routes") else { return };
+    let options = options("routes");
     let (profile, cancel, run) = (profile(), Cancel::default(), options.run.clone());
     let lab = KubeconfigLab::new(&profile, options).unwrap();
-    println!("{}", lab.intent());
+    eprintln!("{}", lab.intent());
     assert!(left(&run).is_empty(), "nothing is written before the first case");
     for case in Plan::new(&profile, &[HOST_KERNEL]).unwrap().groups.iter().flat_map(|g| &g.cases) {
         let mut bed = lab.up(case, &cancel).unwrap();
@@ -80,10 +74,10 @@ fn every_route_is_loaded_by_all_workers_and_nothing_is_left() {
             assert!(load.requests > 0 && load.errors.is_empty(), "{}: {load:?}", case.id("k"));
             assert_eq!(load.latency.iter().map(|pair| pair.1).sum::<u64>(), load.requests);
             assert!(load.elapsed_ns >= Duration::from_millis(500).as_nanos() as u64);
-            println!("{}: {} requests", case.id(lab.name()), load.requests);
+            eprintln!("{}: {} requests", case.id(lab.name()), load.requests);
         }
         let ready = bed.ready();
-        println!(
+        eprintln!(
             "  up {:.0} ms, install {:.0} ms, prove {:.0} ms\n  {:#?}\n  {:#?}",
             ready.lab_up_ms, ready.install_ms, ready.prove_ms, ready.proof.evidence, ready.notes
         );
@@ -93,13 +87,14 @@ fn every_route_is_loaded_by_all_workers_and_nothing_is_left() {
     assert_eq!(left(&run).len(), 1);
     let start = std::time::Instant::now();
     assert_eq!(lab.down(), Vec::<String>::new());
-    println!("down in {:?}", start.elapsed());
+    eprintln!("down in {:?}", start.elapsed());
     assert!(left(&run).is_empty());
 }
 
 #[test]
+#[ignore = "a_cluster_that_exists_... runs it, and has one"]
 fn a_mode_that_the_cluster_does_not_run_in_is_a_reason_to_skip() {
-    let Some(options) = options("mode") else { return };
+    let options = options("mode");
     let profile = profile();
     let lab = KubeconfigLab::new(&profile, options).unwrap();
     let mut case = Plan::new(&profile, &[HOST_KERNEL]).unwrap().groups[0].cases[0].clone();
@@ -111,8 +106,9 @@ fn a_mode_that_the_cluster_does_not_run_in_is_a_reason_to_skip() {
 }
 
 #[test]
+#[ignore = "a_cluster_that_exists_... runs it, and has one"]
 fn a_lab_that_is_dropped_leaves_nothing_for_long() {
-    let Some(options) = options("dropped") else { return };
+    let options = options("dropped");
     let (profile, run) = (profile(), options.run.clone());
     let case = Plan::new(&profile, &[HOST_KERNEL]).unwrap().groups[0].cases[0].clone();
     let cancel = Cancel::default();
@@ -128,8 +124,9 @@ fn a_lab_that_is_dropped_leaves_nothing_for_long() {
 }
 
 #[test]
+#[ignore = "a_cluster_that_exists_... runs it, and has one"]
 fn an_engine_that_needs_the_nodes_is_refused() {
-    let Some(options) = options("engine") else { return };
+    let options = options("engine");
     let options = KubeconfigOptions { engine: Some(Engine::Tap), ..options };
     let refused = KubeconfigLab::new(&profile(), options);
     let Err(LabError::Unavailable(reason)) = refused else { panic!("{refused:?}") };

@@ -4,6 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 #![expect(clippy::print_stderr, reason = "figures are for whoever runs the tests")]
 
+mod api;
+mod cluster;
+mod cni;
+mod existing;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -256,6 +261,7 @@ fn a_cluster_that_exists_is_loaded_from_pods_and_left_as_it_was() {
     for case in of(&cases, "mode", "nftables") {
         assert_eq!(case["status"], "skipped", "{case:#}");
     }
+    with_it(&name, &file);
     // The same cluster serves a run of lab kind.
     let kept = dir.path().join("kept");
     let (output, again) = bench(
@@ -278,7 +284,80 @@ fn a_cluster_that_exists_is_loaded_from_pods_and_left_as_it_was() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains(&format!("{name}: used again")), "{said}");
     again.iter().for_each(measured_whole);
+    let walk = xtask(&["trace", "--lab", "kind", "--mode", "iptables", "--cni", "ptp", "--json"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&walk.stderr).into_owned();
+    assert!(walk.status.success() && said.contains(&format!("{name}: used again")), "{said}");
+    let walks: Value = serde_json::from_slice(&walk.stdout).unwrap();
+    let text = walks.to_string();
+    assert!(text.contains("KUBE-SVC-") && text.contains("KUBE-SEP-"), "{walks:#}");
+    // Kept is kept, also before whoever clears up.
+    let gc = xtask(&["lab", "gc"]).output().unwrap();
+    assert!(gc.status.success(), "{}", String::from_utf8_lossy(&gc.stderr));
+    assert!(kind::list(&engine).unwrap().contains(&name));
+    let begun = Instant::now();
     let down = xtask(&["lab", "down", &name]).output().unwrap();
+    eprintln!("lab down: {:?}", begun.elapsed());
     assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
     assert!(!kind::list(&engine).unwrap().contains(&name));
+}
+
+/// Runs the tests that need a cluster that exists, in a process that is told of this one.
+fn with_it(name: &str, kubeconfig: &Path) {
+    let images = Command::new("docker")
+        .args([
+            "exec",
+            &format!("{name}-control-plane"),
+            "ctr",
+            "-n",
+            "k8s.io",
+            "images",
+            "ls",
+            "-q",
+        ])
+        .output()
+        .unwrap();
+    let images = String::from_utf8(images.stdout).unwrap();
+    let agents = images.lines().find(|image| image.contains("nic2pod/agents:")).unwrap();
+    let ran = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--test-threads=1", "--nocapture"])
+        .env(cluster::KUBECONFIG, kubeconfig)
+        .env(cluster::NODE, format!("{name}-control-plane"))
+        .env(cluster::IMAGE, agents)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    eprintln!("{}{said}", String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{said}");
+    assert!(said.contains("10 passed"), "{said}");
+}
+
+#[test]
+fn what_a_killed_run_leaves_is_removed_by_gc() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let mut run = xtask(&["bench", "--iterations", "2", "--duration", "20s", "--out"])
+        .arg(&out)
+        .args(["--lab", "kind", "--mode", "iptables", "--cni", "ptp", "--route"])
+        .args(["nodeport-local", "--services", "1", "--workload", "newconn"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    heard(&out, "iteration", &mut run);
+    let (engine, id) = (engine(), run_id(&out));
+    let gc = || xtask(&["lab", "gc"]).output().unwrap();
+    assert!(gc().status.success());
+    assert_eq!(left(&engine, &id).len(), 2, "a run under way keeps its cluster and its client");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert_eq!(left(&engine, &id).len(), 2, "a killed run removes nothing itself");
+    let begun = Instant::now();
+    let removed = gc();
+    eprintln!("lab gc: {:?}", begun.elapsed());
+    assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+    let said = String::from_utf8(removed.stdout).unwrap();
+    assert!(said.contains(&id.to_ascii_lowercase()), "{said}");
+    assert_eq!(left(&engine, &id), Vec::<String>::new());
 }

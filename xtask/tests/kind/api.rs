@@ -1,22 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The API against a real cluster: one that a kubeconfig names, or one made for the occasion.
-#![expect(clippy::unwrap_used, reason = "a test's functions fail by panicking, as the test does")]
-#![expect(clippy::print_stdout, reason = "why a test is skipped, and what was measured")]
-
-#[path = "kind_api/cluster.rs"]
-mod cluster;
+//! The API against a real cluster, one that exists ([`super::cluster`]).
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cluster::Cluster;
 use futures_util::FutureExt as _;
-use harness::kube::{Addresses, Api, KubeError, Namespace, PodSpec, Pods, PullPolicy, Services};
+use harness::kube::{
+    Addresses, Api, KubeError, Manifest, Namespace, PodSpec, Pods, PullPolicy, Services,
+};
 use harness::plan::{Mode, Position};
 use harness::proxy::{
     Affinity, Endpoint, Fill, Policy, Protocol, Service, ServicePort, ServiceTable,
 };
+
+use super::cluster;
 
 fn soon(seconds: u64) -> Instant {
     Instant::now() + Duration::from_secs(seconds)
@@ -51,16 +48,12 @@ fn table(services: u32, measured: Service) -> ServiceTable {
 }
 
 /// Runs `work` in a namespace of its own, which is gone afterwards, come what may.
-fn in_namespace<F: Future<Output = ()>>(
-    name: &str,
-    work: impl FnOnce(Api, Namespace, Arc<Cluster>) -> F,
-) {
-    let Some(cluster) = Cluster::any() else { return };
+fn in_namespace<F: Future<Output = ()>>(name: &str, work: impl FnOnce(Api, Namespace) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let api = Api::from_yaml(&cluster.kubeconfig, None, None).await.unwrap();
+        let api = Api::from_yaml(&cluster::kubeconfig(), None, None).await.unwrap();
         let namespace = Namespace::create(&api, name, "r-test").await.unwrap();
-        let work = work(api.clone(), namespace.clone(), cluster.clone());
+        let work = work(api.clone(), namespace.clone());
         let outcome = std::panic::AssertUnwindSafe(work).catch_unwind().await;
         let down = namespace.down(&api, soon(120)).await;
         if let Err(panic) = outcome {
@@ -73,19 +66,19 @@ fn in_namespace<F: Future<Output = ()>>(
 }
 
 #[test]
+#[ignore = "a_cluster_that_exists_... runs it, and has one"]
 fn a_cluster_tells_what_it_is() {
-    let Some(cluster) = Cluster::any() else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let api = Api::from_yaml(&cluster.kubeconfig, None, None).await.unwrap();
-        println!("{}", api.version());
+        let api = Api::from_yaml(&cluster::kubeconfig(), None, None).await.unwrap();
+        eprintln!("{}", api.version());
         assert!(api.version().at_least(1, 16));
         let nodes = api.await_nodes_ready(1, soon(60)).await.unwrap();
-        println!("{nodes:#?}");
+        eprintln!("{nodes:#?}");
         assert!(nodes.iter().all(|node| node.ready && node.address.is_some()));
         let proxy = api.kube_proxy().await.unwrap().expect("made with kubeadm");
         let log = api.kube_proxy_log(&nodes[0].name).await.unwrap().expect("it runs");
-        println!("{proxy:?}\n{log:#?}");
+        eprintln!("{proxy:?}\n{log:#?}");
         assert_eq!(log.mode, Some(Mode::Iptables));
         assert!(api.kube_proxy_log("nobody").await.unwrap().is_none());
         let late = api.await_nodes_ready(1_000, soon(1)).await.unwrap_err();
@@ -94,46 +87,46 @@ fn a_cluster_tells_what_it_is() {
 }
 
 #[test]
+#[ignore = "a_cluster_that_exists_... runs it, and has one"]
 fn a_thousand_services_are_made_changed_and_taken_away() {
-    in_namespace("kind-api-services", async |api, namespace, cluster| {
+    in_namespace("kind-api-services", async |api, namespace| {
         let services = Services::new(&api, &namespace, Addresses::Table);
         let (start, mut told) = (Instant::now(), Vec::new());
         let many = table(1_000, web([10, 96, 100, 100], Some(30_080)));
         let synced = services.sync(&many, soon(60), |done, total| told.push((done, total))).await;
         let synced = synced.unwrap();
-        println!("1,000 Services created in {:?}", start.elapsed());
+        eprintln!("1,000 Services created in {:?}", start.elapsed());
         assert_eq!((synced.created, synced.replaced, synced.deleted), (1_000, 0, 0));
         assert_eq!((told[0], *told.last().unwrap()), ((0, 1_000), (1_000, 1_000)));
         assert_eq!(synced.placed["web"].node_ports[&80], 30_080);
-        if let Some(programmed) = cluster.await_rules(999, soon(60)) {
-            println!("programmed {:?} after the start, {programmed} chains", start.elapsed());
-        }
+        let programmed = cluster::await_rules(999, soon(60));
+        eprintln!("programmed {:?} after the start, {programmed} chains", start.elapsed());
 
         let start = Instant::now();
         let again = services.sync(&many, soon(60), |_, _| ()).await.unwrap();
-        println!("synced again in {:?}", start.elapsed());
+        eprintln!("synced again in {:?}", start.elapsed());
         assert_eq!((again.unchanged, again.created + again.replaced + again.deleted), (1_000, 0));
 
         let start = Instant::now();
         let few = table(10, web([10, 96, 100, 101], None));
         let synced = services.sync(&few, soon(60), |_, _| ()).await.unwrap();
-        println!("down to 10 in {:?}", start.elapsed());
+        eprintln!("down to 10 in {:?}", start.elapsed());
         assert_eq!((synced.deleted, synced.replaced, synced.unchanged), (990, 1, 9));
         assert_eq!(synced.placed["web"].cluster_ip, Ipv4Addr::new(10, 96, 100, 101));
 
         let start = Instant::now();
         let synced = services.sync(&many, soon(120), |_, _| ()).await.unwrap();
-        println!("up to 1,000 again in {:?}", start.elapsed());
+        eprintln!("up to 1,000 again in {:?}", start.elapsed());
         assert_eq!((synced.created, synced.replaced, synced.unchanged), (990, 1, 9));
-        if let Some(programmed) = cluster.await_rules(999, soon(60)) {
-            println!("programmed {:?} after the start, {programmed} chains", start.elapsed());
-        }
+        let programmed = cluster::await_rules(999, soon(60));
+        eprintln!("programmed {:?} after the start, {programmed} chains", start.elapsed());
     });
 }
 
 #[test]
+#[ignore = "a_cluster_that_exists_... runs it, and has one"]
 fn two_services_can_change_addresses_with_each_other() {
-    in_namespace("kind-api-swap", async |api, namespace, _| {
+    in_namespace("kind-api-swap", async |api, namespace| {
         let services = Services::new(&api, &namespace, Addresses::Table);
         let a = Service { name: "a".to_owned(), ..web([10, 96, 100, 110], Some(30_081)) };
         let b = Service { name: "b".to_owned(), ..web([10, 96, 100, 111], None) };
@@ -155,8 +148,9 @@ fn two_services_can_change_addresses_with_each_other() {
 }
 
 #[test]
+#[ignore = "a_cluster_that_exists_... runs it, and has one"]
 fn a_cluster_that_chooses_addresses_says_which() {
-    in_namespace("kind-api-chosen", async |api, namespace, _| {
+    in_namespace("kind-api-chosen", async |api, namespace| {
         let services = Services::new(&api, &namespace, Addresses::Cluster);
         let table = table(3, web([10, 96, 100, 120], Some(30_082)));
         let synced = services.sync(&table, soon(30), |_, _| ()).await.unwrap();
@@ -168,8 +162,9 @@ fn a_cluster_that_chooses_addresses_says_which() {
 }
 
 #[test]
+#[ignore = "a_cluster_that_exists_... runs it, and has one"]
 fn a_pod_whose_image_is_not_there_says_what_it_waits_for() {
-    in_namespace("kind-api-pods", async |api, namespace, _| {
+    in_namespace("kind-api-pods", async |api, namespace| {
         let node = api.nodes().await.unwrap().remove(0);
         let pods = Pods::new(&api, &namespace);
         let spec = PodSpec {
@@ -189,5 +184,43 @@ fn a_pod_whose_image_is_not_there_says_what_it_waits_for() {
         let late = pods.await_ready(&["absent"], soon(1)).await.unwrap_err();
         assert!(late.to_string().contains("absent: it is not there"), "{late}");
         pods.delete(&["lost", "absent"], soon(30)).await.unwrap();
+    });
+}
+
+#[test]
+#[ignore = "a_cluster_that_exists_... runs it, and has one"]
+fn a_manifests_objects_are_made_twice_over_and_its_daemons_say_what_they_wait_for() {
+    in_namespace("kind-api-manifest", async |api, namespace| {
+        let name = &namespace.name;
+        let text = format!(
+            "
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: settings, namespace: {name}}}
+data: {{a: b}}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {{name: lost, namespace: {name}}}
+spec:
+  selector: {{matchLabels: {{app: lost}}}}
+  template:
+    metadata: {{labels: {{app: lost}}}}
+    spec:
+      containers: [{{name: c, image: 'nic2pod.invalid/nothing:1', imagePullPolicy: Never}}]
+"
+        );
+        let manifest = Manifest::parse(&text).unwrap();
+        for _ in 0..2 {
+            assert_eq!(api.apply(&manifest, soon(30)).await.unwrap(), 2);
+        }
+        let daemons = manifest.daemons();
+        assert_eq!(api.daemons(name).await.unwrap(), daemons);
+        let late = api.await_daemons(&daemons, soon(10)).await.unwrap_err().to_string();
+        assert!(late.contains(&format!("DaemonSet {name}/lost ready")), "{late}");
+        assert!(late.contains("container c waits: ErrImageNeverPull"), "{late}");
+        let strange = "{apiVersion: nic2pod.dev/v1, kind: Wire, metadata: {name: w}}";
+        let unknown = api.apply(&Manifest::parse(strange).unwrap(), soon(5)).await.unwrap_err();
+        assert!(unknown.to_string().contains("does not know Wire of nic2pod.dev/v1"), "{unknown}");
     });
 }
