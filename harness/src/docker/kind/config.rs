@@ -90,6 +90,8 @@ const CONTROLLER_MANAGER: [(&str, &str); 4] = [
 /// Flags of the API server. Nobody but this program and the cluster's own parts asks it: nothing is
 /// gained by sorting their requests into queues (KEP 1040).
 const API_SERVER: [(&str, &str); 1] = [("enable-priority-and-fairness", "false")];
+/// The first version that knows them.
+const API_SERVER_SINCE: (u32, u32) = (1, 18);
 /// Versions in which the API server's record of who wrote which field of an object (KEP 555) is on and can
 /// be switched off; it takes as long as the writing does. Since 1.22 it is there to stay.
 const FIELDS_RECORDED: std::ops::RangeInclusive<(u32, u32)> = (1, 16)..=(1, 21);
@@ -126,7 +128,7 @@ impl ClusterConfig {
                 .version
                 .filter(|version| FIELDS_RECORDED.contains(version))
                 .map(|_| BTreeMap::from([(RECORD, false)])),
-            kubeadm_config_patches: patches(),
+            kubeadm_config_patches: self.patches(),
             nodes: std::iter::once("control-plane")
                 .chain(worker)
                 .map(|role| Node { role })
@@ -134,30 +136,34 @@ impl ClusterConfig {
         };
         yaml(&file)
     }
-}
 
-fn patches() -> Vec<String> {
-    let as_map = FLAGS_AS_MAP.map(|version| {
-        yaml(&Patch {
+    fn patches(&self) -> Vec<String> {
+        let known = self.version.is_none_or(|version| version >= API_SERVER_SINCE);
+        let api_server = if known { &API_SERVER[..] } else { &[] };
+        let map = |flags: &[(&'static str, &'static str)]| Component {
+            extra_args: flags.iter().copied().collect::<BTreeMap<_, _>>(),
+        };
+        let list = |flags: &[(&'static str, &'static str)]| Component {
+            extra_args: flags.iter().map(|&(name, value)| Flag { name, value }).collect::<Vec<_>>(),
+        };
+        let as_map = FLAGS_AS_MAP.map(|version| {
+            yaml(&Patch {
+                kind: "ClusterConfiguration",
+                api_version: format!("kubeadm.k8s.io/{version}"),
+                etcd: IN_MEMORY,
+                api_server: map(api_server),
+                controller_manager: map(&CONTROLLER_MANAGER),
+            })
+        });
+        let as_list = yaml(&Patch {
             kind: "ClusterConfiguration",
-            api_version: format!("kubeadm.k8s.io/{version}"),
+            api_version: format!("kubeadm.k8s.io/{FLAGS_AS_LIST}"),
             etcd: IN_MEMORY,
-            api_server: Component { extra_args: BTreeMap::from(API_SERVER) },
-            controller_manager: Component { extra_args: BTreeMap::from(CONTROLLER_MANAGER) },
-        })
-    });
-    let as_list = yaml(&Patch {
-        kind: "ClusterConfiguration",
-        api_version: format!("kubeadm.k8s.io/{FLAGS_AS_LIST}"),
-        etcd: IN_MEMORY,
-        api_server: Component { extra_args: Vec::from(API_SERVER.map(flag)) },
-        controller_manager: Component { extra_args: Vec::from(CONTROLLER_MANAGER.map(flag)) },
-    });
-    as_map.into_iter().chain([as_list]).collect()
-}
-
-fn flag((name, value): (&'static str, &'static str)) -> Flag {
-    Flag { name, value }
+            api_server: list(api_server),
+            controller_manager: list(&CONTROLLER_MANAGER),
+        });
+        as_map.into_iter().chain([as_list]).collect()
+    }
 }
 
 fn yaml(value: &impl Serialize) -> String {
@@ -275,6 +281,7 @@ mod tests {
             version,
         };
         assert!(config(Some((1, 21))).yaml().contains("ServerSideApply: false"));
+        assert!(!config(Some((1, 17))).yaml().contains("enable-priority-and-fairness"));
         for version in [None, Some((1, 22)), Some((1, 31))] {
             assert!(!config(version).yaml().contains("featureGates"), "{version:?}");
         }
