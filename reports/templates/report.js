@@ -3,17 +3,21 @@
 // charts of lines anew from the figures beside them, and shows, hides and sorts what is there.
 (() => {
 'use strict';
-const all = (query, root = document) => [...root.querySelectorAll(query)];
+const doc = document;
+const all = (query, root = doc) => [...root.querySelectorAll(query)];
 const NS = 'http://www.w3.org/2000/svg';
 const make = (tag, attributes = {}, ...children) => {
-  const node = tag[0] === ':' ? document.createElementNS(NS, tag.slice(1)) : document.createElement(tag);
+  const node = tag[0] === ':' ? doc.createElementNS(NS, tag.slice(1)) : doc.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   node.append(...children);
   return node;
 };
+const set = (node, name, value) => node.setAttribute(name, value);
+const on = (node, type, act, how) => node.addEventListener(type, act, how);
+const rule = (x1, x2, y1, y2, more) => make(':line', { x1, x2, y1, y2, ...more });
 const button = (text, label, act) => {
   const node = make('button', { type: 'button', 'aria-label': label, title: label }, text);
-  node.addEventListener('click', act);
+  on(node, 'click', act);
   return node;
 };
 
@@ -33,7 +37,7 @@ const exact = (v, unit) => {
 
 // One tip for the page; a screen reader hears it.
 const tip = make('div', { class: 'tip', role: 'status', hidden: '' });
-document.body.append(tip);
+doc.body.append(tip);
 const show = (text, x, y) => {
   tip.textContent = text;
   tip.hidden = false;
@@ -42,9 +46,10 @@ const show = (text, x, y) => {
   tip.style.top = `${y - height - 12 < 4 ? y + 18 : y - height - 12}px`;
 };
 const hide = () => { tip.hidden = true; };
-addEventListener('scroll', hide, { passive: true, capture: true });
-addEventListener('keydown', (event) => { if (event.key === 'Escape') hide(); });
+on(window, 'scroll', hide, { passive: true, capture: true });
+on(window, 'keydown', (ev) => { if (ev.key === 'Escape') hide(); });
 
+const STEP = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
 const off = new Set();
 const charts = [];
 const drawn = [];
@@ -60,18 +65,18 @@ for (const svg of all('figure.chart svg')) {
     show(mark.querySelector('title').textContent, box.left + Math.min(box.width, 60) / 2, Math.max(box.top, 40));
   };
   const leave = () => { marks.forEach((mark) => mark.classList.remove('on')); hide(); };
-  svg.setAttribute('tabindex', '0');
+  svg.tabIndex = 0;
   svg.setAttribute('role', 'group');
-  svg.addEventListener('pointerover', (event) => {
-    const mark = event.target.closest('.mark');
+  on(svg, 'pointerover', (ev) => {
+    const mark = ev.target.closest('.mark');
     if (mark && !off.has(mark.dataset.mode)) tell(mark); else leave();
   });
-  svg.addEventListener('pointerleave', leave);
-  svg.addEventListener('blur', leave);
-  svg.addEventListener('keydown', (event) => {
-    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+  on(svg, 'pointerleave', leave);
+  on(svg, 'blur', leave);
+  on(svg, 'keydown', (ev) => {
+    const step = STEP[ev.key];
     if (!step) return;
-    event.preventDefault();
+    ev.preventDefault();
     for (let tries = 0; tries < marks.length; tries++) {
       at = (at + step + marks.length) % marks.length;
       if (!off.has(marks[at].dataset.mode)) return tell(marks[at]);
@@ -99,13 +104,17 @@ const decades = (from, to) => {
 let clips = 0;
 function chart(figure) {
   const data = JSON.parse(figure.querySelector('script').textContent);
-  drawn.push(...data.s.map((s) => s.m));
+  for (const s of data.s) {
+    s.k = s.k || [];
+    drawn.push(s.m);
+  }
   const still = figure.querySelector('svg');
   const name = still.getAttribute('aria-label');
   const xs = data.s.flatMap((s) => [...s.p, ...s.f].map((p) => p[0]));
   const whole = [Math.min(...xs), Math.max(...xs)];
   const clip = `clip-${++clips}`;
-  const state = { range: whole, logX: !!data.x.log, logY: !!data.y.log, at: -1, drag: null };
+  const ofY = data.y.unit;
+  const st = { range: whole, logX: !!data.x.log, logY: !!data.y.log, at: -1, drag: null };
   const svg = make(':svg', { tabindex: 0, role: 'group', 'aria-roledescription': 'chart', 'aria-label':
     `${name}. Arrow keys go from figure to figure, plus and minus zoom, 0 shows all.` });
   const legend = make('p', { class: 'legend' });
@@ -119,8 +128,8 @@ function chart(figure) {
     const narrow = wide < 460;
     const [left, right, top, bottom] = [58, narrow ? 14 : 24 + Math.max(40, ...series.map((s) => s.l.length * 8.2)), 30, high - 48];
     const end = wide - right;
-    const [from, to] = state.range;
-    const fx = state.logX ? Math.log10 : (v) => v;
+    const [from, to] = st.range;
+    const fx = st.logX ? Math.log10 : (v) => v;
     const gap = fx(to) - fx(from) || 1;
     const pad = data.x.ticks && !data.y.log ? 0.02 * gap + (to === from ? 1 : 0) : 0;
     const px = (v) => left + (fx(v) - fx(from) + pad) / (gap + 2 * pad) * (end - left);
@@ -129,34 +138,35 @@ function chart(figure) {
     const positive = ys.filter((v) => v > 0);
     const most = Math.max(...positive, Number.MIN_VALUE) || 1;
     const least = Math.min(...positive, most);
-    const yTicks = state.logY ? decades(least * 0.95, most * 1.05) : steps(0, (positive.length ? most : 1) * 1.04, 6);
-    const [low, up] = state.logY ? [Math.log10(least * 0.95), Math.log10(most * 1.05)] : [0, (positive.length ? most : 1) * 1.04];
+    const roof = (positive.length ? most : 1) * 1.04;
+    const yTicks = st.logY ? decades(least * 0.95, most * 1.05) : steps(0, roof, 6);
+    const [low, up] = st.logY ? [Math.log10(least * 0.95), Math.log10(most * 1.05)] : [0, roof];
     const py = (v) => {
-      const share = ((state.logY ? Math.log10(Math.max(v, 1e-12)) : v) - low) / (up - low || 1);
+      const share = ((st.logY ? Math.log10(Math.max(v, 1e-12)) : v) - low) / (up - low || 1);
       return Math.max(top - 500, Math.min(bottom + 500, bottom - share * (bottom - top)));
     };
-    const [unit, symbol] = data.y.unit === 'ns' ? unitOf(most) : [1, ''];
+    const [unit, symbol] = ofY === 'ns' ? unitOf(most) : [1, ''];
     const text = (value, x, y, anchor, kind) => make(':text', { x, y, 'text-anchor': anchor, class: kind || 'ax' }, value);
     svg.replaceChildren();
     svg.setAttribute('viewBox', `0 0 ${wide} ${high}`);
     svg.setAttribute('width', wide);
     svg.setAttribute('height', high);
     svg.append(make(':clipPath', { id: clip }, make(':rect', { x: left - 1, y: top - 8, width: end - left + 2, height: bottom - top + 9 })));
-    svg.append(text(data.y.title + (data.y.unit === 'ns' && !data.y.title.endsWith(symbol) ? `, ${symbol}` : '') + (state.logY ? ' (log scale)' : ''), 4, 14, 'start'));
+    svg.append(text(data.y.title + (ofY === 'ns' && !data.y.title.endsWith(symbol) ? `, ${symbol}` : '') + (st.logY ? ' (log scale)' : ''), 4, 14, 'start'));
     for (const v of yTicks) {
-      svg.append(make(':line', { x1: left, x2: end, y1: py(v), y2: py(v), class: 'grid' }), text(digits(v / unit), left - 8, py(v) + 4, 'end'));
+      svg.append(rule(left, end, py(v), py(v), { class: 'grid' }), text(digits(v / unit), left - 8, py(v) + 4, 'end'));
     }
     let edge = -Infinity;
-    const named = data.x.ticks ? data.x.ticks.filter(inside) : (state.logX ? decades(from, to) : steps(from, to, 6)).map((v) => [v, v.toLocaleString('en')]);
+    const named = data.x.ticks ? data.x.ticks.filter(inside) : (st.logX ? decades(from, to) : steps(from, to, 6)).map((v) => [v, v.toLocaleString('en')]);
     for (const [v, whole] of named) {
       const label = whole.slice(0, 11);
       const half = label.length * 3.6;
       const x = px(v);
       if (x - half < edge + 8 || x + half > wide || x < half) continue;
       edge = x + half;
-      svg.append(make(':line', { x1: x, x2: x, y1: top, y2: bottom, class: 'grid' }), text(label, x, bottom + 17, 'middle'));
+      svg.append(rule(x, x, top, bottom, { class: 'grid' }), text(label, x, bottom + 17, 'middle'));
     }
-    svg.append(make(':line', { x1: left, x2: end, y1: bottom, y2: bottom, class: 'axis' }), text(data.x.title + (state.logX ? ' (log scale)' : ''), end, high - 8, 'end'));
+    svg.append(rule(left, end, bottom, bottom, { class: 'axis' }), text(data.x.title + (st.logX ? ' (log scale)' : ''), end, high - 8, 'end'));
     const plot = make(':g', { 'clip-path': `url(#${clip})` });
     svg.append(plot);
     spots = [];
@@ -171,12 +181,12 @@ function chart(figure) {
         const back = [...band].reverse().map((p) => [p[0], p[2]]);
         plot.append(make(':path', { d: `M${path(band.map((p) => [p[0], p[3]]))}L${path(back)}Z`, fill: s.c, 'fill-opacity': 0.16 }));
       }
-      for (const at of s.k || []) plot.append(make(':line', { x1: px(at), x2: px(at), y1: top, y2: bottom, stroke: s.c, 'stroke-dasharray': '4 3' }));
+      for (const at of s.k) plot.append(rule(px(at), px(at), top, bottom, { stroke: s.c, 'stroke-dasharray': '4 3' }));
       if (line.length > 1) plot.append(make(':path', { d: `M${path(line)}`, fill: 'none', stroke: s.c, 'stroke-width': 2, 'stroke-dasharray': s.d }));
       for (const p of s.p.filter(inside)) {
         const x = px(p[0]) + aside;
-        if (p.length > 2) plot.append(make(':line', { x1: x, x2: x, y1: py(p[2]), y2: py(p[3]), stroke: s.c, 'stroke-width': 1.5 }));
-        plot.append(make(':circle', { cx: x, cy: py(p[1]), r: (s.k || []).includes(p[0]) ? 6 : 3.5, fill: s.c, class: 'dot' }));
+        if (p.length > 2) plot.append(rule(x, x, py(p[2]), py(p[3]), { stroke: s.c, 'stroke-width': 1.5 }));
+        plot.append(make(':circle', { cx: x, cy: py(p[1]), r: s.k.includes(p[0]) ? 6 : 3.5, fill: s.c, class: 'dot' }));
         spots.push({ s, p, x, y: py(p[1]) });
       }
       const last = line.filter(inside).pop();
@@ -196,77 +206,78 @@ function chart(figure) {
     scale = { px, left, end, top, bottom, from, to, fx, gap, pad };
   };
 
+  const drop = (query) => all(query, svg).forEach((old) => old.remove());
   const ring = (spot) => {
-    all('.ring', svg).forEach((old) => old.remove());
+    drop('.ring');
     if (!spot) return hide();
     svg.append(make(':circle', { cx: spot.x, cy: spot.y, r: 8, class: 'ring' }));
     const box = svg.getBoundingClientRect();
     const { s, p } = spot;
     const named = (data.x.ticks || []).find((t) => Math.abs(t[0] - p[0]) < 1e-3);
     const where = named ? named[1] : `${p[0].toLocaleString('en')} ${data.x.name || ''}`;
-    const spread = p.length > 2 ? `\niterations ${say(p[2], data.y.unit)} to ${say(p[3], data.y.unit)}` : '';
-    const changed = (s.k || []).includes(p[0]) ? '\nthe level changed here' : '';
-    show(`${s.l}, ${where}\n${exact(p[1], data.y.unit)}${spread}${changed}`, box.left + spot.x, box.top + spot.y);
+    const spread = p.length > 2 ? `\niterations ${say(p[2], ofY)} to ${say(p[3], ofY)}` : '';
+    const changed = s.k.includes(p[0]) ? '\nthe level changed here' : '';
+    show(`${s.l}, ${where}\n${exact(p[1], ofY)}${spread}${changed}`, box.left + spot.x, box.top + spot.y);
   };
   const zoom = (from, to) => {
     const { fx } = scale;
     const full = fx(whole[1]) - fx(whole[0]);
     if (fx(to) - fx(from) < full / 200) return;
-    state.range = [Math.max(whole[0], from), Math.min(whole[1], to)];
-    if (fx(state.range[1]) - fx(state.range[0]) > full * 0.999) state.range = whole;
-    state.at = -1;
+    st.range = [Math.max(whole[0], from), Math.min(whole[1], to)];
+    if (fx(st.range[1]) - fx(st.range[0]) > full * 0.999) st.range = whole;
+    st.at = -1;
     draw();
   };
   const by = (factor) => {
     const { fx, from, to } = scale;
-    const back = state.logX ? (v) => 10 ** v : (v) => v;
+    const back = st.logX ? (v) => 10 ** v : (v) => v;
     const middle = (fx(from) + fx(to)) / 2;
     const half = (fx(to) - fx(from)) / 2 * factor;
     zoom(back(middle - half), back(middle + half));
   };
-  const reset = () => { state.range = whole; draw(); };
+  const reset = () => { st.range = whole; draw(); };
   const value = (x) => {
     const { left, end, from, fx, gap, pad } = scale;
     const v = fx(from) - pad + (x - left) / (end - left) * (gap + 2 * pad);
-    return state.logX ? 10 ** v : v;
+    return st.logX ? 10 ** v : v;
   };
-  const local = (event) => { const box = svg.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
+  const local = (ev) => { const box = svg.getBoundingClientRect(); return [ev.clientX - box.left, ev.clientY - box.top]; };
 
-  svg.addEventListener('pointerdown', (event) => { if (event.button === 0 && event.pointerType !== 'touch') state.drag = local(event)[0]; });
-  svg.addEventListener('pointermove', (event) => {
-    const [x, y] = local(event);
-    all('.brush', svg).forEach((old) => old.remove());
-    if (state.drag !== null && Math.abs(x - state.drag) > 4) {
+  on(svg, 'pointerdown', (ev) => { if (ev.button === 0 && ev.pointerType !== 'touch') st.drag = local(ev)[0]; });
+  on(svg, 'pointermove', (ev) => {
+    const [x, y] = local(ev);
+    drop('.brush');
+    if (st.drag !== null && Math.abs(x - st.drag) > 4) {
       hide();
-      return svg.append(make(':rect', { class: 'brush', x: Math.min(x, state.drag), y: scale.top, width: Math.abs(x - state.drag), height: scale.bottom - scale.top }));
+      return svg.append(make(':rect', { class: 'brush', x: Math.min(x, st.drag), y: scale.top, width: Math.abs(x - st.drag), height: scale.bottom - scale.top }));
     }
     const near = spots.map((spot) => [Math.hypot(spot.x - x, spot.y - y), spot]).sort((a, b) => a[0] - b[0])[0];
     ring(near && near[0] < 28 ? near[1] : null);
   });
-  addEventListener('pointerup', (event) => {
-    if (state.drag === null) return;
-    const [start, [x]] = [state.drag, local(event)];
-    state.drag = null;
-    all('.brush', svg).forEach((old) => old.remove());
+  on(window, 'pointerup', (ev) => {
+    if (st.drag === null) return;
+    const [start, [x]] = [st.drag, local(ev)];
+    st.drag = null;
+    drop('.brush');
     if (Math.abs(x - start) > 12) zoom(...[value(start), value(x)].sort((a, b) => a - b));
   });
-  for (const leave of ['pointerleave', 'blur']) svg.addEventListener(leave, () => ring(null));
-  svg.addEventListener('dblclick', reset);
-  svg.addEventListener('keydown', (event) => {
-    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (step && spots.length) state.at = (state.at + step + (state.at < 0 && step < 0 ? 1 : 0) + spots.length) % spots.length;
-    else if (event.key === '+' || event.key === '=') by(0.5);
-    else if (event.key === '-') by(2);
-    else if (event.key === '0') reset();
+  for (const leave of ['pointerleave', 'blur']) on(svg, leave, () => ring(null));
+  on(svg, 'dblclick', reset);
+  on(svg, 'keydown', (ev) => {
+    const step = STEP[ev.key];
+    if (step && spots.length) st.at = (st.at + step + (st.at < 0 && step < 0 ? 1 : 0) + spots.length) % spots.length;
+    else if (ev.key === '+' || ev.key === '=') by(0.5);
+    else if (ev.key === '-') by(2);
+    else if (ev.key === '0') reset();
     else return;
-    event.preventDefault();
-    if (step && spots.length) ring(spots[state.at]);
+    ev.preventDefault();
+    if (step && spots.length) ring(spots[st.at]);
   });
 
   const tools = make('div', { class: 'tools', role: 'group', 'aria-label': `Scale of the chart: ${name}` });
   const toggle = (text, label, key) => {
-    const node = button(text, label, () => { state[key] = !state[key]; node.setAttribute('aria-pressed', state[key]); draw(); });
-    node.setAttribute('aria-pressed', state[key]);
+    const node = button(text, label, () => { st[key] = !st[key]; set(node, 'aria-pressed', st[key]); draw(); });
+    set(node, 'aria-pressed', st[key]);
     tools.append(node);
   };
   if (data.x.scales && whole[0] > 0) toggle('log x', 'Logarithmic level axis', 'logX');
@@ -293,17 +304,17 @@ if (modes.length > 1) {
       const gone = off.has(node.dataset.mode);
       if (node.classList.contains('mark')) node.classList.toggle('off', gone); else node.hidden = gone;
     }
-    all('button[data-of]', bar).forEach((node) => node.setAttribute('aria-pressed', !off.has(node.dataset.of)));
+    all('button[data-of]', bar).forEach((node) => set(node, 'aria-pressed', !off.has(node.dataset.of)));
     charts.forEach((draw) => draw());
   };
   for (const mode of modes) {
     const node = button(mode, `Show ${mode}`, () => { if (!off.delete(mode)) off.add(mode); apply(); });
     node.dataset.of = mode;
-    node.setAttribute('aria-pressed', true);
+    set(node, 'aria-pressed', true);
     bar.append(node);
   }
   bar.append(button('all', 'Show all modes', () => { off.clear(); apply(); }));
-  document.querySelector('main').prepend(bar);
+  doc.querySelector('main').prepend(bar);
 }
 
 // Tables: a button in each heading sorts the rows of each block.
@@ -321,10 +332,10 @@ for (const table of all('table[data-sortable]')) {
   if (!bodies.some(([, rows]) => rows.length > 2)) continue;
   heads.forEach((head, column) => {
     const node = make('button', { type: 'button', class: 'sort' }, ...head.childNodes);
-    node.addEventListener('click', () => {
+    on(node, 'click', () => {
       const next = { none: 'ascending', ascending: 'descending' }[head.getAttribute('aria-sort') || 'none'] || 'none';
       heads.forEach((other) => other.removeAttribute('aria-sort'));
-      if (next !== 'none') head.setAttribute('aria-sort', next);
+      if (next !== 'none') set(head, 'aria-sort', next);
       const sign = next === 'descending' ? -1 : 1;
       for (const [body, rows] of bodies) {
         const fixed = rows.filter((row) => row.classList.contains('head'));
@@ -341,5 +352,5 @@ for (const table of all('table[data-sortable]')) {
     head.append(node);
   });
 }
-document.documentElement.dataset.ready = 'yes';
+doc.documentElement.dataset.ready = 'yes';
 })();
