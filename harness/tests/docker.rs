@@ -276,7 +276,6 @@ fn cluster(name: &str) -> ClusterConfig {
         nodes: 1,
         kube_proxy: KubeProxy::Iptables,
         default_cni: false,
-        version: None,
     }
 }
 

@@ -137,7 +137,8 @@ impl Api {
                 Err(error) => {
                     let unknown = match &error {
                         kube::Error::Discovery(_) => true,
-                        kube::Error::Api(status) => status.is_not_found(),
+                        // A group that is not there is a page that is not there, and no object's status.
+                        kube::Error::Api(status) => status.is_not_found() || status.code == 404,
                         _ => false,
                     };
                     if !unknown {

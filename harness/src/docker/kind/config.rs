@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a cluster is to be, and kind's file for it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -53,11 +52,9 @@ pub struct ClusterConfig {
     /// Whether kind installs the CNI of its image (kindnet). Without, nodes are not ready until
     /// somebody else wires pods.
     pub default_cni: bool,
-    /// Kubernetes' version, major and minor, where the image tells it.
-    pub version: Option<(u32, u32)>,
 }
 
-/// The version of Kubernetes that an image's tag tells.
+/// The version of Kubernetes, major and minor, that an image's tag tells.
 pub fn version_of(image: &str) -> Option<(u32, u32)> {
     let (_, tag) = image.rsplit_once(":v")?;
     let mut numbers = tag.split(['.', '-', '@']).map(str::parse);
@@ -87,16 +84,6 @@ const CONTROLLER_MANAGER: [(&str, &str); 4] = [
     ("kube-api-qps", "500"),
     ("mirroring-concurrent-service-endpoint-syncs", "20"),
 ];
-/// Flags of the API server. Nobody but this program and the cluster's own parts asks it: nothing is
-/// gained by sorting their requests into queues (KEP 1040).
-const API_SERVER: [(&str, &str); 1] = [("enable-priority-and-fairness", "false")];
-/// The first version that knows them.
-const API_SERVER_SINCE: (u32, u32) = (1, 18);
-/// Versions in which the API server's record of who wrote which field of an object (KEP 555) is on and can
-/// be switched off; it takes as long as the writing does. Since 1.22 it is there to stay.
-const FIELDS_RECORDED: std::ops::RangeInclusive<(u32, u32)> = (1, 16)..=(1, 21);
-/// The gate of that record.
-const RECORD: &str = "ServerSideApply";
 /// Versions of kubeadm's file in which flags are a map; a patch is for one version
 /// (sigs.k8s.io/kind, pkg/cluster/internal/patch).
 const FLAGS_AS_MAP: [&str; 2] = ["v1beta2", "v1beta3"];
@@ -124,11 +111,7 @@ impl ClusterConfig {
                 pod_subnet: POD_SUBNET,
                 service_subnet: SERVICE_SUBNET,
             },
-            feature_gates: self
-                .version
-                .filter(|version| FIELDS_RECORDED.contains(version))
-                .map(|_| BTreeMap::from([(RECORD, false)])),
-            kubeadm_config_patches: self.patches(),
+            kubeadm_config_patches: patches(),
             nodes: std::iter::once("control-plane")
                 .chain(worker)
                 .map(|role| Node { role })
@@ -136,34 +119,28 @@ impl ClusterConfig {
         };
         yaml(&file)
     }
+}
 
-    fn patches(&self) -> Vec<String> {
-        let known = self.version.is_none_or(|version| version >= API_SERVER_SINCE);
-        let api_server = if known { &API_SERVER[..] } else { &[] };
-        let map = |flags: &[(&'static str, &'static str)]| Component {
-            extra_args: flags.iter().copied().collect::<BTreeMap<_, _>>(),
-        };
-        let list = |flags: &[(&'static str, &'static str)]| Component {
-            extra_args: flags.iter().map(|&(name, value)| Flag { name, value }).collect::<Vec<_>>(),
-        };
-        let as_map = FLAGS_AS_MAP.map(|version| {
-            yaml(&Patch {
-                kind: "ClusterConfiguration",
-                api_version: format!("kubeadm.k8s.io/{version}"),
-                etcd: IN_MEMORY,
-                api_server: map(api_server),
-                controller_manager: map(&CONTROLLER_MANAGER),
-            })
-        });
-        let as_list = yaml(&Patch {
+fn patches() -> Vec<String> {
+    let as_map = FLAGS_AS_MAP.map(|version| {
+        yaml(&Patch {
             kind: "ClusterConfiguration",
-            api_version: format!("kubeadm.k8s.io/{FLAGS_AS_LIST}"),
+            api_version: format!("kubeadm.k8s.io/{version}"),
             etcd: IN_MEMORY,
-            api_server: list(api_server),
-            controller_manager: list(&CONTROLLER_MANAGER),
-        });
-        as_map.into_iter().chain([as_list]).collect()
-    }
+            controller_manager: Component {
+                extra_args: std::collections::BTreeMap::from(CONTROLLER_MANAGER),
+            },
+        })
+    });
+    let as_list = yaml(&Patch {
+        kind: "ClusterConfiguration",
+        api_version: format!("kubeadm.k8s.io/{FLAGS_AS_LIST}"),
+        etcd: IN_MEMORY,
+        controller_manager: Component {
+            extra_args: CONTROLLER_MANAGER.map(|(name, value)| Flag { name, value }),
+        },
+    });
+    as_map.into_iter().chain([as_list]).collect()
 }
 
 fn yaml(value: &impl Serialize) -> String {
@@ -177,8 +154,6 @@ struct File<'a> {
     api_version: &'static str,
     name: &'a str,
     networking: Networking,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    feature_gates: Option<BTreeMap<&'static str, bool>>,
     kubeadm_config_patches: Vec<String>,
     nodes: Vec<Node>,
 }
@@ -205,7 +180,6 @@ struct Patch<A> {
     kind: &'static str,
     api_version: String,
     etcd: Etcd,
-    api_server: Component<A>,
     controller_manager: Component<A>,
 }
 
@@ -243,7 +217,6 @@ mod tests {
             nodes: 2,
             kube_proxy: KubeProxy::Iptables,
             default_cni: false,
-            version: Some((1, 20)),
         };
         insta::assert_snapshot!(config.yaml());
     }
@@ -255,7 +228,6 @@ mod tests {
             nodes: 1,
             kube_proxy: KubeProxy::None,
             default_cni: true,
-            version: None,
         };
         let yaml = config.yaml();
         assert!(yaml.contains("kubeProxyMode: none"), "{yaml}");
@@ -269,22 +241,6 @@ mod tests {
         assert_eq!(version_of("registry:5000/node:v1.20.2-rc.1"), Some((1, 20)));
         assert_eq!(version_of("kindest/node:latest"), None);
         assert_eq!(version_of("node"), None);
-    }
-
-    #[test]
-    fn a_gate_that_is_gone_is_not_named() {
-        let config = |version| ClusterConfig {
-            name: "nic2pod-7f3a-1".to_owned(),
-            nodes: 1,
-            kube_proxy: KubeProxy::Iptables,
-            default_cni: false,
-            version,
-        };
-        assert!(config(Some((1, 21))).yaml().contains("ServerSideApply: false"));
-        assert!(!config(Some((1, 17))).yaml().contains("enable-priority-and-fairness"));
-        for version in [None, Some((1, 22)), Some((1, 31))] {
-            assert!(!config(version).yaml().contains("featureGates"), "{version:?}");
-        }
     }
 
     #[test]

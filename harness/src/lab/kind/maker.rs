@@ -78,7 +78,6 @@ impl Maker {
                 Mode::None | Mode::Userspace | Mode::Ebpf => Asked::None,
             },
             default_cni: path.cni == CniKind::Kindnet,
-            version: version_of(image),
         };
         let mut say = |line: &str| self.options.progress.say(&format!("{}: {line}", config.name));
         let creation = Creation { image, progress: &mut say, deadline: UP_MAX, cancel };
