@@ -80,14 +80,14 @@ impl Grounds {
 
     /// With what right the machine's own namespaces are used.
     pub(super) fn privilege(&self) -> &str {
-        let own = self.chosen().map(|chosen| chosen.privilege.as_str()).next();
-        own.unwrap_or_else(|| {
-            #[cfg(feature = "kind")]
-            if self.0.iter().any(|ground| matches!(ground, Ground::Kind(_))) {
-                return "root";
-            }
-            "none"
-        })
+        if let Some(chosen) = self.chosen().next() {
+            return chosen.privilege.as_str();
+        }
+        #[cfg(feature = "kind")]
+        if self.0.iter().any(|ground| matches!(ground, Ground::Kind(_))) {
+            return "root";
+        }
+        "none"
     }
 
     /// Kernels that are not the host's, as far as they are known.

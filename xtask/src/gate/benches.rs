@@ -154,7 +154,13 @@ fn collect(folder: &Path, medians: &mut BTreeMap<String, f64>) -> Result<()> {
 #[derive(Deserialize)]
 struct Message {
     reason: String,
+    target: Option<Target>,
     executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
 }
 
 /// Builds a revision's bench programs, or finds them in the user's cache.
@@ -186,6 +192,8 @@ fn build(commit: &Commit) -> Result<Vec<PathBuf>> {
         let messages = text.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
         let built = messages
             .filter(|message| message.reason == "compiler-artifact")
+            // A package's programs are built beside its bench.
+            .filter(|message| message.target.as_ref().is_some_and(|target| target.name == name))
             .filter_map(|message| message.executable)
             .next_back();
         let Some(built) = built else { bail!("cargo named no program of bench {name}") };
