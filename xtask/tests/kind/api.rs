@@ -88,37 +88,37 @@ fn a_cluster_tells_what_it_is() {
 
 #[test]
 #[ignore = "a_cluster_that_exists_... runs it, and has one"]
-fn a_thousand_services_are_made_changed_and_taken_away() {
+fn hundreds_of_services_are_made_changed_and_taken_away() {
     in_namespace("kind-api-services", async |api, namespace| {
         let services = Services::new(&api, &namespace, Addresses::Table);
         let (start, mut told) = (Instant::now(), Vec::new());
-        let many = table(1_000, web([10, 96, 100, 100], Some(30_080)));
-        let synced = services.sync(&many, soon(60), |done, total| told.push((done, total))).await;
+        let many = table(200, web([10, 96, 100, 100], Some(30_080)));
+        let synced = services.sync(&many, soon(240), |done, total| told.push((done, total))).await;
         let synced = synced.unwrap();
-        eprintln!("1,000 Services created in {:?}", start.elapsed());
-        assert_eq!((synced.created, synced.replaced, synced.deleted), (1_000, 0, 0));
-        assert_eq!((told[0], *told.last().unwrap()), ((0, 1_000), (1_000, 1_000)));
+        eprintln!("200 Services created in {:?}", start.elapsed());
+        assert_eq!((synced.created, synced.replaced, synced.deleted), (200, 0, 0));
+        assert_eq!((told[0], *told.last().unwrap()), ((0, 200), (200, 200)));
         assert_eq!(synced.placed["web"].node_ports[&80], 30_080);
-        let programmed = cluster::await_rules(999, soon(60));
+        let programmed = cluster::await_rules(199, soon(240));
         eprintln!("programmed {:?} after the start, {programmed} chains", start.elapsed());
 
         let start = Instant::now();
-        let again = services.sync(&many, soon(60), |_, _| ()).await.unwrap();
+        let again = services.sync(&many, soon(240), |_, _| ()).await.unwrap();
         eprintln!("synced again in {:?}", start.elapsed());
-        assert_eq!((again.unchanged, again.created + again.replaced + again.deleted), (1_000, 0));
+        assert_eq!((again.unchanged, again.created + again.replaced + again.deleted), (200, 0));
 
         let start = Instant::now();
         let few = table(10, web([10, 96, 100, 101], None));
-        let synced = services.sync(&few, soon(60), |_, _| ()).await.unwrap();
+        let synced = services.sync(&few, soon(240), |_, _| ()).await.unwrap();
         eprintln!("down to 10 in {:?}", start.elapsed());
-        assert_eq!((synced.deleted, synced.replaced, synced.unchanged), (990, 1, 9));
+        assert_eq!((synced.deleted, synced.replaced, synced.unchanged), (190, 1, 9));
         assert_eq!(synced.placed["web"].cluster_ip, Ipv4Addr::new(10, 96, 100, 101));
 
         let start = Instant::now();
-        let synced = services.sync(&many, soon(120), |_, _| ()).await.unwrap();
-        eprintln!("up to 1,000 again in {:?}", start.elapsed());
-        assert_eq!((synced.created, synced.replaced, synced.unchanged), (990, 1, 9));
-        let programmed = cluster::await_rules(999, soon(60));
+        let synced = services.sync(&many, soon(240), |_, _| ()).await.unwrap();
+        eprintln!("up to 200 again in {:?}", start.elapsed());
+        assert_eq!((synced.created, synced.replaced, synced.unchanged), (190, 1, 9));
+        let programmed = cluster::await_rules(199, soon(240));
         eprintln!("programmed {:?} after the start, {programmed} chains", start.elapsed());
     });
 }
