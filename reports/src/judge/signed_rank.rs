@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn beyond_the_exact_count_the_normal_distribution_is_as_good() {
         let n = EXACT_MAX as u64 + 1;
-        let negative = |rank: u64| rank % 3 == 0;
+        let negative = |rank: u64| rank.is_multiple_of(3);
         let mixed: Vec<f64> =
             (1..=n).map(|rank| rank as f64 * if negative(rank) { -1.0 } else { 1.0 }).collect();
         let ranks: Vec<u64> = (1..=n).map(|rank| 2 * rank).collect();

@@ -20,8 +20,8 @@ use crate::render::plan::{CHARTS_PER_GROUP, charted};
 use crate::render::script::{POLICY, SCRIPT};
 use crate::render::view::{
     CaseView, CaseWalksView, FailureView, FamilyView, GroupView, HostView, LabsView, MatchView,
-    PROBE_HEAD, Published, ReasonView, RowView, SkipView, VerdictView, SummaryGroup, count_rows, failures,
-    probe_reasons, probe_rows, skips, verdicts, walks,
+    PROBE_HEAD, Published, ReasonView, RowView, SkipView, SummaryGroup, VerdictView, count_rows,
+    failures, probe_reasons, probe_rows, skips, verdicts, walks,
 };
 
 /// Sections open when the page is; the rest fold, so that a long report stays short to scroll.

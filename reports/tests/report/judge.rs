@@ -42,7 +42,7 @@ fn side(label: &str, side: usize, blocks: usize, times: f64, rules: u64) -> Repl
 }
 
 fn word(comparison: &Comparison, name: &str) -> Word {
-    comparison.rows.iter().find(|row| row.metric.name == name).unwrap().word
+    comparison.rows.iter().find(|row| row.metric.name == name).expect("a metric of the case").word
 }
 
 fn compared(blocks: usize, times: f64, rules: u64) -> Comparison {

@@ -185,7 +185,8 @@ impl Datapath {
     ) -> Result<Option<f64>, ProxyError> {
         let Some(installed) = self.installed.first_mut() else { return Ok(None) };
         let mut table = measured.table.clone();
-        let Some(like) = table.services.iter().rev().find(|service| service.ports.len() == 1) else {
+        let Some(like) = table.services.iter().rev().find(|service| service.ports.len() == 1)
+        else {
             return Ok(None);
         };
         let mut more = like.clone();
