@@ -526,7 +526,7 @@ pub(crate) struct BpfArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
-    /// Rings to run: house, 0, 1, 2, 3, 4, 5
+    /// Rings to run: house, 0, 1, 2, 3, 4
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) ring: Vec<String>,
     /// Install missing packages without asking (Debian or Ubuntu, as root)

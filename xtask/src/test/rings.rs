@@ -2,7 +2,6 @@
 //! The rings, from what needs nothing to what needs a browser.
 
 use super::ring::{Ring, Step};
-use crate::compare::commit::Commit;
 use crate::packages;
 
 /// All rings in order.
@@ -114,21 +113,6 @@ fn without_features() -> Vec<Ring> {
             missing: browser(),
             commands: vec![Step::new("cargo test -p xtask --test browser")],
         },
-        Ring {
-            name: "5",
-            about: "hot paths against the commit before, by criterion and the gate",
-            missing: commit_before(),
-            // What a test machine does beside it is worth tens of percent: a hot path that got half
-            // as slow again is a regression here, less is for a quiet machine to find.
-            commands: vec![Step::own(&[
-                "gate",
-                "--benches",
-                "--rev=HEAD~1",
-                "--rev=HEAD",
-                "--budget=2m",
-                "--minimum-effect=0.5",
-            ])],
-        },
     ]
 }
 
@@ -187,11 +171,6 @@ pub(super) fn clusters() -> Option<String> {
         return Some("no Docker Engine answers".to_owned());
     }
     (!docker(&["image", "inspect", &image])).then(|| format!("Docker has no image {image}"))
-}
-
-/// A clone without history has nothing to compare with.
-fn commit_before() -> Option<String> {
-    Commit::find("HEAD~1").err().map(|error| error.to_string())
 }
 
 /// Where static agents are built.
