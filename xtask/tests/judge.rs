@@ -279,6 +279,8 @@ fn what_makes_no_sense_is_refused() {
         &["compare", "--lab", "fake", "--minimum-effect", "2"],
         &["compare", "only-one"],
         &["gate", "--rev", "HEAD"],
+        &["compare", "--rev", "HEAD", "--rev", "HEAD", "--lab", "kubeconfig"],
+        &["compare", "--rev", "HEAD", "--rev", "HEAD", "--out", "somewhere"],
         &["gate", "--baseline", "no-such-baseline"],
     ] {
         let output = xtask(arguments);

@@ -91,6 +91,8 @@ pub struct Comparison {
     pub b: String,
     /// Blocks of either that were used.
     pub blocks: [usize; 2],
+    /// Whether block i of A was held against block i of B.
+    pub paired: bool,
     /// Whether times were judged.
     pub times: Times,
     /// Metrics that both have, in the order of their kinds.
@@ -143,7 +145,10 @@ pub fn judge(
         adjust(&mut drafts, terms, |kind| (kind == Kind::Stage) == stages);
     }
     let mut rows: Vec<Row> = drafts.into_iter().map(|draft| draft.row).collect();
-    rows.push(errors(a, b));
+    // A side that makes no requests (a bench) has no errors to count.
+    if a.requests + a.errors > 0 && b.requests + b.errors > 0 {
+        rows.push(errors(a, b));
+    }
     let only = |some: &Replicates, other: &Replicates| -> Vec<String> {
         let absent = some.series.iter().filter(|series| other.values(&series.metric).is_none());
         absent.map(|series| format!("{} (only {})", series.metric.name, some.label)).collect()
@@ -153,6 +158,7 @@ pub fn judge(
         a: a.label.clone(),
         b: b.label.clone(),
         blocks: [a.blocks, b.blocks],
+        paired: terms.paired,
         times: times.clone(),
         rows,
         missing: only(a, b).into_iter().chain(only(b, a)).collect(),

@@ -17,8 +17,6 @@ use crate::judge::terms::Terms;
 pub struct Tried {
     /// Runs.
     pub runs: u32,
-    /// Runs in which a gating metric was called slower.
-    pub slower: u32,
     /// Runs in which a gating metric was called slower or faster.
     pub alarms: u32,
     /// Runs in which median latency was called slower.
@@ -65,7 +63,7 @@ pub fn try_out(
         })
         .collect();
     let measured = a.blocks.min(b.blocks);
-    let mut tried = Tried { runs, slower: 0, alarms: 0, p50_slower: 0 };
+    let mut tried = Tried { runs, alarms: 0, p50_slower: 0 };
     if measured == 0 || metrics.is_empty() {
         return Tried { runs: 0, ..tried };
     }
@@ -75,7 +73,6 @@ pub fn try_out(
             .map(|_| (rng.random_range(0..measured), null && rng.random::<bool>()))
             .collect();
         let words = run(&metrics, &drawn, terms);
-        tried.slower += u32::from(words.iter().any(|word| *word > 0));
         tried.alarms += u32::from(words.iter().any(|word| *word != 0));
         let p50 = metrics.iter().zip(&words).any(|((_, p50, _), word)| *p50 && *word > 0);
         tried.p50_slower += u32::from(p50);

@@ -84,8 +84,8 @@ fn exact_tail(ranks: &[u64], tail: u64) -> f64 {
     share.iter().sum()
 }
 
-/// Upper tail of the standard normal distribution for `z >= 0`: Abramowitz and Stegun, 7.1.26 by way of
-/// the continued fraction of Mills' ratio where the former loses its digits.
+/// Upper tail of the standard normal distribution for `z >= 0`: the power series of Abramowitz and
+/// Stegun, 26.2.11, and their continued fraction, 26.2.14, where that would lose its digits.
 fn normal_tail(z: f64) -> f64 {
     let density = (-z * z / 2.0).exp() / std::f64::consts::TAU.sqrt();
     if z > 3.0 {

@@ -114,7 +114,7 @@ fn times_that_may_not_be_judged_have_no_verdict_and_counts_still_do() {
     let comparison = judge("case", &a, &b, &Terms::default(), &why);
     assert_eq!(word(&comparison, "latency p50"), Word::NotJudged);
     assert_eq!(word(&comparison, "rules walked"), Word::More);
-    assert!(say::text(&comparison, &Terms::default()).contains("emulated"));
+    assert!(say::text(&comparison).contains("emulated"));
     assert!(say::junit(&[comparison]).contains("skipped=\""));
 }
 
@@ -143,7 +143,7 @@ fn hostile_names_stay_text_in_every_format() {
     let junit = say::junit(&all);
     assert!(!junit.contains("<script>") && !junit.contains('\u{1b}'), "{junit}");
     assert!(!say::markdown(&all, &Terms::default()).contains("<script>"));
-    assert!(!say::text(&all[0], &Terms::default()).contains('\u{1b}'));
+    assert!(!say::text(&all[0]).contains('\u{1b}'));
     // A title that could end its line would be a command of its own.
     let github = say::github(&all);
     assert!(github.lines().all(|line| line.starts_with("::error title=")), "{github}");
@@ -159,7 +159,7 @@ fn every_format_of_a_small_comparison_is_what_it_was() {
     let terms = Terms::default();
     let all = [comparison];
     let parts = [
-        say::text(&all[0], &terms),
+        say::text(&all[0]),
         say::markdown(&all, &terms),
         say::junit(&all),
         say::github(&all),

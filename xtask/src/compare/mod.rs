@@ -10,7 +10,7 @@ pub(crate) mod revisions;
 use anyhow::{Result, bail};
 use reports::judge::{Comparison, Terms};
 
-use crate::cli::{CompareArgs, JudgeArgs};
+use crate::cli::{BenchArgs, CompareArgs, JudgeArgs, LabKind};
 use crate::exit::Exit;
 
 /// What a comparison came to.
@@ -46,6 +46,21 @@ pub(crate) fn judge(args: &CompareArgs) -> Result<Judged> {
         ([], []) => inside::compare(args, terms),
         ([], _) => bail!(UsageError("--rev wants two revisions: --rev main --rev HEAD".into())),
         _ => bail!(UsageError("two runs (or cases) are compared, or two --rev, or modes".into())),
+    }
+}
+
+/// The flag for runs in processes of their own; they are of the machine's own labs only.
+///
+/// # Errors
+/// Another lab was asked for, or a folder, which runs that are read and removed have not.
+pub(crate) fn lab_flag(args: &BenchArgs) -> Result<&'static [&'static str], UsageError> {
+    if args.out.is_some() {
+        return Err(UsageError("--out: the runs of two revisions are not kept".into()));
+    }
+    match args.lab.as_slice() {
+        [LabKind::Netns] => Ok(&["--lab", "netns"]),
+        [LabKind::Fake] => Ok(&["--lab", "fake"]),
+        _ => Err(UsageError("--lab: revisions and self-tests are measured in lab netns".into())),
     }
 }
 

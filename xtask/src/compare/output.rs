@@ -17,7 +17,7 @@ pub(crate) fn write(judged: &Judged, args: &OutputArgs, json: bool) -> Result<()
         println!("{:#}", say::json(comparisons, terms));
     } else {
         for comparison in comparisons {
-            println!("{}\n", say::text(comparison, terms));
+            println!("{}\n", say::text(comparison));
         }
     }
     if let Some(path) = &args.markdown {

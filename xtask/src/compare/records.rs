@@ -27,9 +27,7 @@ pub(super) fn compare(a: &Path, b: &Path, terms: Terms) -> Result<Judged> {
         (Some(of_a), Some(of_b)) => vec![cases(&a.run, of_a, &b.run, of_b, &terms)?],
         _ => bail!(UsageError("a run cannot be compared with a case: name two of a kind".into())),
     };
-    // Blocks of a group ran side by side; nothing else did.
-    let terms = Terms { paired: a.run.manifest.run_id == b.run.manifest.run_id, looks: 1, ..terms };
-    Ok(Judged { comparisons, terms, ended: Exit::Ok })
+    Ok(Judged { comparisons, terms: Terms { looks: 1, ..terms }, ended: Exit::Ok })
 }
 
 /// A run's folder, or that of one of its cases.

@@ -15,7 +15,7 @@ use reports::judge::metric::Replicates;
 use reports::judge::{Comparison, Terms, judge};
 
 use super::commit::{Commit, cache};
-use super::{Judged, UsageError};
+use super::{Judged, UsageError, lab_flag};
 use crate::bench::{overrides, stop_on_signal};
 use crate::cli::CompareArgs;
 use crate::exit::Exit;
@@ -28,6 +28,7 @@ struct Revision {
 
 /// Runs are the replicates: each makes its lab anew, and A B, B A take turns.
 pub(super) fn compare(args: &CompareArgs, names: [&String; 2], terms: Terms) -> Result<Judged> {
+    lab_flag(&args.bench)?;
     // Both are looked up before the first is built: that takes minutes.
     let [a, b] = [Commit::find(names[0])?, Commit::find(names[1])?];
     let both = [build(a, args)?, build(b, args)?];
@@ -86,9 +87,7 @@ fn profile(args: &CompareArgs, folder: &Path) -> Result<PathBuf> {
 fn once(revision: &Revision, profile: &Path, args: &CompareArgs, out: &Path) -> Result<Run> {
     let mut command = Command::new(&revision.program);
     command.arg("bench").arg("--profile").arg(profile).arg("--out").arg(out).arg("--json");
-    if args.bench.lab == [crate::cli::LabKind::Fake] {
-        command.args(["--lab", "fake"]);
-    }
+    command.args(lab_flag(&args.bench)?);
     let output = command
         .stdin(Stdio::null())
         .output()

@@ -26,12 +26,12 @@ pub(crate) fn run(args: &GateArgs) -> Result<Exit> {
         [_, _] => compare::judge(&args.compare)?,
         _ => bail!(UsageError("--rev wants two revisions: --rev main --rev HEAD".into())),
     };
-    output::write(&judged, &args.compare.judge.output, args.compare.bench.json)?;
     if judged.ended != Exit::Ok {
-        // A run that was cut short says nothing of what it left out.
+        // A run that was cut short says nothing of what it left out, and a part of a verdict is none.
         eprintln!("no verdict: the measuring did not end well");
         return Ok(judged.ended);
     }
+    output::write(&judged, &args.compare.judge.output, args.compare.bench.json)?;
     let regressions: usize =
         judged.comparisons.iter().map(|comparison| comparison.regressions().count()).sum();
     let judgements: usize =

@@ -78,9 +78,7 @@ fn child(args: &BenchArgs, profile: &Profile) -> Result<CaseRecord> {
     std::fs::write(&file, profile.resolved())?;
     let mut command = std::process::Command::new(crate::kernels::program()?);
     command.args(["bench", "--json", "--profile"]).arg(&file).arg("--out").arg(&out);
-    if args.lab == [crate::cli::LabKind::Fake] {
-        command.args(["--lab", "fake"]);
-    }
+    command.args(compare::lab_flag(&BenchArgs { out: None, ..args.clone() })?);
     let output = command.output()?;
     if !output.status.success() {
         bail!("the pilot run failed: {}", String::from_utf8_lossy(&output.stderr).trim());

@@ -34,14 +34,13 @@ pub fn json(comparisons: &[Comparison], terms: &Terms) -> Value {
             Times::NotJudged(why) => Some(why),
         };
         json!({
-            "title": c.title, "a": c.a, "b": c.b, "blocks": c.blocks, "not_judged": not_judged,
+            "title": c.title, "a": c.a, "b": c.b, "blocks": c.blocks, "paired": c.paired, "not_judged": not_judged,
             "rows": c.rows.iter().map(row).collect::<Vec<_>>(), "missing": c.missing,
         })
     };
     json!({
         "terms": {
             "alpha": terms.alpha, "minimum_effect": terms.minimum_effect, "looks": terms.looks,
-            "paired": terms.paired,
         },
         "comparisons": comparisons.iter().map(comparison).collect::<Vec<_>>(),
     })

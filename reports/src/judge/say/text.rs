@@ -5,12 +5,11 @@ use super::value::{p, ratio, value};
 use crate::analysis::number::{one_line, plural};
 use crate::judge::comparison::{Comparison, Row, Times, Word};
 use crate::judge::metric::Kind;
-use crate::judge::terms::Terms;
 
 const BETWEEN: &str = "  ";
 
 /// The comparison: what gates first, then stages that differ, then what may not be said.
-pub fn text(comparison: &Comparison, terms: &Terms) -> String {
+pub fn text(comparison: &Comparison) -> String {
     let mut lines = vec![one_line(&comparison.title)];
     let [a, b] = comparison.blocks;
     lines.push(format!(
@@ -19,7 +18,7 @@ pub fn text(comparison: &Comparison, terms: &Terms) -> String {
         plural(a, "block", "blocks"),
         one_line(&comparison.b),
         plural(b, "block", "blocks"),
-        if terms.paired { "side by side" } else { "not side by side" },
+        if comparison.paired { "side by side" } else { "not side by side" },
     ));
     let shown = |row: &&Row| row.metric.kind != Kind::Stage || row.word.is_difference();
     let mut table = vec![["metric", "A", "B", "B / A (interval)", "p", "B is"].map(str::to_owned)];
