@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -274,4 +274,21 @@ fn datagrams(lab: &NetnsLab) -> BTreeSet<u32> {
             }
         };
     }
+}
+
+#[test]
+fn connections_whose_end_is_lost_do_not_keep_their_hosts() {
+    let Some(lab) = wired("loss = 0.001", 11) else { return };
+    let (client, pod) = (&lab.client().netns, &lab.pods()[0]);
+    let address = pod.address;
+    let listener = pod.netns.run(move || TcpListener::bind((address, 0))).unwrap();
+    let to = listener.local_addr().unwrap();
+    let stream = client.run(move || TcpStream::connect(to)).unwrap();
+    let (accepted, _) = listener.accept().unwrap();
+    for device in ["to-nodes", "to-client"] {
+        let all = ["qdisc", "replace", "dev", device, "root", "netem", "loss", "100%"];
+        Tool::new("tc").args(all).run_on(lab.fabric()).unwrap();
+    }
+    drop((stream, accepted));
+    down(lab);
 }

@@ -13,6 +13,9 @@ use crate::net::{Agent, NetError, Netns, State};
 const STRAY_PATIENCE: Duration = Duration::from_millis(200);
 /// How long the kernel may take to dismantle the namespaces.
 const KERNEL_PATIENCE: Duration = Duration::from_secs(10);
+/// How often a connection that no process holds repeats what is not answered (`tcp_orphan_retries`,
+/// `net/ipv4/tcp_timer.c`). The kernel's 0 stands for 8.
+const ONE_TRY: (&str, &str) = ("net/ipv4/tcp_orphan_retries", "1");
 
 /// How a lab ended.
 #[derive(Debug)]
@@ -64,6 +67,7 @@ impl NetnsLab {
                 errors.push(format!("failed to end the server in {}: {error}", pod.name));
             }
         }
+        errors.extend(self.forget_connections());
         let strays = self.strays();
         let left_behind = !strays.is_empty();
         errors.extend(strays);
@@ -73,6 +77,16 @@ impl NetnsLab {
         let pods = pods.into_iter().map(|pod| pod.netns);
         Netns::drop_all(pods.chain([client.netns]).chain(nodes.into_iter().map(|n| n.netns)));
         Leaving { started, fabric: (!left_behind).then_some(fabric), errors }
+    }
+
+    /// Lets connections go that nobody holds and whose last segment the wire has lost: each keeps its
+    /// host until it has given up, which takes minutes where the other end is gone. Each gives up when it
+    /// would send that segment for the second time.
+    fn forget_connections(&self) -> Vec<String> {
+        let written: Vec<_> =
+            self.hosts().map(|host| host.begin_write_sysctls([ONE_TRY])).collect();
+        let failed = written.into_iter().filter_map(|written| written.wait().err());
+        failed.map(|error| error.to_string()).collect()
     }
 
     /// [`NetnsLab::processes`] that do not leave either.
