@@ -43,6 +43,7 @@ pub(super) struct Follower {
     /// Bytes kept of a frame when there is to be a capture file, and the taps that keep them.
     pcap_snap_bytes: Option<u32>,
     frames: Option<Taps>,
+    running: bool,
 }
 
 /// What the programs cost while the kernel counted.
@@ -112,6 +113,7 @@ impl Follower {
             cost: None,
             pcap_snap_bytes: pcap.then_some(profile.run.pcap_snap_bytes),
             frames: None,
+            running: false,
         }))
     }
 
@@ -124,12 +126,17 @@ impl Follower {
         Ok(())
     }
 
-    /// Switches the probes on.
+    /// Switches the probes on, if they are off.
     pub(super) fn on(&mut self, lab: &Hosts) -> Result<(), LabError> {
+        if self.running {
+            return Ok(());
+        }
         if let Some(snap_bytes) = self.pcap_snap_bytes {
             self.frames = Some(self.frame_taps(lab, snap_bytes)?);
         }
-        self.capture.on(lab, &self.path, self.road, &self.backends).map_err(capture_error)
+        self.capture.on(lab, &self.path, self.road, &self.backends).map_err(capture_error)?;
+        self.running = true;
+        Ok(())
     }
 
     /// Whole frames for a capture file, whatever engine joins.
@@ -145,6 +152,7 @@ impl Follower {
     pub(super) fn off(&mut self) {
         self.capture.off();
         self.frames = None;
+        self.running = false;
     }
 
     /// Has the kernel count what the programs cost while `load` runs; for a block whose times do
