@@ -178,9 +178,6 @@ pub(crate) enum Agent {
 
 #[derive(Debug, Args)]
 pub(crate) struct InUmlArgs {
-    /// Package of the tests
-    #[arg(long)]
-    pub(crate) package: String,
     /// Test programs, by name
     #[arg(long, value_delimiter = ',', required = true)]
     pub(crate) test: Vec<String>,

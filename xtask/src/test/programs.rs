@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::ring::WITH_CLUSTERS;
 use crate::root;
 
 /// A test program.
@@ -19,13 +20,13 @@ pub(super) struct Program {
     pub(super) folder: PathBuf,
 }
 
-/// Builds the tests of these names of one package, in the order asked for.
-pub(super) fn build(package: &str, tests: &[String]) -> Result<Vec<Program>> {
+/// Builds the tests of these names, in the order asked for.
+pub(super) fn build(tests: &[String]) -> Result<Vec<Program>> {
     let mut command = Command::new("cargo");
-    command.args(["test", "--no-run", "--message-format=json", "-p", package]);
+    command.args(["test", "--no-run", "--message-format=json", "--workspace"]);
     if super::rings::clusters().is_none() {
         // As the other rings do.
-        command.args(["--features", "kind"]);
+        command.args(WITH_CLUSTERS);
     }
     command.args(tests.iter().flat_map(|test| ["--test", test]));
     let output = command
@@ -35,7 +36,7 @@ pub(super) fn build(package: &str, tests: &[String]) -> Result<Vec<Program>> {
         .output()
         .context("failed to run cargo")?;
     if !output.status.success() {
-        bail!("failed to build the tests of {package}: cargo ended with {}", output.status);
+        bail!("failed to build the tests: cargo ended with {}", output.status);
     }
     let messages = String::from_utf8_lossy(&output.stdout);
     let mut built: Vec<_> = messages.lines().filter_map(program).collect();

@@ -21,6 +21,9 @@ pub(super) struct Ring {
     pub(super) commands: Vec<Step>,
 }
 
+/// What has cargo build the labs of clusters.
+pub(super) const WITH_CLUSTERS: [&str; 2] = ["--features", "harness/kind,xtask/kind"];
+
 /// One command of a ring.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Step {
@@ -46,16 +49,9 @@ impl Step {
     pub(super) fn with_clusters(&mut self) {
         let has =
             |words: &[&str]| words.iter().any(|word| self.arguments.iter().any(|a| a == word));
-        if self.arguments[0] != "cargo" || !has(&["test", "clippy", "doc"]) {
-            return;
+        if self.arguments[0] == "cargo" && has(&["test", "clippy", "doc"]) {
+            self.arguments.splice(2..2, WITH_CLUSTERS.map(str::to_owned));
         }
-        let features: &[&str] = match (has(&["--workspace"]), has(&["harness", "xtask"])) {
-            (true, _) => &["--features", "harness/kind,xtask/kind"],
-            (false, true) => &["--features", "kind"],
-            (false, false) => return,
-        };
-        let features: Vec<_> = features.iter().map(|&word| word.to_owned()).collect();
-        self.arguments.splice(2..2, features);
     }
 
     pub(super) fn env(mut self, key: &'static str, value: impl Into<String>) -> Self {

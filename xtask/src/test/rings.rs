@@ -4,7 +4,8 @@
 use super::ring::{Ring, Step};
 use crate::packages;
 
-/// All rings in order.
+/// All rings in order. Tests are always built for the whole workspace: of a part of it, cargo would build
+/// the dependencies once more, with the features that this part needs.
 pub(super) fn all() -> Vec<Ring> {
     let mut rings = without_features();
     // Where clusters can be had, everything is built with their part: once, and not twice.
@@ -32,20 +33,17 @@ fn without_features() -> Vec<Ring> {
             name: "0",
             about: "pure: units, snapshots, properties; no root",
             missing: None,
-            commands: vec![
-                Step::new("cargo test --workspace --lib --bins"),
-                Step::new("cargo test -p workloads --tests"),
-                Step::new("cargo test -p record -p reports --tests"),
-            ],
+            commands: vec![Step::new(
+                "cargo test --workspace --lib --bins --test loopback --test report",
+            )],
         },
         Ring {
             name: "1",
             about: "the whole pipeline on the fake lab; no root",
             missing: None,
-            commands: vec![
-                Step::new("cargo test -p harness --test pipeline"),
-                Step::new("cargo test -p xtask --test cli --test judge --test kernel"),
-            ],
+            commands: vec![Step::new(
+                "cargo test --workspace --test pipeline --test cli --test judge --test kernel",
+            )],
         },
         Ring {
             name: "2",
@@ -53,10 +51,10 @@ fn without_features() -> Vec<Ring> {
             missing: namespaces(),
             commands: vec![
                 Step::new(
-                    "cargo test --no-fail-fast -p harness --test lab --test proxy_modes --test nftables \
+                    "cargo test --no-fail-fast --workspace --test lab --test proxy_modes --test nftables \
                  --test conntrack --test capture --test first_packet --test watch -- --test-threads=2",
                 ),
-                Step::new("cargo test -p xtask --test bench --test trace -- --test-threads=1"),
+                Step::new("cargo test --workspace --test bench --test trace -- --test-threads=1"),
             ],
         },
         Ring {
@@ -64,27 +62,20 @@ fn without_features() -> Vec<Ring> {
             about: "kernels of our own: guests of User-Mode Linux, and ring 2 in one, unprivileged",
             missing: uml(),
             commands: vec![
-                Step::new("cargo test -p harness --test guest"),
+                Step::new("cargo test --workspace --test guest"),
                 Step::new(
-                    "cargo test -p xtask --test uml --test wire -- --nocapture --test-threads=1",
+                    "cargo test --workspace --test uml --test wire -- --nocapture --test-threads=1",
                 ),
                 // Ten thousand Services take a guest minutes; they are ring 2's.
                 in_uml(&[
-                    "--package=harness",
                     "--test=lab,proxy_modes,nftables,conntrack,watch",
                     "--",
                     "--skip=thousand",
                 ]),
                 // Linux 7.2 for ARCH=um damages its memory in receive rings of packet sockets at
                 // times (`Bad page map`, `scheduling while atomic`): what opens them is left out.
-                in_uml(&[
-                    "--package=harness",
-                    "--test=capture",
-                    "--",
-                    "probes::",
-                    "--skip=packet_sockets",
-                ]),
-                in_uml(&["--package=xtask", "--test=bench", "--", "ipvlan"]),
+                in_uml(&["--test=capture", "--", "probes::", "--skip=packet_sockets"]),
+                in_uml(&["--test=bench", "--", "ipvlan"]),
             ],
         },
         Ring {
@@ -92,8 +83,8 @@ fn without_features() -> Vec<Ring> {
             about: "kernels of distributions: guests in QEMU, ipvs in them",
             missing: qemu(),
             commands: vec![
-                Step::new("cargo test -p harness --lib kernel::qemu -- --nocapture"),
-                Step::new("cargo test -p xtask --test qemu -- --nocapture --test-threads=1"),
+                Step::new("cargo test --workspace --lib kernel::qemu -- --nocapture"),
+                Step::new("cargo test --workspace --test qemu -- --nocapture --test-threads=1"),
             ],
         },
         Ring {
@@ -101,9 +92,9 @@ fn without_features() -> Vec<Ring> {
             about: "kind clusters in Docker, a real kube-proxy, a cluster that exists",
             missing: clusters(),
             commands: vec![
-                Step::new("cargo test -p xtask --test kind -- --nocapture --test-threads=1"),
+                Step::new("cargo test --workspace --test kind -- --nocapture --test-threads=1"),
                 // With the agents that the tests before have built.
-                Step::new("cargo test -p harness --test docker -- --test-threads=1")
+                Step::new("cargo test --workspace --test docker -- --test-threads=1")
                     .env("NIC2POD_AGENTS", agents()),
             ],
         },
@@ -111,7 +102,7 @@ fn without_features() -> Vec<Ring> {
             name: "4",
             about: "the report in a browser",
             missing: browser(),
-            commands: vec![Step::new("cargo test -p xtask --test browser")],
+            commands: vec![Step::new("cargo test --workspace --test browser")],
         },
     ]
 }

@@ -11,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -29,26 +30,54 @@ const LINES_MAX: usize = 1024;
 /// Who a guest is when root runs the ring: `nobody`.
 const NOBODY: u32 = 65534;
 
-/// Builds test programs and runs each in a guest of its own.
+/// Builds test programs and runs each in a guest of its own, a guest to a processor.
 pub(crate) fn run(args: &InUmlArgs) -> Result<Exit> {
     let kernel = std::env::var_os("NIC2POD_UML").context("NIC2POD_UML names no kernel")?;
     let kernel = fs::canonicalize(&kernel)
         .with_context(|| format!("failed to find the kernel {}", kernel.display()))?;
-    let mut failed = Vec::new();
-    for program in programs::build(&args.package, &args.test)? {
-        println!("-- {} in {}", program.name, kernel.display());
-        let start = Instant::now();
-        let status = Guest::boot(&kernel, &program, args)?.follow()?;
-        println!("-- {} in {:.1} s: {status}", program.name, start.elapsed().as_secs_f64());
-        if status != "0" {
-            failed.push(program.name);
+    let guests = std::thread::available_parallelism()?.get() / args.cpus.max(1) as usize;
+    let waiting = Mutex::new(programs::build(&args.test)?.into_iter());
+    let failed = Mutex::new(Vec::new());
+    let work = || -> Result<()> {
+        loop {
+            // Not held while a guest runs.
+            let Some(program) = next(&waiting) else { return Ok(()) };
+            let start = Instant::now();
+            let ended = Guest::boot(&kernel, &program, args)?.follow()?;
+            let seconds = start.elapsed().as_secs_f64();
+            let Ended { said, status } = ended;
+            // In one piece: another guest speaks, too.
+            println!("-- {} in {}\n{said}", program.name, kernel.display());
+            println!("-- {} in {seconds:.1} s: {status}", program.name);
+            if status != "0" {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).push(program.name);
+            }
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..guests.max(1)).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker.join().unwrap_or_else(|_| bail!("a guest's thread panicked"))
+        })
+    })?;
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     if failed.is_empty() {
         return Ok(Exit::Ok);
     }
     eprintln!("failed in User-Mode Linux: {}", failed.join(", "));
     Ok(Exit::Failed)
+}
+
+fn next<T>(waiting: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).next()
+}
+
+/// How a guest ended.
+struct Ended {
+    /// All its lines.
+    said: String,
+    /// Exit status of its program.
+    status: String,
 }
 
 /// A guest that runs one program. Dropped, it is gone.
@@ -106,8 +135,8 @@ impl Guest {
         Ok(Self { child, marker, deadline: Instant::now() + DEADLINE, _init: init, _dir: dir })
     }
 
-    /// Prints what the guest says and tells the program's exit status.
-    fn follow(mut self) -> Result<String> {
+    /// Hears the guest out.
+    fn follow(mut self) -> Result<Ended> {
         let console = self.child.stdout.take().context("failed to read the guest's console")?;
         let (send, receive) = mpsc::sync_channel(LINES_MAX);
         std::thread::spawn(move || {
@@ -118,21 +147,27 @@ impl Guest {
                 }
             }
         });
-        let mut status = None;
+        let (mut said, mut status) = (String::new(), None);
         loop {
             let left = self.deadline.saturating_duration_since(Instant::now());
             match receive.recv_timeout(left) {
                 Ok(line) => match line.strip_prefix(&self.marker) {
                     Some(told) => status = Some(told.trim().to_owned()),
-                    None => println!("{line}"),
+                    None => {
+                        said.push_str(&line);
+                        said.push('\n');
+                    }
                 },
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
-                    bail!("the guest did not end within {} s", DEADLINE.as_secs());
+                    bail!("the guest did not end within {} s:\n{said}", DEADLINE.as_secs());
                 }
             }
         }
-        status.context("the guest ended before its program did")
+        match status {
+            Some(status) => Ok(Ended { said, status }),
+            None => bail!("the guest ended before its program did:\n{said}"),
+        }
     }
 }
 
