@@ -425,7 +425,7 @@ pub(crate) struct BpfArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
-    /// Rings to run: house, 0, 1, 2, 3, 4
+    /// Rings to run: house, 0, 1, 2, 3, 4, 5
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) ring: Vec<String>,
     /// Install missing packages without asking (Debian or Ubuntu, as root)

@@ -161,6 +161,7 @@ struct Message {
 #[derive(Deserialize)]
 struct Target {
     name: String,
+    kind: Vec<String>,
 }
 
 /// Builds a revision's bench programs, or finds them in the user's cache.
@@ -175,30 +176,36 @@ fn build(commit: &Commit) -> Result<Vec<PathBuf>> {
     let sources = commit.export(scratch.path())?;
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("failed to make {}", folder.display()))?;
-    for (package, name) in PROGRAMS {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let output = Command::new(cargo)
-            .args(["bench", "--locked", "--quiet", "--no-run", "--message-format=json"])
-            .args(["--package", package, "--bench", name])
-            .current_dir(&sources)
-            // Beside the workspace's own: what both depend on is there already.
-            .env("CARGO_TARGET_DIR", crate::root::workspace().join("target"))
-            .env_remove("CARGO_MANIFEST_DIR")
-            .stderr(Stdio::inherit())
-            .output()
-            .context("failed to start cargo")?;
-        ensure!(output.status.success(), "bench {name} of {} does not build", commit.label());
-        let text = String::from_utf8_lossy(&output.stdout);
-        let messages = text.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
-        let built = messages
-            .filter(|message| message.reason == "compiler-artifact")
-            // A package's programs are built beside its bench.
-            .filter(|message| message.target.as_ref().is_some_and(|target| target.name == name))
-            .filter_map(|message| message.executable)
-            .next_back();
-        let Some(built) = built else { bail!("cargo named no program of bench {name}") };
+    // All at once: of each package alone, cargo would build the dependencies with other features.
+    let wanted =
+        PROGRAMS.iter().flat_map(|(package, name)| ["--package", package, "--bench", name]);
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["bench", "--locked", "--quiet", "--no-run", "--message-format=json"])
+        .args(wanted)
+        .current_dir(&sources)
+        // Beside the workspace's own: what both revisions depend on is built once.
+        .env("CARGO_TARGET_DIR", crate::root::workspace().join("target"))
+        .env_remove("CARGO_MANIFEST_DIR")
+        .stderr(Stdio::inherit())
+        .output()
+        .context("failed to start cargo")?;
+    ensure!(output.status.success(), "the benches of {} do not build", commit.label());
+    let text = String::from_utf8_lossy(&output.stdout);
+    let messages = text.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
+    let programs: BTreeMap<String, PathBuf> = messages
+        .filter(|message| message.reason == "compiler-artifact")
+        .filter_map(|message| Some((message.target?, message.executable?)))
+        // Other programs of the packages are built beside their benches.
+        .filter(|(target, _)| target.kind == ["bench"])
+        .map(|(target, program)| (target.name, program))
+        .collect();
+    for (_, name) in PROGRAMS {
+        let Some(built) = programs.get(name) else {
+            bail!("cargo named no program of bench {name}")
+        };
         let part = folder.join(format!("{name}.part"));
-        std::fs::copy(&built, &part).context("failed to keep the program that was built")?;
+        std::fs::copy(built, &part).context("failed to keep the program that was built")?;
         std::fs::rename(&part, folder.join(name))
             .context("failed to keep the program that was built")?;
     }

@@ -2,6 +2,7 @@
 //! The rings, from what needs nothing to what needs a browser.
 
 use super::ring::{Ring, Step};
+use crate::compare::commit::Commit;
 use crate::packages;
 
 /// All rings in order. Tests are always built for the whole workspace: of a part of it, cargo would build
@@ -104,6 +105,21 @@ fn without_features() -> Vec<Ring> {
             missing: browser(),
             commands: vec![Step::new("cargo test --workspace --test browser")],
         },
+        Ring {
+            name: "5",
+            about: "hot paths against the commit before, by criterion and the gate",
+            missing: commit_before(),
+            // What a test machine does beside it is worth tens of percent: a hot path that got half
+            // as slow again is a regression here, less is for a quiet machine to find.
+            commands: vec![Step::own(&[
+                "gate",
+                "--benches",
+                "--rev=HEAD~1",
+                "--rev=HEAD",
+                "--budget=1m",
+                "--minimum-effect=0.5",
+            ])],
+        },
     ]
 }
 
@@ -162,6 +178,11 @@ pub(super) fn clusters() -> Option<String> {
         return Some("no Docker Engine answers".to_owned());
     }
     (!docker(&["image", "inspect", &image])).then(|| format!("Docker has no image {image}"))
+}
+
+/// A clone without history has nothing to compare with.
+fn commit_before() -> Option<String> {
+    Commit::find("HEAD~1").err().map(|error| error.to_string())
 }
 
 /// Where static agents are built.
