@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-/// Failure to write a report. A chart that cannot be drawn is not one: the page says why instead.
+/// Failure to write a report. A chart of a page that cannot be drawn is not one: the
+/// page says why instead.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// The file system said no: a full disk, a missing directory, a permission.
@@ -21,6 +22,14 @@ pub enum ReportError {
     Template {
         /// What the template engine said.
         source: askama::Error,
+    },
+    /// A chart that is all there is to be written.
+    #[error("failed to draw {file}: {problem}")]
+    Draw {
+        /// Its file.
+        file: PathBuf,
+        /// What went wrong.
+        problem: String,
     },
     /// The fonts the charts are lettered with are not readable.
     #[error("failed to load the bundled font {name}; the build of this binary is damaged")]

@@ -16,4 +16,4 @@ pub mod table;
 pub mod trace;
 
 pub use error::ReportError;
-pub use render::{History, Rendered, history as render_history, render};
+pub use render::{History, Rendered, history as render_history, power as render_power, render};

@@ -12,6 +12,38 @@ use crate::judge::ratio::estimate;
 use crate::judge::signed_rank::signed_rank;
 use crate::judge::terms::Terms;
 
+/// What the gate of a machine catches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PowerCurve {
+    /// Id of the case that was slowed down.
+    pub case: String,
+    /// Runs drawn for each point.
+    pub runs: u32,
+    /// One for each budget, at least one.
+    pub lines: Vec<PowerLine>,
+}
+
+/// The curve of one budget.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PowerLine {
+    /// Seconds of measuring.
+    pub budget_s: u64,
+    /// Pairs of blocks that fit into it.
+    pub pairs: usize,
+    /// By slowdown, at least one.
+    pub points: Vec<PowerPoint>,
+}
+
+/// The share of runs that call one slowdown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PowerPoint {
+    /// Work injected, percent of the median latency; 0 for the case beside itself.
+    pub injected_percent: f64,
+    /// Share of the runs, and its 95 % interval: of those with any word at 0, of those that call the
+    /// median slower elsewhere.
+    pub share: [f64; 3],
+}
+
 /// What many runs of a comparison came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tried {

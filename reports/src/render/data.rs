@@ -61,6 +61,7 @@ fn plot(chart: &PlotChart) -> Value {
         Along::Services => json!({
             "title": chart.x_title, "name": "Services", "log": chart.log_x(), "scales": true,
         }),
+        Along::Percent => json!({ "title": chart.x_title, "log": false, "scales": true }),
         Along::Names(names) => {
             let ticks = names.iter().enumerate().map(|(at, name)| json!([at, name]));
             json!({ "title": chart.x_title, "ticks": ticks.collect::<Value>() })

@@ -123,7 +123,8 @@ fn svg(chart: &Chart) -> Result<(String, Vec<Mark>), DrawError> {
     inner.ok_or_else(|| DrawError::new("the SVG has no outermost element"))
 }
 
-fn png(chart: &Chart, path: &Path) -> Result<(), DrawError> {
+/// Draws a chart into a PNG file.
+pub(crate) fn png(chart: &Chart, path: &Path) -> Result<(), DrawError> {
     let pen = Pen::new(BitMapBackend::new(path, chart.size()).into_drawing_area(), 4)?;
     chart.draw(&pen)?;
     pen.finish().map(drop)

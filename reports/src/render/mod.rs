@@ -12,6 +12,7 @@ mod palette;
 mod path;
 mod pen;
 mod plan;
+mod power;
 mod script;
 mod shell;
 mod trace;
@@ -25,6 +26,7 @@ use record::Run;
 use crate::ReportError;
 
 pub use history::{History, history};
+pub use power::power;
 pub use trace::trace_page;
 
 /// What [`render`] wrote.

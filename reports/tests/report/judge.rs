@@ -4,7 +4,7 @@
 use record::{BlockRecord, Counts, Quantiles};
 use reports::judge::comparison::{Times, Word};
 use reports::judge::metric::Replicates;
-use reports::judge::power::try_out;
+use reports::judge::power::{PowerCurve, PowerLine, PowerPoint, try_out};
 use reports::judge::{Comparison, Terms, judge, say};
 
 /// Noise that is the same in every run of the test: a few percent up and down, now and then a wild one.
@@ -180,4 +180,35 @@ fn the_gate_tried_out_on_blocks_catches_what_is_there_and_little_else() {
     let ten = try_out(&a, &slow, 60, 200, &terms, false);
     assert!(none.alarms <= 6, "{none:?}");
     assert!(ten.p50_slower >= 190, "{ten:?}");
+}
+
+#[test]
+fn the_power_curve_is_a_picture() {
+    let share = |share: f64| [share, (share - 0.03).max(0.0), (share + 0.03).min(1.0)];
+    let line = |budget_s: u64, shares: [f64; 5]| PowerLine {
+        budget_s,
+        pairs: budget_s as usize / 3,
+        points: [0.0, 1.0, 2.0, 5.0, 10.0]
+            .into_iter()
+            .zip(shares)
+            .map(|(injected_percent, of)| PowerPoint { injected_percent, share: share(of) })
+            .collect(),
+    };
+    let curve = PowerCurve {
+        case: "netns/iptables+bridge/nodeport-remote/svc-100/newconn".to_owned(),
+        runs: 1000,
+        lines: vec![
+            line(60, [0.004, 0.01, 0.06, 0.7, 0.98]),
+            line(180, [0.007, 0.03, 0.2, 0.99, 1.0]),
+        ],
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("power.png");
+    reports::render_power(&curve, &file).unwrap();
+    let bytes = std::fs::read(&file).unwrap();
+    // IHDR (PNG, section 11.2.2): width and height.
+    assert_eq!(&bytes[..8], b"\x89PNG\r\n\x1a\n");
+    assert_eq!(&bytes[16..24], &[0, 0, 5, 0, 0, 0, 3, 32]);
+    let refused = reports::render_power(&curve, &dir.path().join("no/such/folder.png"));
+    assert!(refused.unwrap_err().to_string().starts_with("failed to draw "));
 }

@@ -90,8 +90,8 @@ fn judge_medians(
 fn once(programs: &[PathBuf], home: &Path) -> Result<BTreeMap<String, f64>> {
     for program in programs {
         let output = Command::new(program)
-            .args(["--bench", "--noplot", "--warm-up-time", "0.1", "--measurement-time", "0.3"])
-            .args(["--sample-size", "10", FILTER])
+            .args(["--bench", "--noplot", "--quick"])
+            .args(["--warm-up-time", "0.1", "--measurement-time", "0.3", FILTER])
             .env("CRITERION_HOME", home)
             .stdin(Stdio::null())
             .output()

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `gate --self-test`: how often this machine's gate cries wolf, and which slowdowns it catches.
 
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -8,7 +9,7 @@ use harness::plan::{Case, Plan, Profile};
 use harness::units::Span;
 use record::{CaseRecord, Run, Status};
 use reports::judge::metric::Replicates;
-use reports::judge::power::{Tried, try_out};
+use reports::judge::power::{PowerCurve, PowerLine, PowerPoint, try_out};
 use reports::judge::{Terms, ratio};
 
 use crate::bench::{self, overrides};
@@ -66,8 +67,13 @@ pub(super) fn run(args: &GateArgs) -> Result<Exit> {
     }
     // A comparison of two has two sides' blocks to make, where this run had six.
     let per_pair = seconds * 2.0 / cases.len() as f64;
-    println!("{}", curve(&cases, per_pair, args.runs, &terms));
-    eprintln!("record: {}", measured.dir.display());
+    let curve = curve(&cases, per_pair, args.runs, &terms);
+    println!("{}", told(&curve, &cases, per_pair, &terms));
+    reports::render(std::slice::from_ref(&run), &measured.dir)?;
+    let chart = measured.dir.join("power.png");
+    reports::render_power(&curve, &chart)?;
+    eprintln!("report: {}", measured.dir.join("report.html").display());
+    eprintln!("power curve: {}", chart.display());
     Ok(Exit::Ok)
 }
 
@@ -94,7 +100,7 @@ fn child(args: &BenchArgs, profile: &Profile) -> Result<CaseRecord> {
 /// Workloads that are the first one again, and that one with work for the server.
 fn inject(profile: &mut Profile, name: &str, p50_ns: u64) {
     let Some(plain) = profile.workload.get(name).cloned() else { return };
-    for percent in std::iter::once(0).chain(SLOWDOWNS) {
+    for percent in injected() {
         let mut slower = plain.clone();
         let work_ns = slower.server_work.nanos() + p50_ns * percent / 100;
         slower.server_work = Span(Duration::from_nanos(work_ns));
@@ -109,7 +115,7 @@ fn slower_name(workload: &str, percent: u64) -> String {
 fn with_slower_selves(mut plan: Plan) -> Plan {
     for group in &mut plan.groups {
         let first = group.cases[0].clone();
-        let others = std::iter::once(0).chain(SLOWDOWNS).map(|percent| Case {
+        let others = injected().map(|percent| Case {
             workload: slower_name(&first.workload, percent),
             ..first.clone()
         });
@@ -118,51 +124,69 @@ fn with_slower_selves(mut plan: Plan) -> Plan {
     plan
 }
 
-/// The power curve as a table.
-fn curve(cases: &[&CaseRecord], per_pair: f64, runs: u32, terms: &Terms) -> String {
-    let sides: Vec<Replicates> =
-        cases.iter().map(|case| Replicates::of_case(case.id.as_str(), case)).collect();
+/// Tries the gate out with every budget on every slowdown.
+fn curve(cases: &[&CaseRecord], per_pair: f64, runs: u32, terms: &Terms) -> PowerCurve {
+    let sides = replicates(cases);
+    let (a, others) = sides.split_first().expect("there are six");
+    let line = |budget_s: u64| {
+        let pairs = (budget_s as f64 / per_pair).floor() as usize;
+        let pairs = pairs.clamp(ratio::BLOCKS_MIN, PAIRS_MAX);
+        let point = |(percent, b): (u64, &Replicates)| {
+            let tried = try_out(a, b, pairs, runs, terms, percent == 0);
+            // Without a difference every word is an alarm, faster ones too.
+            let of = if percent == 0 { tried.alarms } else { tried.p50_slower };
+            PowerPoint { injected_percent: percent as f64, share: tried.share(of) }
+        };
+        PowerLine { budget_s, pairs, points: injected().zip(others).map(point).collect() }
+    };
+    let lines = BUDGETS.into_iter().map(line).collect();
+    PowerCurve { case: cases[0].id.as_str().to_owned(), runs, lines }
+}
+
+fn injected() -> impl Iterator<Item = u64> {
+    std::iter::once(0).chain(SLOWDOWNS)
+}
+
+fn replicates(cases: &[&CaseRecord]) -> Vec<Replicates> {
+    cases.iter().map(|case| Replicates::of_case(case.id.as_str(), case)).collect()
+}
+
+/// The curve as a table.
+fn told(curve: &PowerCurve, cases: &[&CaseRecord], per_pair: f64, terms: &Terms) -> String {
+    let sides = replicates(cases);
     let (a, others) = sides.split_first().expect("there are six");
     let mut lines = vec![format!(
         "{}: {} blocks of each of {} cases, {per_pair:.2} s for a pair of blocks\n\
-         {runs} runs are drawn from these for every figure; each has the looks, the correction and the \
+         {} runs are drawn from these for every figure; each has the looks, the correction and the \
          minimum effect ({:.0} %) of the gate",
-        cases[0].id,
+        curve.case,
         a.blocks,
         cases.len(),
+        curve.runs,
         terms.minimum_effect * 100.0
     )];
-    let budgets = BUDGETS.map(|seconds| {
-        let pairs = (seconds as f64 / per_pair).floor() as usize;
-        (seconds, pairs.clamp(ratio::BLOCKS_MIN, PAIRS_MAX))
-    });
-    lines.push(format!(
-        "{:>9}  {:>26}  {:<46}  {:<46}",
-        "injected",
-        "measured (p50, interval)",
-        format!("slower in {} s ({} pairs)", budgets[0].0, budgets[0].1),
-        format!("slower in {} s ({} pairs)", budgets[1].0, budgets[1].1),
-    ));
-    for (percent, b) in std::iter::once(0).chain(SLOWDOWNS).zip(others) {
-        let tried = budgets.map(|(_, blocks)| try_out(a, b, blocks, runs, terms, percent == 0));
-        let share = |tried: &Tried| match percent {
-            // Without a difference every word is an alarm, faster ones too.
-            0 => shown(tried, tried.alarms, "false alarms"),
-            _ => shown(tried, tried.p50_slower, "caught"),
-        };
-        lines.push(format!(
-            "{:>7} %  {:>26}  {:<46}  {:<46}",
-            percent,
-            measured(a, b, terms),
-            share(&tried[0]),
-            share(&tried[1])
-        ));
+    let mut head = format!("{:>9}  {:>26}", "injected", "measured (p50, interval)");
+    for line in &curve.lines {
+        let _ = write!(
+            head,
+            "  {:<46}",
+            format!("slower in {} s ({} pairs)", line.budget_s, line.pairs)
+        );
+    }
+    lines.push(head);
+    for (row, (percent, b)) in injected().zip(others).enumerate() {
+        let mut text = format!("{percent:>7} %  {:>26}", measured(a, b, terms));
+        for line in &curve.lines {
+            let word = if percent == 0 { "false alarms" } else { "caught" };
+            let _ = write!(text, "  {:<46}", shown(line.points[row].share, word));
+        }
+        lines.push(text);
     }
     lines.join("\n")
 }
 
-fn shown(tried: &Tried, of: u32, word: &str) -> String {
-    let [share, low, high] = tried.share(of).map(|share| share * 100.0);
+fn shown(share: [f64; 3], word: &str) -> String {
+    let [share, low, high] = share.map(|share| share * 100.0);
     let bar = "#".repeat((share / 10.0).round() as usize);
     format!("{bar:10} {share:5.1} % {word} ({low:.1} to {high:.1})")
 }

@@ -116,7 +116,7 @@ fn without_features() -> Vec<Ring> {
                 "--benches",
                 "--rev=HEAD~1",
                 "--rev=HEAD",
-                "--budget=1m",
+                "--budget=2m",
                 "--minimum-effect=0.5",
             ])],
         },

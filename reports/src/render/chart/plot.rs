@@ -20,6 +20,8 @@ pub(crate) enum Quantity {
     Rate,
     /// Things.
     Count,
+    /// Percent of all.
+    Share,
 }
 
 impl Quantity {
@@ -29,6 +31,7 @@ impl Quantity {
             Self::Time => time(value),
             Self::Rate => format!("{} req/s", digits(value)),
             Self::Count => digits(value),
+            Self::Share => format!("{} %", digits(value)),
         }
     }
 
@@ -38,6 +41,7 @@ impl Quantity {
             Self::Time => "ns",
             Self::Rate => "rps",
             Self::Count => "n",
+            Self::Share => "%",
         }
     }
 }
@@ -47,6 +51,8 @@ impl Quantity {
 pub(crate) enum Along {
     /// Services: logarithmic where they span two decades, since 1 and 10 would fall together else.
     Services,
+    /// Percent, from 0.
+    Percent,
     /// Places from 0, each with its name.
     Names(Vec<String>),
 }
@@ -120,7 +126,8 @@ impl PlotChart {
         let most = tops.chain(fits).fold(0.0, f64::max);
         let (scale, symbol) = match self.quantity {
             Quantity::Time => (Unit::of(most).ns(), format!(", {}", Unit::of(most).symbol())),
-            _ => (1.0, String::new()),
+            Quantity::Share => (1.0, ", %".to_owned()),
+            Quantity::Rate | Quantity::Count => (1.0, String::new()),
         };
         let y_ticks = linear_ticks(most / scale, 6);
         let y_end = y_ticks[y_ticks.len() - 1] * scale;
@@ -141,7 +148,7 @@ impl PlotChart {
             x_ticks,
             y_ticks: y_ticks.iter().map(|v| Tick { at: v * scale, text: tick(*v) }).collect(),
             margin_right,
-            x_grid: self.along == Along::Services,
+            x_grid: !matches!(self.along, Along::Names(_)),
         };
         let frame = Frame::draw(pen, size, &lettering, x_span, (0.0, y_end))?;
         let mut labels = Vec::new();
@@ -164,11 +171,14 @@ impl PlotChart {
                 let text = |at: f64| Tick { at: at.log10(), text: count(at as u64) };
                 (decades.map(text).collect(), (min.log10(), max.log10()))
             }
-            Along::Services => {
+            Along::Services | Along::Percent => {
                 let ticks = linear_ticks(max, 8);
                 let end = ticks[ticks.len() - 1];
-                let text = |at: &f64| Tick { at: *at, text: count(*at as u64) };
-                (ticks.iter().map(text).collect(), (0.0, end))
+                let percent = self.along == Along::Percent;
+                let text =
+                    |at: f64| if percent { format!("{} %", tick(at)) } else { count(at as u64) };
+                let ticks = ticks.iter().map(|at| Tick { at: *at, text: text(*at) });
+                (ticks.collect(), (0.0, end))
             }
             Along::Names(names) => {
                 // About six names fit, the last among them, and of each its day and time.
@@ -230,6 +240,7 @@ impl PlotChart {
         match &self.along {
             Along::Services if x == 1.0 => "1 Service".to_owned(),
             Along::Services => format!("{} Services", count(x as u64)),
+            Along::Percent => format!("{} %", tick(x)),
             Along::Names(names) => names.get(x as usize).cloned().unwrap_or_default(),
         }
     }
