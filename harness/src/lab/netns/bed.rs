@@ -235,7 +235,9 @@ impl Bed for NetnsBed {
                 follower.on_costed(self.site.hosts())?;
                 let report = follower.costed(|| self.load(warm_up, 1, cancel))?;
                 self.counts = self.count(&mut follower, cancel)?;
-                follower.off();
+                if self.ground.profile.run.unprobed {
+                    follower.off();
+                }
                 self.follower = Some(follower);
                 report
             }

@@ -73,7 +73,7 @@ pub(super) enum Capture {
     Taps { options: TapOptions, infos: Vec<TapInfo>, on: Option<Taps> },
     /// Programs, linked while they are on.
     #[cfg(feature = "bpf")]
-    Probes { probes: Rc<Probes>, placement: Placement, on: Vec<Link> },
+    Probes { probes: Rc<Probes>, placement: Placement, on: Vec<Link>, empty: Option<Link> },
 }
 
 /// What probes saw in one block of load.
@@ -108,7 +108,7 @@ impl Capture {
             Engine::Bpf(probes) => {
                 let points = points::probes(lab, road, backends);
                 let placement = Placement::new(probes, path, &points, thorough)?;
-                Self::Probes { probes: probes.clone(), placement, on: Vec::new() }
+                Self::Probes { probes: probes.clone(), placement, on: Vec::new(), empty: None }
             }
         }))
     }
@@ -145,7 +145,7 @@ impl Capture {
                 *on = Some(Taps::start(&points::taps(lab, path, road), options.clone())?);
             }
             #[cfg(feature = "bpf")]
-            Self::Probes { probes, placement, on } => {
+            Self::Probes { probes, placement, on, .. } => {
                 // Events of whoever had the ring before.
                 probes.drain()?;
                 *on = placement.link(probes, &points::probes(lab, road, backends))?;
@@ -184,10 +184,18 @@ impl Capture {
     /// requests leave the client, which they do in every mode.
     #[cfg(feature = "bpf")]
     pub(super) fn add_empty(&mut self, lab: &Hosts, road: Road) -> Result<(), CaptureError> {
-        if let Self::Probes { probes, on, .. } = self {
-            on.push(probes.link_empty(road::origin(lab, road), &lab.client().nic)?);
+        if let Self::Probes { probes, empty, .. } = self {
+            *empty = Some(probes.link_empty(road::origin(lab, road), &lab.client().nic)?);
         }
         Ok(())
+    }
+
+    /// Takes that program away.
+    #[cfg(feature = "bpf")]
+    pub(super) fn remove_empty(&mut self) {
+        if let Self::Probes { empty, .. } = self {
+            *empty = None;
+        }
     }
 
     /// Switches the probes off.
@@ -195,7 +203,10 @@ impl Capture {
         match self {
             Self::Taps { on, .. } => *on = None,
             #[cfg(feature = "bpf")]
-            Self::Probes { on, .. } => on.clear(),
+            Self::Probes { on, empty, .. } => {
+                on.clear();
+                *empty = None;
+            }
         }
     }
 

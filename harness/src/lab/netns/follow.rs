@@ -167,6 +167,7 @@ impl Follower {
         let outcome = load()?;
         let after = self.capture.cost().map_err(capture_error)?.unwrap_or(before);
         drop(counting);
+        self.capture.remove_empty();
         let events = self.capture.drain().map_err(capture_error)?.events;
         let runs = after.runs - before.runs;
         let time_ns = after.time_ns - before.time_ns;
