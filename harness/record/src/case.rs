@@ -138,6 +138,11 @@ pub struct Probe {
     pub effect: Option<ProbeEffect>,
     /// Every k-th connection was observed; 1 is all of them.
     pub sample_every: u32,
+    /// How far a time between two machines may be from the truth, nanoseconds: their clocks were made one
+    /// by the packets between them, and this is the largest error of that in the case. `None` where all
+    /// probes are on one clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_error_ns: Option<u64>,
 }
 
 /// Figures with the probes on against figures with them off, from blocks of one case that took turns.

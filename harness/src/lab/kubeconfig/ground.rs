@@ -2,19 +2,26 @@
 //! What all cases of a run share on the cluster: the namespace, the pods that answer, the workers.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use workloads::protocol::{Mark, TargetReply};
 
 use super::lab::KubeconfigOptions;
 use super::mode::ClusterMode;
+use super::placement::Placement;
 use super::road::{self, NAME};
+use super::watchers::{self, Watcher};
 use super::workers::{self, Worker};
+use crate::Cancel;
 use crate::kube::{
     Addresses, Api, Jobs, KubeError, Namespace, Node, Placed, PodSpec, Pods, RunningPod, Services,
 };
 use crate::lab::LabError;
 use crate::net::addresses::POD_PORT;
 use crate::plan::{Case, Profile};
+use crate::probe::TOKEN;
 use crate::proxy::{Fill, Service, ServiceTable};
 
 /// How long pods may take to be ready: an image may have to be fetched.
@@ -39,6 +46,10 @@ pub(super) struct Ground {
     workers: RefCell<Vec<Worker>>,
     /// Workers started so far: their names are not used twice.
     started: Cell<usize>,
+    /// Programs with probes, where they were asked for and started.
+    watchers: RefCell<Option<Vec<Watcher>>>,
+    /// Word that those know who ask the programs with probes and the servers.
+    token: String,
 }
 
 impl Ground {
@@ -48,8 +59,8 @@ impl Ground {
         api: Api,
         nodes: Vec<Node>,
         mode: ClusterMode,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, KubeError> {
+        Ok(Self {
             profile,
             options,
             api,
@@ -59,7 +70,9 @@ impl Ground {
             targets: RefCell::default(),
             workers: RefCell::default(),
             started: Cell::default(),
-        }
+            watchers: RefCell::default(),
+            token: workers::token()?,
+        })
     }
 
     /// The run's namespace, made by the first case that can be had.
@@ -69,10 +82,10 @@ impl Ground {
         }
         let (api, run) = (self.api.clone(), self.options.run.clone());
         let name = format!("nic2pod-{run}").to_ascii_lowercase();
-        let made = self
-            .options
-            .host
-            .block_on(move || async move { Namespace::create(&api, &name, &run).await })?;
+        let privileged = self.options.probes;
+        let made = self.options.host.block_on(move || async move {
+            Namespace::create_for(&api, &name, &run, privileged).await
+        })?;
         *self.namespace.borrow_mut() = Some(made.clone());
         Ok(made)
     }
@@ -93,6 +106,9 @@ impl Ground {
             return Ok(targets.clone());
         }
         let pods = self.pods()?;
+        // Without probes nobody asks for marks.
+        let token = self.options.probes.then(|| (TOKEN.to_owned(), self.token.clone()));
+        let token: Vec<_> = token.into_iter().collect();
         let first = self.targets.borrow().values().map(Vec::len).sum::<usize>();
         let spec = |index: usize| {
             let name = format!("target-{}", first + index);
@@ -104,7 +120,7 @@ impl Ground {
                 pull: self.options.pull,
                 command: vec!["/target".to_owned()],
                 args: vec!["--spec".to_owned(), listen],
-                env: Vec::new(),
+                env: token.clone(),
                 ready_port: Some(POD_PORT),
             }
         };
@@ -152,6 +168,58 @@ impl Ground {
         self.options.host.block_on(move || async move {
             workers::start((&jobs, &pods), &nodes, first, &image, pull, Instant::now() + PODS).await
         })
+    }
+
+    /// The programs with probes on all nodes that the run's cases pass, started by the first case that
+    /// asks for them.
+    pub(super) fn watchers(&self, cancel: &Cancel) -> Result<Vec<Watcher>, LabError> {
+        if let Some(watchers) = &*self.watchers.borrow() {
+            return Ok(watchers.clone());
+        }
+        let (pods, nodes, token) = (self.pods()?, self.probed(), self.token.clone());
+        let (image, pull) = (self.options.image.clone(), self.options.pull);
+        let cancel = cancel.clone();
+        let started = self.options.host.block_on(move || async move {
+            let deadline = Instant::now() + PODS;
+            watchers::start(&pods, nodes, (&image, pull), &token, deadline, &cancel).await
+        })?;
+        *self.watchers.borrow_mut() = Some(started.clone());
+        Ok(started)
+    }
+
+    /// Names of the nodes that the profile's cases pass, as far as the cluster has them.
+    pub(super) fn probed(&self) -> Vec<String> {
+        let matrix = &self.profile.matrix;
+        let workers = self.options.load_workers as usize;
+        let mut names = BTreeSet::new();
+        for (&mode, &route) in
+            matrix.mode.iter().flat_map(|m| matrix.route.iter().map(move |r| (m, r)))
+        {
+            let Ok(placed) = Placement::of(&self.nodes, mode, route, workers) else { continue };
+            names.extend([placed.entry.name, placed.backend.name]);
+            names.extend(placed.workers.into_iter().map(|node| node.name));
+        }
+        names.into_iter().collect()
+    }
+
+    /// What the servers in these pods noted since the last call.
+    pub(super) fn marks(&self, targets: &[RunningPod]) -> Result<Vec<Mark>, LabError> {
+        let (pods, token, targets) = (self.pods()?, self.token.clone(), targets.to_vec());
+        let replies = self.options.host.block_on(move || async move {
+            let path = format!("{token}/marks");
+            let asked = targets
+                .iter()
+                .map(|target| pods.ask::<_, TargetReply>(&target.name, POD_PORT, &path, &()));
+            try_join_all(asked).await
+        })?;
+        let mut all = Vec::new();
+        for reply in replies {
+            match reply {
+                TargetReply::Marks { marks, .. } => all.extend(marks),
+                other => return Err(LabError::Unsound(format!("a server answered {other:?}"))),
+            }
+        }
+        Ok(all)
     }
 
     /// Copies of the workers at these places.
