@@ -2,6 +2,7 @@
 //! The pods of a namespace: made together, awaited together.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Instant;
 
 use futures_util::{AsyncReadExt, StreamExt, TryStreamExt, stream};
@@ -15,6 +16,7 @@ use super::namespace::gone_is_fine;
 use super::pod::{Standing, ended, standing};
 use super::watch::{Awaited, Which, until};
 use super::{Api, KubeError, Namespace, PodSpec, RunningPod};
+use crate::capture::in_words;
 
 /// Requests under way at once.
 const IN_FLIGHT: usize = 16;
@@ -282,7 +284,10 @@ impl Pods {
         let stream = self.api.client().request_stream(request).await.map_err(failed)?;
         let mut answer = Vec::new();
         let read = stream.take(most as u64 + 1).read_to_end(&mut answer).await;
-        read.map_err(|source| KubeError::Port { subject: format!("pod {name}"), source })?;
+        read.map_err(|error| KubeError::Port {
+            subject: format!("pod {name}"),
+            source: io::Error::other(in_words(&error)),
+        })?;
         if answer.len() > most {
             return Err(KubeError::Answer {
                 subject: format!("the answer of pod {name}"),

@@ -74,6 +74,11 @@ impl Placed {
     /// Switches them on.
     pub(super) fn on(&mut self, probes: &Probes, node: &Node, on: On) -> Result<(), Refusal> {
         self.on = None;
+        if on.number != self.place.number {
+            let (asked, there) = (on.number, self.place.number);
+            let found = format!("failed to switch on probes {asked}: those of {there} are in place");
+            return Err(Refusal::Failed(found));
+        }
         if on.lease_ms > LEASE_MS_MAX {
             let found =
                 format!("failed to follow for {} ms: more than {LEASE_MS_MAX}", on.lease_ms);

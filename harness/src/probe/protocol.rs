@@ -95,6 +95,8 @@ pub struct PodWiring {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Place {
+    /// Which one this is, to be named when it is switched on.
+    pub number: u64,
     /// The node's name.
     pub node: String,
     /// Its part: 0 for one that requests enter, 1 for another with the pod that answers; `None` where
@@ -136,6 +138,8 @@ pub struct PlacedPod {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct On {
+    /// Which [`Place`]: another may have taken its place since.
+    pub number: u64,
     /// After this long they go off whatever happens, milliseconds; at most [`LEASE_MS_MAX`].
     pub lease_ms: u64,
     /// Whether the kernel is to count what they cost.

@@ -144,6 +144,7 @@ fn failed<T>(reply: Reply<T>) -> String {
 /// A place of load alone: nothing is probed of the node itself.
 fn place(pods: Vec<PlacedPod>, flow: SocketAddrV4) -> Place {
     Place {
+        number: 7,
         node: "here".to_owned(),
         part: None,
         mode: Mode::None,
@@ -191,7 +192,7 @@ fn the_program_follows_what_it_is_asked_to_and_no_longer() {
     assert!(failed(program.off(2)).contains("they are off"));
 
     // Two followed connections, of which one goes where the case's do, and one that nobody follows.
-    done(program.ask::<()>(ON, On { lease_ms: 20_000, counted: true }));
+    done(program.ask::<()>(ON, On { number: 7, lease_ms: 20_000, counted: true }));
     let connect = |port: u16, tos: u8| {
         netns.run(move || {
             let listener = TcpListener::bind((address, port)).unwrap();
@@ -217,15 +218,17 @@ fn the_program_follows_what_it_is_asked_to_and_no_longer() {
     );
 
     // What is over by itself.
-    done(program.ask::<()>(ON, On { lease_ms: 1, counted: false }));
+    done(program.ask::<()>(ON, On { number: 7, lease_ms: 1, counted: false }));
     let deadline = Instant::now() + PATIENCE;
     while linked() > 0 {
         assert!(Instant::now() < deadline, "the probes are still on");
     }
     assert!(failed(program.off(2)).contains("their time was over"));
 
-    // What is too much.
-    let on = On { lease_ms: LEASE_MS_MAX + 1, counted: false };
+    // What another has taken the place of, and what is too much.
+    let other = On { number: 6, lease_ms: 1, counted: false };
+    assert!(failed(program.ask::<()>(ON, other)).contains("those of 7 are in place"));
+    let on = On { number: 7, lease_ms: LEASE_MS_MAX + 1, counted: false };
     assert!(failed(program.ask::<()>(ON, on)).contains("more than"));
     let many = Place { flows: vec![to; FLOWS_MAX + 1], ..place(Vec::new(), to) };
     assert!(failed(program.ask::<()>(PLACE, many)).contains("more than"));

@@ -153,7 +153,7 @@ fn ahead(ahead_ns: i64) -> Clock {
 #[test]
 fn clocks_that_drift_a_little_are_said_to_be_that_much_less_certain() {
     let path = path(Road::Nodeport);
-    let drifting = Clock { ahead_ns: 1_000_000_000, fast_ppb: 1_000 };
+    let drifting = Clock { ahead_ns: 1_000_000_000, fast_ppb: 300 };
     let clocks = [Clock::default(), drifting, drifting];
     // 2,000 connections begin within 30 ms.
     let (seen, kernel_of) = seen_by(scene(&path, 2_000, 1, 1), &THREE, &clocks);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use record::{Counts, Proof};
 use workloads::protocol::{
-    Arrival, Connection, Kept, LoadCommand, LoadSpec, Mark, PhaseReport, Protocol, Sources,
+    Arrival, Connection, Kept, LoadCommand, LoadSpec, Mark, PhaseReport, Sources,
 };
 
 use super::follow::{Ends, Follower, Seen};
@@ -321,10 +321,8 @@ impl KubeconfigBed {
         let one = Phase { duration: ATTEMPT, max_requests: Some(1), sample_every: 1 };
         let (kept, seen, marks) = self.followed(&mut follower, one, false, cancel)?;
         let counts = follower.counts(&seen, &ends(kept, marks).1)?;
-        // As in the lab of namespaces: over HTTP/2 answers are not of the same length every time.
-        let exact = self.workload.protocol == Protocol::Http1;
-        self.probed.counts =
-            counts.map(|counts| Counts { bytes: counts.bytes.filter(|_| exact), ..counts });
+        // The cluster chooses the Service's address, which a request's bytes have in them.
+        self.probed.counts = counts.map(|counts| Counts { bytes: None, ..counts });
         let rate = report.requests as f64 / (report.elapsed_ns as f64 / 1e9).max(1e-9);
         let asked = f64::from(self.ground.profile.run.samples_per_second);
         let every = (rate / asked).ceil().max(1.0) as u32;

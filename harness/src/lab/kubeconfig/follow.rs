@@ -48,6 +48,8 @@ pub(super) struct Follower {
     workers: Vec<RunningPod>,
     /// Kernels that the nodes run on, by their boot; the first one's clock is everybody's.
     kernels: Vec<String>,
+    /// Which of the run's placements its probes are.
+    number: u64,
     cost: Option<ProgramCost>,
     /// The clocks as they were found last.
     clocks: Vec<Offset>,
@@ -102,6 +104,7 @@ impl Follower {
             cni: OTHERS,
             nodes: Vec::new(),
             kernels: Vec::new(),
+            number: 0,
             cost: None,
             clocks: Vec::new(),
             ground,
@@ -134,7 +137,9 @@ impl Follower {
         let mut flows: Vec<_> =
             self.targets.iter().map(|pod| SocketAddrV4::new(pod.address, POD_PORT)).collect();
         flows.push(self.destination);
-        let placed = |node: &Watched| node.part.place(&self.case, cni, &node.seen, &flows);
+        self.number = self.ground.next_placement();
+        let which = (self.number, cni);
+        let placed = |node: &Watched| node.part.place(&self.case, which, &node.seen, &flows);
         let questions = self.nodes.iter().map(placed).collect();
         let taps: Vec<Vec<TapInfo>> = self.ask(PLACE, questions)?;
         for (node, taps) in self.nodes.iter_mut().zip(taps) {
@@ -194,11 +199,15 @@ impl Follower {
         })
     }
 
-    /// Switches the probes on for a phase of that length.
-    pub(super) fn on(&self, phase: Duration, counted: bool) -> Result<(), LabError> {
+    /// Switches the probes on for a phase of that length. Cases of a group take turns, and the programs
+    /// on the nodes have place for one at a time.
+    pub(super) fn on(&mut self, phase: Duration, counted: bool) -> Result<(), LabError> {
+        if self.ground.placement() != self.number {
+            self.wired(self.cni)?;
+        }
         let lease = LEAD + phase + SLACK;
         let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX).min(LEASE_MS_MAX);
-        let question = On { lease_ms, counted };
+        let question = On { number: self.number, lease_ms, counted };
         self.ask::<_, ()>(ON, vec![question; self.nodes.len()]).map(drop)
     }
 

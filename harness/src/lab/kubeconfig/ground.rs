@@ -48,6 +48,8 @@ pub(super) struct Ground {
     started: Cell<usize>,
     /// Programs with probes, where they were asked for and started.
     watchers: RefCell<Option<Vec<Watcher>>>,
+    /// Placements of probes so far; the last one is on the nodes.
+    placements: Cell<u64>,
     /// Word that those know who ask the programs with probes and the servers.
     token: String,
 }
@@ -71,6 +73,7 @@ impl Ground {
             workers: RefCell::default(),
             started: Cell::default(),
             watchers: RefCell::default(),
+            placements: Cell::default(),
             token: workers::token()?,
         })
     }
@@ -185,6 +188,17 @@ impl Ground {
         })?;
         *self.watchers.borrow_mut() = Some(started.clone());
         Ok(started)
+    }
+
+    /// The placement of probes that is on the nodes.
+    pub(super) fn placement(&self) -> u64 {
+        self.placements.get()
+    }
+
+    /// Numbers another one.
+    pub(super) fn next_placement(&self) -> u64 {
+        self.placements.set(self.placements.get() + 1);
+        self.placements.get()
     }
 
     /// Names of the nodes that the profile's cases pass, as far as the cluster has them.

@@ -82,7 +82,7 @@ impl Part {
     pub(super) fn place(
         &self,
         case: &Case,
-        cni: CniKind,
+        (number, cni): (u64, CniKind),
         seen: &Surroundings,
         flows: &[SocketAddrV4],
     ) -> Place {
@@ -95,6 +95,7 @@ impl Part {
         });
         let bridge = seen.pods.iter().find_map(|pod| pod.bridge.clone());
         Place {
+            number,
             node: self.node.clone(),
             part: self.part,
             mode: case.mode,
