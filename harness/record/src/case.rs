@@ -181,7 +181,8 @@ pub struct Counts {
     pub probe_hits: Option<u64>,
     /// Segments on the client's interface, both directions.
     pub packets: Option<u64>,
-    /// Bytes of payload in these, headers not counted; `None` over HTTP/2, where they vary.
+    /// Bytes of payload in these, headers not counted; `None` over HTTP/2 and in lab `kubeconfig`,
+    /// where they vary.
     pub bytes: Option<u64>,
     /// Entries of connection tracking that a connection makes on all nodes, a tunnel's own left out;
     /// counted on the one whose rules are watched.

@@ -236,7 +236,13 @@ impl Pods {
     }
 
     /// Asks the program in a pod: a POST of `question` to a path at one of its ports, by way of the API
-    /// server. Wants the right to `create` at `pods/proxy`.
+    /// server; where there is nothing to say (`()`), without a body. Wants the right to `create` at
+    /// `pods/proxy`.
+    ///
+    /// An answer that comes while the API server still looks for the end of the question's body may be
+    /// cut off ([`KubeError::Port`]): Go's server closes what it has not read once it begins to answer, and
+    /// its client takes that for a broken connection (`net/http`, `transferWriter.writeBody`). A question
+    /// without a body has no such end.
     ///
     /// # Errors
     /// The API server refuses or cannot reach the pod, or the program's answer is not a success or not
@@ -252,6 +258,7 @@ impl Pods {
             subject: format!("a question to pod {name}"),
             problem: error.to_string(),
         })?;
+        let question = if question == b"null" { Vec::new() } else { question };
         let answer = self.ask_bytes(name, port, path, question, ANSWER_MAX).await?;
         serde_json::from_slice(&answer).map_err(|error| KubeError::Answer {
             subject: format!("the answer of pod {name}"),

@@ -76,7 +76,8 @@ impl Placed {
         self.on = None;
         if on.number != self.place.number {
             let (asked, there) = (on.number, self.place.number);
-            let found = format!("failed to switch on probes {asked}: those of {there} are in place");
+            let found =
+                format!("failed to switch on probes {asked}: those of {there} are in place");
             return Err(Refusal::Failed(found));
         }
         if on.lease_ms > LEASE_MS_MAX {

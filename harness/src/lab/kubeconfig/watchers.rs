@@ -18,6 +18,8 @@ use crate::{Cancel, Unavailable};
 const NAME: &str = "probe";
 /// Port at which a program is asked.
 const PORT: u16 = 8082;
+/// Times that something is asked.
+const TRIES: u32 = 3;
 /// How often, while pods are waited for, a stop is looked for and what the controller says.
 const GLANCE: Duration = Duration::from_secs(3);
 
@@ -76,7 +78,7 @@ pub(super) async fn start(
 }
 
 impl Watcher {
-    /// Asks it something.
+    /// Asks it something that may be asked twice: answers are cut off at times ([`Pods::ask`]).
     pub(super) async fn ask<Q: Serialize, A: DeserializeOwned>(
         &self,
         pods: &Pods,
@@ -84,7 +86,13 @@ impl Watcher {
         question: &Q,
     ) -> Result<A, LabError> {
         let path = format!("{}/{word}", self.token);
-        self.done(pods.ask::<_, Reply<A>>(&self.pod.name, PORT, &path, question).await?)
+        let mut tries = 1;
+        loop {
+            match pods.ask::<_, Reply<A>>(&self.pod.name, PORT, &path, question).await {
+                Err(KubeError::Port { .. }) if tries < TRIES => tries += 1,
+                reply => return self.done(reply?),
+            }
+        }
     }
 
     /// Switches its probes off and hears what they saw; `taps` is how many it has.
