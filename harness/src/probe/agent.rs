@@ -178,7 +178,9 @@ impl Agent {
         self.placed = None;
         self.about()?;
         let probes = self.probes.as_ref().expect("just loaded");
-        let node = self.node.insert(Node::enter(&place.node)?);
+        // Where only load comes from, the node itself is none of our business.
+        let node = if place.part.is_some() { Node::enter(&place.node)? } else { Node::of_pods() };
+        let node = self.node.insert(node);
         let placed = self.placed.insert(Placed::new(probes, node, place)?);
         Ok(placed.taps().to_vec())
     }

@@ -17,16 +17,28 @@ const PROC: &str = "/proc";
 /// A node.
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) netns: Netns,
+    netns: Option<Netns>,
     pods: BTreeMap<Ipv4Addr, Netns>,
 }
 
 impl Node {
+    /// A node of which only pods are looked at.
+    pub(super) fn of_pods() -> Self {
+        Self { netns: None, pods: BTreeMap::new() }
+    }
+
     /// Takes a handle on the node that this program sees the processes of.
     pub(super) fn enter(name: &str) -> Result<Self, Refusal> {
         let path = Path::new(PROC).join("1/ns/net");
         let opened = File::open(&path).map_err(NetError::os("open", path.display().to_string()))?;
-        Ok(Self { netns: Netns::enter(name, opened.into())?, pods: BTreeMap::new() })
+        Ok(Self { netns: Some(Netns::enter(name, opened.into())?), pods: BTreeMap::new() })
+    }
+
+    /// Its own namespace.
+    pub(super) fn netns(&self) -> Result<&Netns, Refusal> {
+        self.netns.as_ref().ok_or_else(|| {
+            Refusal::Failed("failed to look at the node: only its pods are".to_owned())
+        })
     }
 
     /// The pod with this address, looked for before.
@@ -61,7 +73,7 @@ impl Node {
     pub(super) fn look(&mut self, look: &Look) -> Result<Surroundings, Refusal> {
         let named: Vec<_> = look.pods.iter().map(|pod| (*pod, pod.to_string())).collect();
         self.find(&named)?;
-        let state = self.netns.state()?;
+        let state = self.netns()?.state()?;
         let nic = device_of(&state, look.address).ok_or_else(|| {
             let address = look.address;
             Refusal::Failed(format!("failed to find the node's NIC: no device has {address}"))

@@ -134,7 +134,8 @@ impl Placed {
         let beyond = packets.len().saturating_sub(PACKETS_MAX);
         packets.truncate(PACKETS_MAX);
         // A node without connection tracking has neither.
-        let conntrack = conntrack::count(&node.netns).ok().zip(conntrack::max(&node.netns).ok());
+        let tracked = |netns| conntrack::count(netns).ok().zip(conntrack::max(netns).ok());
+        let conntrack = node.netns().ok().and_then(tracked);
         let block = Block {
             events: capture.events.len() as u64,
             dropped: capture.dropped + beyond as u64,
@@ -162,7 +163,8 @@ fn points<'a>(place: &'a Place, node: &'a Node) -> Result<Vec<ProbePoint<'a>>, R
         }
     }
     let Some(part) = place.part else { return Ok(points) };
-    let at = |device, site| ProbePoint { netns: &node.netns, node: Some(part), device, site };
+    let netns = node.netns()?;
+    let at = |device, site| ProbePoint { netns, node: Some(part), device, site };
     points.push(at(Some(&place.nic), Site::Nic));
     points.extend(place.bridge.as_deref().map(|bridge| at(Some(bridge), Site::Bridge)));
     // A road from outside begins beyond the client's own node.
