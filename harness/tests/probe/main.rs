@@ -241,7 +241,10 @@ fn the_program_follows_what_it_is_asked_to_and_no_longer() {
     // Without the node's processes in sight there is no node to look at; with them, none has this address.
     let look = Look { address: nobody.address, pods: Vec::new(), ways: Vec::new() };
     let said = failed(program.ask::<Surroundings>(LOOK, look));
-    assert!(said.starts_with("failed to find the node's NIC") || said.contains("/proc/1"), "{said}");
+    assert!(
+        said.starts_with("failed to find the node's NIC") || said.contains("/proc/1"),
+        "{said}"
+    );
 }
 
 /// Probe programs that are linked to devices of the machine; the names are of `harness/bpf`.

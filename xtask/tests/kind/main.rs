@@ -286,7 +286,7 @@ fn a_cluster_that_exists_is_loaded_from_pods_and_left_as_it_was() {
     assert!(said.contains(&format!("{name}: used again")), "{said}");
     again.iter().for_each(measured_whole);
     // A request is made of the same things, whoever made the hosts and whoever has the probes.
-    let followed = of(&followed, "route", "nodeport-remote").next().unwrap();
+    let followed = of(&followed, "mode", "iptables").next().unwrap();
     for count in ["packets", "hooks_entered"] {
         let (ours, theirs) = (&again[0]["counts"][count], &followed["counts"][count]);
         assert!(ours.is_u64() && ours == theirs, "{count}: {ours} and {theirs}");

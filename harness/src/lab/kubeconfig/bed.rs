@@ -75,6 +75,10 @@ impl KubeconfigBed {
         let count = ground.options.load_workers.min(workload.connections).max(1);
         let placement = Placement::of(&ground.nodes, case.mode, case.route, count as usize)?;
         let start = Instant::now();
+        if ground.options.probes {
+            // First, because it is what a cluster may not allow.
+            ground.watchers(cancel)?;
+        }
         let targets = ground.targets(&placement.backend)?;
         let places = ground.workers_on(&placement.workers)?;
         let lab_up_ms = ms(start);

@@ -14,7 +14,6 @@ use super::placement::Placement;
 use super::road::{self, NAME};
 use super::watchers::{self, Watcher};
 use super::workers::{self, Worker};
-use crate::Cancel;
 use crate::kube::{
     Addresses, Api, Jobs, KubeError, Namespace, Node, Placed, PodSpec, Pods, RunningPod, Services,
 };
@@ -23,6 +22,7 @@ use crate::net::addresses::POD_PORT;
 use crate::plan::{Case, Profile};
 use crate::probe::TOKEN;
 use crate::proxy::{Fill, Service, ServiceTable};
+use crate::{Cancel, Unavailable};
 
 /// How long pods may take to be ready: an image may have to be fetched.
 const PODS: Duration = Duration::from_secs(180);
@@ -32,6 +32,22 @@ const SERVICES: Duration = Duration::from_secs(300);
 const DOWN: Duration = Duration::from_secs(180);
 /// How long a namespace may take to begin to go, when the lab is dropped.
 const DROP: Duration = Duration::from_secs(10);
+
+/// Why there are no programs with probes.
+#[derive(Clone, Debug)]
+enum Refusal {
+    Unavailable(Unavailable),
+    Failed(String),
+}
+
+impl From<Refusal> for LabError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unavailable(unavailable) => unavailable.into(),
+            Refusal::Failed(why) => Self::Unsound(format!("as the case before: {why}")),
+        }
+    }
+}
 
 /// The cluster under a run's cases.
 #[derive(Debug)]
@@ -46,8 +62,9 @@ pub(super) struct Ground {
     workers: RefCell<Vec<Worker>>,
     /// Workers started so far: their names are not used twice.
     started: Cell<usize>,
-    /// Programs with probes, where they were asked for and started.
-    watchers: RefCell<Option<Vec<Watcher>>>,
+    /// Programs with probes, once they were asked for; or why there are none: a second try would end
+    /// alike.
+    watchers: RefCell<Option<Result<Vec<Watcher>, Refusal>>>,
     /// Placements of probes so far; the last one is on the nodes.
     placements: Cell<u64>,
     /// Word that those know who ask the programs with probes and the servers.
@@ -177,7 +194,7 @@ impl Ground {
     /// asks for them.
     pub(super) fn watchers(&self, cancel: &Cancel) -> Result<Vec<Watcher>, LabError> {
         if let Some(watchers) = &*self.watchers.borrow() {
-            return Ok(watchers.clone());
+            return Ok(watchers.clone()?);
         }
         let (pods, nodes, token) = (self.pods()?, self.probed(), self.token.clone());
         let (image, pull) = (self.options.image.clone(), self.options.pull);
@@ -185,9 +202,17 @@ impl Ground {
         let started = self.options.host.block_on(move || async move {
             let deadline = Instant::now() + PODS;
             watchers::start(&pods, nodes, (&image, pull), &token, deadline, &cancel).await
-        })?;
-        *self.watchers.borrow_mut() = Some(started.clone());
-        Ok(started)
+        });
+        let kept = match &started {
+            Ok(watchers) => Ok(watchers.clone()),
+            Err(LabError::Cancelled) => return started,
+            Err(LabError::Unavailable(unavailable)) => {
+                Err(Refusal::Unavailable(unavailable.clone()))
+            }
+            Err(error) => Err(Refusal::Failed(error.to_string())),
+        };
+        *self.watchers.borrow_mut() = Some(kept);
+        started
     }
 
     /// The placement of probes that is on the nodes.
