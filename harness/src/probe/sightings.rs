@@ -74,7 +74,7 @@ impl Sightings {
         let reply: Reply<Block> =
             serde_json::from_slice(&bytes[..end]).map_err(|error| wrong(error.to_string()))?;
         let rest = &bytes[end + 1..];
-        if rest.len() % PACKET_BYTES != 0 || rest.len() > PACKETS_MAX * PACKET_BYTES {
+        if !rest.len().is_multiple_of(PACKET_BYTES) || rest.len() > PACKETS_MAX * PACKET_BYTES {
             return Err(wrong(format!("{} bytes of packets", rest.len())));
         }
         let block = match reply {
