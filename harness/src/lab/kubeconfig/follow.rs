@@ -338,7 +338,7 @@ impl Follower {
     pub(super) fn counts(&mut self, seen: &Seen, ends: &Ends) -> Result<Option<Counts>, LabError> {
         let joined = self.join(seen, ends, 1)?.map_err(capture_error)?;
         let (taps, _) = self.taps();
-        Ok(joined.stories.first().map(|story| walks::counts(story, &taps, true)))
+        Ok(joined.stories.first().map(|story| walks::counts(story, &taps, self.cni != OTHERS)))
     }
 
     fn walk(&self, story: &Story) -> Walk {
