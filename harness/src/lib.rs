@@ -17,6 +17,7 @@ pub mod kube;
 pub mod lab;
 pub mod net;
 pub mod plan;
+pub mod probe;
 pub mod proxy;
 pub mod run;
 mod unavailable;

@@ -71,7 +71,7 @@ fn image() -> AgentsImage {
         assert!(status.success());
         target.join(triple).join("debug")
     });
-    AgentsImage::of_files(&folder.join("load"), &folder.join("target")).unwrap()
+    AgentsImage::of_files(&folder.join("load"), &folder.join("target"), None).unwrap()
 }
 
 /// A name that only this run of this test uses.

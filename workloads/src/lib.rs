@@ -13,6 +13,7 @@ mod body;
 pub mod clock;
 pub mod load;
 pub mod protocol;
+pub mod questions;
 mod socket;
 pub mod target;
 mod timer;

@@ -52,13 +52,18 @@ pub(crate) fn build(progress: bool) -> Result<Agents> {
     Ok(Agents { load: built.join("load"), target: built.join("target") })
 }
 
-/// Builds them and makes their image.
+/// Builds them and makes their image; for `probes` on nodes it holds this very program, too.
 ///
 /// # Errors
-/// cargo fails, or what it built is not static.
-pub(crate) fn image(progress: bool) -> Result<AgentsImage> {
+/// cargo fails, what it built is not static, or this program has no probes.
+pub(crate) fn image(progress: bool, probes: bool) -> Result<AgentsImage> {
+    ensure!(
+        cfg!(feature = "bpf") || !probes,
+        "failed to put probes into an image: this program is built without the feature bpf"
+    );
     let agents = build(progress)?;
-    Ok(AgentsImage::of_files(&agents.load, &agents.target)?)
+    let this = if probes { Some(crate::kernels::program()?) } else { None };
+    Ok(AgentsImage::of_files(&agents.load, &agents.target, this.as_deref())?)
 }
 
 /// Flags of the user's, and ours.

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Command::Lab(LabCommand::Doctor) => lab::doctor(),
         Command::Lab(LabCommand::Gc) => lab::gc(),
         Command::Lab(LabCommand::Up(args)) => lab::up(&args),
-        Command::Lab(LabCommand::Image { file }) => lab::image(&file),
+        Command::Lab(LabCommand::Image { file, probes }) => lab::image(&file, probes),
         Command::Lab(LabCommand::Ls) => lab::ls(),
         Command::Lab(LabCommand::Down { names }) => lab::down(&names),
         Command::Lab(LabCommand::Kernel(command)) => lab::kernel(&command),
@@ -48,6 +48,10 @@ fn main() -> ExitCode {
         Command::Agent(Agent::Load) => return workloads::load::main(),
         Command::Agent(Agent::Target) => return workloads::target::main(),
         Command::Agent(Agent::Proxy) => return harness::proxy::userspace::relay::main(),
+        #[cfg(feature = "bpf")]
+        Command::Agent(Agent::Probe { listen }) => {
+            return harness::probe::main(&listen, &harness::probe::token());
+        }
         Command::Agent(Agent::Guest { port }) => {
             harness::kernel::init::run(&port).map(|never| match never {}).map_err(Into::into)
         }

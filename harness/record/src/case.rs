@@ -138,6 +138,11 @@ pub struct Probe {
     pub effect: Option<ProbeEffect>,
     /// Every k-th connection was observed; 1 is all of them.
     pub sample_every: u32,
+    /// How far a time between two machines may be from the truth, nanoseconds: their clocks were made one
+    /// by the packets between them, and this is the largest error of that in the case. `None` where all
+    /// probes are on one clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_error_ns: Option<u64>,
 }
 
 /// Figures with the probes on against figures with them off, from blocks of one case that took turns.
@@ -176,7 +181,8 @@ pub struct Counts {
     pub probe_hits: Option<u64>,
     /// Segments on the client's interface, both directions.
     pub packets: Option<u64>,
-    /// Bytes of payload in these, headers not counted; `None` over HTTP/2, where they vary.
+    /// Bytes of payload in these, headers not counted; `None` over HTTP/2 and in lab `kubeconfig`,
+    /// where they vary.
     pub bytes: Option<u64>,
     /// Entries of connection tracking that a connection makes on all nodes, a tunnel's own left out;
     /// counted on the one whose rules are watched.

@@ -63,6 +63,17 @@ pub enum CaptureError {
     Pcap(#[from] pcap_file::PcapError),
 }
 
+/// An error with all its causes, in one line.
+pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
 impl CaptureError {
     pub(super) fn os(
         op: &'static str,

@@ -6,8 +6,10 @@
 //! with the client's and the server's own timestamps.
 #![deny(unsafe_code)]
 
+pub mod align;
 #[cfg(feature = "bpf")]
 pub mod bpf;
+mod cost;
 mod error;
 pub mod join;
 pub mod packet;
@@ -15,9 +17,13 @@ pub mod path;
 pub mod pcap;
 pub mod tap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::net::Netns;
 
+pub use cost::{Cost, ProgramCost};
 pub use error::CaptureError;
+pub(crate) use error::in_words;
 pub use join::{JoinError, Joined, Joiner, Observations, Unjoined};
 pub use packet::{Direction, Packet, Segment};
 pub use path::{Hop, Host, Path};
@@ -25,7 +31,8 @@ pub use tap::{Selection, TapCapture, TapInfo, TapOptions, Taps};
 
 /// Where on a host a probe is; decides where what it sees stands on the path. Taps sit on devices
 /// only, BPF programs on all of these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Site {
     /// `eth0` of the client or client pod.
     ClientEth,
@@ -62,6 +69,18 @@ pub enum Site {
 }
 
 impl Site {
+    /// Those at a node's hooks.
+    pub const HOOKS: [Self; 8] = [
+        Self::PreConntrack,
+        Self::Conntracked,
+        Self::Translated,
+        Self::LocalIn,
+        Self::Forward,
+        Self::LocalOut,
+        Self::Postrouting,
+        Self::Masqueraded,
+    ];
+
     /// Its name on its host: a device's kind, or the hook and the place in it.
     pub fn word(self) -> &'static str {
         match self {

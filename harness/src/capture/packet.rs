@@ -8,6 +8,8 @@ use etherparse::{
     ether_type, ip_number,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::net::addresses::VXLAN_PORT;
 
 /// TCP flag bits as they stand in the header (RFC 9293, section 3.1).
@@ -28,7 +30,8 @@ const VXLAN_HEADER_BYTES: usize = 8;
 const VXLAN_FLAG_VNI: u8 = 0x08;
 
 /// Which way a frame passed an interface, seen from the host the interface belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// Received.
     In,

@@ -417,7 +417,11 @@ impl Walk {
         let last = if self.from_pod {
             OTHERS_FROM_POD
         } else {
+            // To a client that is a pod of another node it may leave wrapped.
             self.hop(OTHERS, Host::Entry, Site::Nic, Direction::Out);
+            self.hops.last_mut().expect("just pushed").optional = true;
+            self.wrapped_hop(OTHERS, Host::Entry, Direction::Out);
+            self.hops.last_mut().expect("just pushed").optional = true;
             "wire"
         };
         self.hop(last, Host::Client, Site::ClientEth, Direction::In);

@@ -32,15 +32,30 @@ impl Namespace {
         [(key.to_owned(), value.to_owned()), (RUN.to_owned(), run.to_owned())].into()
     }
 
-    /// Makes a namespace for a run. Its name and the run's id have to be DNS labels.
+    /// Makes a namespace for a run, of pods without privilege. Its name and the run's id have to be DNS
+    /// labels.
     ///
     /// # Errors
     /// The API server refuses, for example because there is one of that name.
     pub async fn create(api: &Api, name: &str, run: &str) -> Result<Self, KubeError> {
+        Self::create_for(api, name, run, false).await
+    }
+
+    /// The same, where pods may be `privileged`.
+    ///
+    /// # Errors
+    /// As [`Namespace::create`].
+    pub async fn create_for(
+        api: &Api,
+        name: &str,
+        run: &str,
+        privileged: bool,
+    ) -> Result<Self, KubeError> {
         let mut labels = Self::labels(run);
         // The cluster's default may be `restricted`, which asks for a seccomp profile; one would
         // slow every system call that is timed. Servers before 1.23 do not know the label.
-        labels.insert("pod-security.kubernetes.io/enforce".to_owned(), "baseline".to_owned());
+        let level = if privileged { "privileged" } else { "baseline" };
+        labels.insert("pod-security.kubernetes.io/enforce".to_owned(), level.to_owned());
         let mut object = Object::default();
         object.metadata.name = Some(name.to_owned());
         object.metadata.labels = Some(labels);

@@ -2,9 +2,10 @@
 //! The pods of a namespace: made together, awaited together.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Instant;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{AsyncReadExt, StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{DeleteParams, ListParams, LogParams, PostParams};
 use kube::{Api as Objects, ResourceExt};
@@ -15,6 +16,7 @@ use super::namespace::gone_is_fine;
 use super::pod::{Standing, ended, standing};
 use super::watch::{Awaited, Which, until};
 use super::{Api, KubeError, Namespace, PodSpec, RunningPod};
+use crate::capture::in_words;
 
 /// Requests under way at once.
 const IN_FLIGHT: usize = 16;
@@ -22,13 +24,15 @@ const IN_FLIGHT: usize = 16;
 const EVENTS_MAX: u32 = 500;
 /// Longest log that is read, bytes.
 const LOG_MAX: i64 = 16 << 20;
+/// Longest answer of a program in a pod, bytes: the samples of a worker, and the marks of a server.
+const ANSWER_MAX: usize = 64 << 20;
 
 /// The pods of a namespace.
 #[derive(Clone)]
 pub struct Pods {
-    api: Api,
-    namespace: Namespace,
-    objects: Objects<Pod>,
+    pub(super) api: Api,
+    pub(super) namespace: Namespace,
+    pub(super) objects: Objects<Pod>,
 }
 
 impl std::fmt::Debug for Pods {
@@ -232,7 +236,13 @@ impl Pods {
     }
 
     /// Asks the program in a pod: a POST of `question` to a path at one of its ports, by way of the API
-    /// server. Wants the right to `create` at `pods/proxy`.
+    /// server; where there is nothing to say (`()`), without a body. Wants the right to `create` at
+    /// `pods/proxy`.
+    ///
+    /// An answer that comes while the API server still looks for the end of the question's body may be
+    /// cut off ([`KubeError::Port`]): Go's server closes what it has not read once it begins to answer, and
+    /// its client takes that for a broken connection (`net/http`, `transferWriter.writeBody`). A question
+    /// without a body has no such end.
     ///
     /// # Errors
     /// The API server refuses or cannot reach the pod, or the program's answer is not a success or not
@@ -244,10 +254,54 @@ impl Pods {
         path: &str,
         question: &Q,
     ) -> Result<A, KubeError> {
-        let (at, path) = (format!("{name}:{port}"), format!("proxy/{path}"));
-        let params = PostParams::default();
-        let answer = self.objects.create_subresource(&path, &at, &params, question).await;
-        answer.map_err(KubeError::api("ask", format!("pod {name}")))
+        let question = serde_json::to_vec(question).map_err(|error| KubeError::Value {
+            subject: format!("a question to pod {name}"),
+            problem: error.to_string(),
+        })?;
+        let question = if question == b"null" { Vec::new() } else { question };
+        let answer = self.ask_bytes(name, port, path, question, ANSWER_MAX).await?;
+        serde_json::from_slice(&answer).map_err(|error| KubeError::Answer {
+            subject: format!("the answer of pod {name}"),
+            problem: error.to_string(),
+        })
+    }
+
+    /// The same with bytes, of which the answer has `most` at most.
+    ///
+    /// # Errors
+    /// As [`Pods::ask`], or the answer is longer.
+    pub async fn ask_bytes(
+        &self,
+        name: &str,
+        port: u16,
+        path: &str,
+        question: Vec<u8>,
+        most: usize,
+    ) -> Result<Vec<u8>, KubeError> {
+        let namespace = &self.namespace.name;
+        let uri = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/{path}");
+        let request = hyper::Request::post(uri)
+            .header(hyper::header::CONTENT_TYPE, "application/json")
+            .body(question)
+            .map_err(|error| KubeError::Value {
+                subject: format!("a question to pod {name}"),
+                problem: error.to_string(),
+            })?;
+        let failed = KubeError::api("ask", format!("pod {name}"));
+        let stream = self.api.client().request_stream(request).await.map_err(failed)?;
+        let mut answer = Vec::new();
+        let read = stream.take(most as u64 + 1).read_to_end(&mut answer).await;
+        read.map_err(|error| KubeError::Port {
+            subject: format!("pod {name}"),
+            source: io::Error::other(in_words(&error)),
+        })?;
+        if answer.len() > most {
+            return Err(KubeError::Answer {
+                subject: format!("the answer of pod {name}"),
+                problem: format!("it is longer than {most} bytes"),
+            });
+        }
+        Ok(answer)
     }
 
     /// The last event of every pod, or of every Job.

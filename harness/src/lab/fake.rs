@@ -178,6 +178,7 @@ impl Bed for FakeBed {
                     ns_per_empty_run: None,
                     effect: None,
                     sample_every: 1,
+                    clock_error_ns: None,
                 },
                 counts: Some(self.counts()),
                 slowest: self.slowest(),

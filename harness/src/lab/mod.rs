@@ -13,6 +13,7 @@ pub mod kubeconfig;
 pub mod netns;
 pub mod scratch;
 mod tell;
+mod walks;
 
 pub use bed::{Bed, Down, Iteration, Lab, LabError, Ready, StageTimes, Walks};
 pub use kernels::KernelLabs;

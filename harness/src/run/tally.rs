@@ -147,6 +147,7 @@ impl Tally {
             ns_per_run: new.ns_per_run.or(before.ns_per_run),
             ns_per_empty_run: new.ns_per_empty_run.or(before.ns_per_empty_run),
             reason: new.reason.or(before.reason),
+            clock_error_ns: new.clock_error_ns.max(before.clock_error_ns),
             ..new
         });
     }
@@ -343,6 +344,7 @@ mod tests {
                 ns_per_empty_run: None,
                 effect: None,
                 sample_every: 1,
+                clock_error_ns: None,
             },
             counts: Some(Counts { rules_walked: Some(rules_walked), ..Counts::default() }),
             slowest: totals_ns.iter().map(|&ns| walk(ns)).collect(),

@@ -176,6 +176,7 @@ impl Spec {
                     throughput_ratio: 0.991,
                 }),
                 sample_every: 16,
+                clock_error_ns: None,
             }),
             counts: Some(Counts {
                 rules_walked: Some(u64::from(self.services) + 7),

@@ -3,11 +3,15 @@
 
 use std::process::ExitCode;
 
+/// Environment variable with the word that the path of the marks begins with, where they may be asked
+/// for. Not an argument: those are in the process list of the node.
+const TOKEN: &str = "NIC2POD_TOKEN";
+
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let words: Vec<_> = arguments.iter().filter_map(|word| word.to_str()).collect();
     match words[..] {
-        ["--spec", spec] => workloads::target::main_of(spec),
+        ["--spec", spec] => workloads::target::main_of(spec, std::env::var(TOKEN).ok().as_deref()),
         _ => workloads::target::program(arguments),
     }
 }

@@ -33,16 +33,17 @@ pub fn main() -> ExitCode {
 }
 
 /// Serves what `spec`, a [`TargetSpec`] as JSON, says, until the process is killed: for pods, whose
-/// standard input is closed from the start. Exit codes as of [`main`].
-pub fn main_of(spec: &str) -> ExitCode {
-    agent::exit("target", run_of(spec))
+/// standard input is closed from the start. With a `token`, `POST /TOKEN/marks` is answered as
+/// [`TargetCommand::Drain`] is. Exit codes as of [`main`].
+pub fn main_of(spec: &str, token: Option<&str>) -> ExitCode {
+    agent::exit("target", run_of(spec, token))
 }
 
-fn run_of(spec: &str) -> Result<(), AgentError> {
+fn run_of(spec: &str, token: Option<&str>) -> Result<(), AgentError> {
     const SPEC: &str = "argument of --spec";
     let spec: TargetSpec = agent::parse(SPEC, spec)?;
     let refuse = |problem: String| AgentError::Value { what: SPEC, problem };
-    let pod = Pod::new(&spec.pod).map_err(|error| refuse(error.to_string()))?;
+    let pod = Pod::asked(&spec.pod, token).map_err(refuse)?;
     agent::open_file_limit()?;
     let listeners = listen(&spec.listen).map_err(refuse)?;
     let for_ever = std::future::pending::<()>();

@@ -12,6 +12,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use crate::body::{self, Fill, MAX_BYTES};
 use crate::clock::now_ns;
 use crate::protocol::{Mark, TargetReply, WORK_MAX_NS};
+use crate::questions::is_token;
 
 /// Marks kept between two drains at most: 10 MiB of them.
 const MARKS_MAX: usize = 200_000;
@@ -26,6 +27,8 @@ pub struct Pod {
     served: Cell<u64>,
     marks: RefCell<Vec<Mark>>,
     not_kept: Cell<u64>,
+    /// Path at which marks are asked for, if they may be.
+    marks_at: Option<String>,
 }
 
 impl Pod {
@@ -39,7 +42,20 @@ impl Pod {
             served: Cell::new(0),
             marks: RefCell::default(),
             not_kept: Cell::new(0),
+            marks_at: None,
         }))
+    }
+
+    /// A pod of that name whose marks those may ask for who know `token`.
+    pub(super) fn asked(name: &str, token: Option<&str>) -> Result<Rc<Self>, String> {
+        let pod = Self::new(name).map_err(|error| error.to_string())?;
+        let Some(token) = token else { return Ok(pod) };
+        if !is_token(token) {
+            return Err("the token is too short, or not of letters and digits".to_owned());
+        }
+        let mut pod = Rc::into_inner(pod).expect("nobody else has it yet");
+        pod.marks_at = Some(format!("/{token}/marks"));
+        Ok(Rc::new(pod))
     }
 
     /// The marks since the last drain, and what else a drain tells.
@@ -49,6 +65,10 @@ impl Pod {
             not_kept: self.not_kept.take(),
             served: self.served.get(),
         }
+    }
+
+    fn drained(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.drain()).expect("the protocol's types are written as JSON")
     }
 
     /// Keeps a mark if there is room.
@@ -87,12 +107,16 @@ impl Pod {
     }
 
     /// Body at a path: the pod's name at `/`, N bytes at `/bytes/N`, N at most [`MAX_BYTES`]; the same
-    /// at `/bytes/N/work/NS`, after so many nanoseconds of the processor, at most [`WORK_MAX_NS`].
+    /// at `/bytes/N/work/NS`, after so many nanoseconds of the processor, at most [`WORK_MAX_NS`]; the
+    /// marks at `/TOKEN/marks`.
     fn body(&self, path: &str) -> Option<Fill> {
         if path == "/" {
             return Some(Fill::once(Bytes::copy_from_slice(self.name.as_bytes())));
         }
-        let rest = path.strip_prefix("/bytes/")?;
+        let Some(rest) = path.strip_prefix("/bytes/") else {
+            let asked = self.marks_at.as_deref() == Some(path);
+            return asked.then(|| Fill::once(self.drained().into()));
+        };
         let (length, work_ns) = match rest.split_once("/work/") {
             Some((length, work_ns)) => (length, work_ns.parse().ok()?),
             None => (rest, 0),
@@ -159,6 +183,17 @@ mod tests {
         let began_ns = now_ns();
         pod.body("/bytes/0/work/3000000").unwrap();
         assert!(now_ns() - began_ns >= 3_000_000);
+    }
+
+    #[test]
+    fn marks_are_told_to_those_who_know_the_word() {
+        let token = "0123456789abcdef";
+        let pod = Pod::asked("p", Some(token)).unwrap();
+        assert!(pod.body("/fedcba9876543210/marks").is_none());
+        let told = pod.body(&format!("/{token}/marks")).unwrap();
+        assert!(told.size_hint().exact().unwrap() > 0);
+        assert!(Pod::new("p").unwrap().body("/marks").is_none());
+        Pod::asked("p", Some("short")).unwrap_err();
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(super) fn before(args: &BenchArgs, profile: &Profile) -> Result<Before> {
     };
     let own_image = args.lab.contains(&LabKind::Kind)
         || args.lab.contains(&LabKind::Kubeconfig) && args.cluster.image.is_none();
-    let agents = if own_image { Some(agents::image(true)?) } else { None };
+    let agents = if own_image { Some(agents::image(true, args.cluster.probes)?) } else { None };
     let host = if args.lab.contains(&LabKind::Kubeconfig) {
         Some(File::open("/proc/self/ns/net").context("failed to open the host's network")?)
     } else {
@@ -94,7 +94,8 @@ fn kubeconfig(
     };
     let mut profile = profile.clone();
     if args.engine.is_none() {
-        profile.run.engine = plan::Engine::Client;
+        let engine = if cluster.probes { plan::Engine::Bpf } else { plan::Engine::Client };
+        profile.run.engine = engine;
     }
     let options = KubeconfigOptions {
         context: cluster.context.clone(),
@@ -102,6 +103,7 @@ fn kubeconfig(
         image,
         pull,
         engine: args.engine,
+        probes: cluster.probes,
         run: run_id.to_owned(),
         host,
     };

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use harness::Cancel;
-use harness::plan::{HOST_KERNEL, Plan, Profile};
+use harness::plan::{Engine, HOST_KERNEL, Plan, Profile};
 use harness::run::Enough;
 use record::{Run, RunWriter, Status, Summary};
 
@@ -21,6 +21,7 @@ use self::ground::Grounds;
 use self::manifest::Made;
 use self::terminal::Terminal;
 use crate::cli::{BenchArgs, LabKind};
+use crate::compare::UsageError;
 use crate::exit::Exit;
 use crate::feature;
 
@@ -107,10 +108,26 @@ pub(crate) fn measure(
 /// and the command asks for it.
 ///
 /// # Errors
-/// It cannot be built.
+/// It cannot be built, or a flag is for another lab than was asked for.
 pub(crate) fn of_clusters(args: &BenchArgs) -> Result<Option<Exit>> {
+    probes(args)?;
     let clusters = [LabKind::Kind, LabKind::Kubeconfig];
     feature::kind(args.lab.iter().any(|lab| clusters.contains(lab)))
+}
+
+/// Whether probes are asked for where they can be.
+fn probes(args: &BenchArgs) -> Result<(), UsageError> {
+    let problem = match args.engine {
+        _ if !args.cluster.probes => return Ok(()),
+        _ if !args.lab.contains(&LabKind::Kubeconfig) => {
+            "for --lab kubeconfig only: other labs have probes without it"
+        }
+        Some(Engine::Client | Engine::Tap) => {
+            "the engine they are of is bpf, not the one of --engine"
+        }
+        Some(Engine::Bpf) | None => return Ok(()),
+    };
+    Err(UsageError(format!("--probes: {problem}")))
 }
 
 fn any_measured(dir: &Path) -> Result<bool> {

@@ -87,6 +87,9 @@ pub(crate) enum LabCommand {
         /// File to write
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// With the program that puts probes on nodes, for bench --probes
+        #[arg(long)]
+        probes: bool,
     },
     /// kind clusters that are up
     Ls,
@@ -162,6 +165,12 @@ pub(crate) enum Agent {
     Load,
     Target,
     Proxy,
+    /// The probes of a node, in a privileged pod.
+    #[cfg(feature = "bpf")]
+    Probe {
+        /// Where it is asked.
+        listen: String,
+    },
     /// Process 1 of a guest.
     Guest {
         #[arg(long)]
@@ -290,6 +299,10 @@ pub(crate) struct ClusterArgs {
     /// Image with nic2pod's agents in a registry that the cluster reaches; kind's nodes are given theirs
     #[arg(long, value_name = "REF", help_heading = "Labs kind and kubeconfig")]
     pub(crate) image: Option<String>,
+    /// Put probes on the nodes of a cluster that exists, in privileged pods of the run's own namespace: its
+    /// cases then have stages
+    #[arg(long, help_heading = "Labs kind and kubeconfig")]
+    pub(crate) probes: bool,
 }
 
 /// kind's clusters.

@@ -27,7 +27,7 @@ pub(crate) fn up(args: &LabUpArgs) -> Result<Exit> {
     profile.matrix.cni = vec![args.cni];
     overrides::cni_files(&mut profile, &args.cni_files);
     let supplies = Supplies::gather(&profile)?;
-    let agents = crate::agents::image(true)?;
+    let agents = crate::agents::image(true, false)?;
     clusters::as_root(false)?;
     let flags = KindArgs {
         kind_bin: args.kind_bin.clone(),
@@ -49,8 +49,8 @@ pub(crate) fn up(args: &LabUpArgs) -> Result<Exit> {
 
 /// Writes the agents' image to a file.
 #[cfg(feature = "kind")]
-pub(crate) fn image(file: &Path) -> Result<Exit> {
-    let image = crate::agents::image(true)?;
+pub(crate) fn image(file: &Path, probes: bool) -> Result<Exit> {
+    let image = crate::agents::image(true, probes)?;
     std::fs::write(file, image.archive())
         .with_context(|| format!("failed to write {}", file.display()))?;
     println!("{}", image.reference());
@@ -110,7 +110,7 @@ pub(crate) fn up(_: &LabUpArgs) -> Result<Exit> {
 }
 
 #[cfg(not(feature = "kind"))]
-pub(crate) fn image(_: &Path) -> Result<Exit> {
+pub(crate) fn image(_: &Path, _: bool) -> Result<Exit> {
     elsewhere()
 }
 

@@ -111,7 +111,7 @@ fn one_request(profile: &Profile) -> Profile {
 #[cfg(feature = "kind")]
 fn kind(args: &TraceArgs, profile: &Profile) -> Result<KindBeds> {
     let supplies = Supplies::gather(profile)?;
-    let agents = crate::agents::image(true)?;
+    let agents = crate::agents::image(true, false)?;
     clusters::as_root(false)?;
     let run = format!("trace-{:x}", std::process::id());
     let options = clusters::options(&args.kind, &run, agents, supplies);

@@ -262,6 +262,7 @@ fn a_cluster_that_exists_is_loaded_from_pods_and_left_as_it_was() {
         assert_eq!(case["status"], "skipped", "{case:#}");
     }
     with_it(&name, &file);
+    let followed = existing::is_followed(&name, &file, &dir.path().join("probed"));
     // The same cluster serves a run of lab kind.
     let kept = dir.path().join("kept");
     let (output, again) = bench(
@@ -284,6 +285,12 @@ fn a_cluster_that_exists_is_loaded_from_pods_and_left_as_it_was() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains(&format!("{name}: used again")), "{said}");
     again.iter().for_each(measured_whole);
+    // A request is made of the same things, whoever made the hosts and whoever has the probes.
+    let followed = of(&followed, "mode", "iptables").next().unwrap();
+    for count in ["packets", "hooks_entered"] {
+        let (ours, theirs) = (&again[0]["counts"][count], &followed["counts"][count]);
+        assert!(ours.is_u64() && ours == theirs, "{count}: {ours} and {theirs}");
+    }
     let walk = xtask(&["trace", "--lab", "kind", "--mode", "iptables", "--cni", "ptp", "--json"])
         .output()
         .unwrap();
@@ -330,7 +337,7 @@ fn with_it(name: &str, kubeconfig: &Path) {
     let said = String::from_utf8_lossy(&ran.stdout);
     eprintln!("{}{said}", String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "{said}");
-    assert!(said.contains("10 passed"), "{said}");
+    assert!(said.contains("12 passed"), "{said}");
 }
 
 #[test]

@@ -19,4 +19,4 @@ mod sockets;
 pub use event::{EVENT_BYTES, Event, Place};
 pub use missing::{Facts, explain};
 pub use placement::{Placement, ProbePoint};
-pub use probes::{Cost, ProbeCapture, ProbeOptions, Probes};
+pub use probes::{ProbeCapture, ProbeOptions, Probes};

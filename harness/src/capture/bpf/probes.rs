@@ -15,7 +15,7 @@ use super::ring::Ring;
 use super::sockets::Sockets;
 use crate::Unavailable;
 use crate::bpf::{BpfError, Hook, Link, Order, RunStats, Side};
-use crate::capture::CaptureError;
+use crate::capture::{CaptureError, Cost};
 use crate::net::Netns;
 
 /// Lowest priority that netfilter gives away: what has it runs before everything else that is hooked.
@@ -46,6 +46,8 @@ pub struct ProbeOptions {
     pub keep_acks: bool,
     /// Whether to have programs as for a kernel that interprets them, whatever this one does.
     pub interpreted: bool,
+    /// Most events kept between two drains, where less than the usual; more are counted as dropped.
+    pub events_max: Option<usize>,
 }
 
 /// What the probes saw since they were last asked.
@@ -57,19 +59,6 @@ pub struct ProbeCapture {
     pub dropped: u64,
     /// Processor time of the reading thread, nanoseconds.
     pub reader_ns: u64,
-}
-
-/// What the programs cost the packets, by the kernel's own count while it counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Times a probe ran, on whatever packet.
-    pub runs: u64,
-    /// Time in all of them, nanoseconds. Reading the clock for this count is in it.
-    pub time_ns: u64,
-    /// Runs of the empty program.
-    pub empty_runs: u64,
-    /// Time in them, nanoseconds: what the count itself costs.
-    pub empty_time_ns: u64,
 }
 
 /// Loaded programs. Nothing runs until they are linked.
@@ -101,7 +90,7 @@ impl Probes {
         let ring = Ring::map(&programs.events)?;
         let variables = MapHandle::try_from(&programs.variables)
             .map_err(BpfError::libbpf("share map", VARIABLES))?;
-        Ok(Self { reader: Reader::start(ring, variables)?, programs })
+        Ok(Self { reader: Reader::start(ring, variables, options.events_max)?, programs })
     }
 
     /// Why sockets cannot be probed, where they cannot.

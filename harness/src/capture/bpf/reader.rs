@@ -34,9 +34,14 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Starts to read `ring`; `variables` are the programs' own, the count of events first.
-    pub(super) fn start(ring: Ring, variables: MapHandle) -> Result<Self, CaptureError> {
+    pub(super) fn start(
+        ring: Ring,
+        variables: MapHandle,
+        events_max: Option<usize>,
+    ) -> Result<Self, CaptureError> {
         let (asks, queue) = mpsc::channel();
-        let tail = Tail { ring, variables, next: 0, events: Vec::new(), dropped: 0 };
+        let events_max = events_max.unwrap_or(EVENTS_MAX).min(EVENTS_MAX);
+        let tail = Tail { ring, variables, next: 0, events: Vec::new(), events_max, dropped: 0 };
         let thread = std::thread::Builder::new()
             .name("probes".to_owned())
             .spawn(move || tail.follow(&queue))
@@ -64,6 +69,7 @@ struct Tail {
     /// Number of the next event to read.
     next: u64,
     events: Vec<Event>,
+    events_max: usize,
     dropped: u64,
 }
 
@@ -126,7 +132,7 @@ impl Tail {
                 Slot::Pending => return,
                 Slot::Overwritten => self.dropped += 1,
                 Slot::Event(bytes) => match Event::read(&bytes) {
-                    Some(event) if self.events.len() < EVENTS_MAX => self.events.push(event),
+                    Some(event) if self.events.len() < self.events_max => self.events.push(event),
                     _ => self.dropped += 1,
                 },
             }

@@ -14,7 +14,7 @@ mod joined;
 mod sightings;
 mod story;
 #[cfg(test)]
-mod synthetic;
+pub(in crate::capture) mod synthetic;
 #[cfg(test)]
 mod tests;
 mod timeline;

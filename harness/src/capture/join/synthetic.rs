@@ -14,16 +14,16 @@ const RESPONSE_BYTES: u32 = 700;
 
 /// What the taps and both ends would have seen.
 #[derive(Debug, Default)]
-pub(super) struct Scene {
-    pub(super) taps: Vec<TapInfo>,
-    pub(super) packets: Vec<Packet>,
-    pub(super) samples: Vec<Sample>,
-    pub(super) marks: Vec<Mark>,
-    pub(super) relays: Vec<Relay>,
+pub(crate) struct Scene {
+    pub(crate) taps: Vec<TapInfo>,
+    pub(crate) packets: Vec<Packet>,
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) marks: Vec<Mark>,
+    pub(crate) relays: Vec<Relay>,
     /// Of each request, when it was at which hop of the path.
-    pub(super) truth: Vec<Vec<u64>>,
+    pub(crate) truth: Vec<Vec<u64>>,
     /// Of each connection, when its SYN was at which hop.
-    pub(super) syns: Vec<Vec<u64>>,
+    pub(crate) syns: Vec<Vec<u64>>,
 }
 
 /// Source, destination and first sequence numbers of one half of a connection.
@@ -44,7 +44,7 @@ struct Director<'a> {
 }
 
 /// One tap at every site of the path.
-pub(super) fn taps(path: &Path) -> (Vec<TapInfo>, Vec<u16>) {
+pub(crate) fn taps(path: &Path) -> (Vec<TapInfo>, Vec<u16>) {
     let mut taps: Vec<TapInfo> = Vec::new();
     let mut tap_of = Vec::new();
     for hop in path.hops() {
@@ -66,7 +66,7 @@ pub(super) fn taps(path: &Path) -> (Vec<TapInfo>, Vec<u16>) {
 
 /// `connections` connections with `requests` requests each. A single request counts as one on a
 /// new connection.
-pub(super) fn scene(path: &Path, connections: u32, requests: u32, seed: u64) -> Scene {
+pub(crate) fn scene(path: &Path, connections: u32, requests: u32, seed: u64) -> Scene {
     let (taps, tap_of) = taps(path);
     let scene = Scene { taps, ..Scene::default() };
     let mut director = Director { path, tap_of, rng: SmallRng::seed_from_u64(seed), scene };

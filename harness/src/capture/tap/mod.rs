@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
+use serde::{Deserialize, Serialize};
 use socket2::SockFilter;
 
 use super::{CaptureError, Direction, Packet, Site, TapPoint};
@@ -50,7 +51,8 @@ const CLOCK_TOLERANCE_NS: u64 = 5_000;
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Where a tap sits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TapInfo {
     /// Host and device: `node1/eth0`.
     pub name: String,

@@ -22,6 +22,8 @@ pub(super) struct Archive<'a> {
     pub(super) architecture: &'static str,
     pub(super) load: &'a [u8],
     pub(super) target: &'a [u8],
+    /// Paths and bytes.
+    pub(super) probe: &'a [(String, Vec<u8>)],
 }
 
 impl Archive<'_> {
@@ -32,6 +34,9 @@ impl Archive<'_> {
         folder(&mut layer, "tmp/")?;
         file(&mut layer, "load", RUN, self.load)?;
         file(&mut layer, "target", RUN, self.target)?;
+        for (path, bytes) in self.probe {
+            file(&mut layer, path, RUN, bytes)?;
+        }
         layer.into_inner()
     }
 

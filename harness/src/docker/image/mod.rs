@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The image of the agents: made in memory from two static programs, so that no registry, no base
-//! image and no build is needed.
+//! image and no build is needed. Where probes are to be put on nodes, the program that does it is in it
+//! too: this one, with the libraries it is loaded with.
 
 mod archive;
+mod loaded;
 mod program;
 
 use std::path::{Path, PathBuf};
@@ -51,8 +53,8 @@ pub enum ImageError {
     Archive(#[source] std::io::Error),
 }
 
-/// A Docker archive with `/load` and `/target`. Without a command, a container of it runs
-/// `/load --socket /run/nic2pod.sock`.
+/// A Docker archive with `/load` and `/target`, and where it is asked for, `/probe`. Without a command, a
+/// container of it runs `/load --socket /run/nic2pod.sock`.
 #[derive(Clone)]
 pub struct AgentsImage {
     tag: String,
@@ -60,15 +62,22 @@ pub struct AgentsImage {
 }
 
 impl AgentsImage {
-    /// Of the programs in two files.
+    /// Of the programs in two files, or three; the third need not be static.
     ///
     /// # Errors
-    /// They cannot be read, or are not static programs for one kind of processor.
-    pub fn of_files(load: &Path, target: &Path) -> Result<Self, ImageError> {
+    /// They cannot be read, or are not programs for one kind of processor; the first two are not static,
+    /// or libraries of the third are missing.
+    pub fn of_files(load: &Path, target: &Path, probe: Option<&Path>) -> Result<Self, ImageError> {
         let read = |path: &Path| {
             std::fs::read(path).map_err(|source| ImageError::Read { path: path.to_owned(), source })
         };
-        Self::new(&read(load)?, &read(target)?)
+        let (load, target) = (read(load)?, read(target)?);
+        let architecture = architecture(&load, &target)?;
+        let probe = match probe {
+            Some(path) => loaded::files(path, architecture)?,
+            None => Vec::new(),
+        };
+        Self::of(&Archive { architecture, load: &load, target: &target, probe: &probe })
     }
 
     /// Of the programs' bytes. The same bytes make the same archive.
@@ -76,12 +85,8 @@ impl AgentsImage {
     /// # Errors
     /// They are not static programs for one kind of processor.
     pub fn new(load: &[u8], target: &[u8]) -> Result<Self, ImageError> {
-        let architecture = program::architecture("load", load)?;
-        if program::architecture("target", target)? != architecture {
-            let problem = "it is for another processor than load".to_owned();
-            return Err(ImageError::Program { program: "target", problem });
-        }
-        Self::of(&Archive { architecture, load, target })
+        let architecture = architecture(load, target)?;
+        Self::of(&Archive { architecture, load, target, probe: &[] })
     }
 
     fn of(content: &Archive<'_>) -> Result<Self, ImageError> {
@@ -167,6 +172,16 @@ pub(crate) fn images_in_node(engine: &Engine, node: &str) -> Result<Vec<String>,
     Ok(String::from_utf8_lossy(&listed.stdout).lines().map(str::to_owned).collect())
 }
 
+/// The processor that both programs are for.
+fn architecture(load: &[u8], target: &[u8]) -> Result<&'static str, ImageError> {
+    let architecture = program::architecture("load", load)?;
+    if program::architecture("target", target)? != architecture {
+        let problem = "it is for another processor than load".to_owned();
+        return Err(ImageError::Program { program: "target", problem });
+    }
+    Ok(architecture)
+}
+
 const IMPORT: &str = "import the agents' image into";
 
 impl std::fmt::Debug for AgentsImage {
@@ -185,7 +200,8 @@ mod tests {
     use std::io::Read;
 
     fn image(load: &[u8]) -> AgentsImage {
-        AgentsImage::of(&Archive { architecture: "amd64", load, target: b"target" }).unwrap()
+        AgentsImage::of(&Archive { architecture: "amd64", load, target: b"target", probe: &[] })
+            .unwrap()
     }
 
     fn files(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
@@ -221,6 +237,19 @@ mod tests {
         let config: serde_json::Value = serde_json::from_slice(config).unwrap();
         let digest = format!("sha256:{}", hex(&Sha256::digest(layer)));
         assert_eq!(config["rootfs"]["diff_ids"][0], digest);
+    }
+
+    #[test]
+    fn the_program_with_the_probes_is_in_the_layer_where_it_is_asked_for() {
+        let (load, target) = (&b"load"[..], &b"target"[..]);
+        let probe = [("probe".into(), b"this".to_vec()), ("lib/ld.so".into(), b"loader".to_vec())];
+        let with = Archive { architecture: "amd64", load, target, probe: &probe };
+        let image = AgentsImage::of(&with).unwrap();
+        let outer = files(image.archive());
+        let layer = &outer.iter().find(|file| file.0.ends_with("layer.tar")).unwrap().1;
+        let names: Vec<_> = files(layer).into_iter().map(|file| file.0).collect();
+        assert_eq!(names, ["run/", "tmp/", "load", "target", "probe", "lib/ld.so"]);
+        assert_ne!(image.tag(), AgentsImage::of(&Archive { probe: &[], ..with }).unwrap().tag());
     }
 
     #[test]

@@ -13,12 +13,24 @@ pub(super) fn architecture(
     program: &'static str,
     bytes: &[u8],
 ) -> Result<&'static str, ImageError> {
-    read(bytes)
-        .unwrap_or_else(|error| Err(format!("it is no program: {error}")))
+    checked(program, is_static(bytes))?;
+    processor(program, bytes)
+}
+
+/// The processor that any program is for.
+pub(super) fn processor(program: &'static str, bytes: &[u8]) -> Result<&'static str, ImageError> {
+    checked(program, machine(bytes))
+}
+
+fn checked<T>(
+    program: &'static str,
+    read: object::Result<Result<T, String>>,
+) -> Result<T, ImageError> {
+    read.unwrap_or_else(|error| Err(format!("it is no program: {error}")))
         .map_err(|problem| ImageError::Program { program, problem })
 }
 
-fn read(bytes: &[u8]) -> object::Result<Result<&'static str, String>> {
+fn is_static(bytes: &[u8]) -> object::Result<Result<(), String>> {
     let header = FileHeader64::<Endianness>::parse(bytes)?;
     let endian = header.endian()?;
     for segment in header.program_headers(endian, bytes)? {
@@ -27,7 +39,12 @@ fn read(bytes: &[u8]) -> object::Result<Result<&'static str, String>> {
             return Ok(Err(format!("it is not static: it is loaded by {loader}")));
         }
     }
-    Ok(match header.e_machine(endian) {
+    Ok(Ok(()))
+}
+
+fn machine(bytes: &[u8]) -> object::Result<Result<&'static str, String>> {
+    let header = FileHeader64::<Endianness>::parse(bytes)?;
+    Ok(match header.e_machine(header.endian()?) {
         EM_X86_64 => Ok("amd64"),
         EM_AARCH64 => Ok("arm64"),
         EM_RISCV => Ok("riscv64"),

@@ -12,7 +12,7 @@ use object::{Endianness, ReadCache, ReadRef};
 
 /// A 64-bit ELF file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Elf {
+pub(crate) struct Elf {
     /// Its loader; a static program and most libraries have none.
     pub(super) interpreter: Option<PathBuf>,
     /// Libraries it names.
@@ -21,7 +21,7 @@ pub(super) struct Elf {
     pub(super) x86_64: bool,
     /// Bytes from its start up to which it is mapped when it runs. What lies behind them, debugging
     /// information and symbols, is for other programs.
-    pub(super) mapped_bytes: u64,
+    pub(crate) mapped_bytes: u64,
 }
 
 impl Elf {
@@ -64,7 +64,7 @@ const SECTION_FIELDS: [std::ops::Range<usize>; 2] = [0x28..0x30, 0x3c..0x40];
 
 /// Takes the count of sections out of the start of a program's file of which nothing behind
 /// [`Elf::mapped_bytes`] is kept: the table of sections lies there.
-pub(super) fn forget_sections(start: &mut [u8]) {
+pub(crate) fn forget_sections(start: &mut [u8]) {
     for field in SECTION_FIELDS {
         if let Some(bytes) = start.get_mut(field) {
             bytes.fill(0);

@@ -16,7 +16,7 @@ const LISTING_MAX: Duration = Duration::from_secs(30);
 
 /// Files that programs need to be loaded, found so far.
 #[derive(Debug, Default)]
-pub(super) struct Libraries {
+pub(crate) struct Libraries {
     files: BTreeSet<PathBuf>,
     /// A loader of one of the programs, for files that are libraries themselves.
     loader: Option<PathBuf>,
@@ -26,8 +26,8 @@ impl Libraries {
     /// Adds the libraries of a program and its loader.
     ///
     /// # Errors
-    /// It is no program for this machine, or a library it names is missing.
-    pub(super) fn of_program(&mut self, path: &Path) -> Result<Elf, KernelError> {
+    /// It is no program, or a library it names is missing.
+    pub(crate) fn of_program(&mut self, path: &Path) -> Result<Elf, KernelError> {
         let elf = open(path)?;
         if let Some(loader) = &elf.interpreter {
             self.list(loader, path)?;
@@ -52,7 +52,7 @@ impl Libraries {
     }
 
     /// All files found, by path.
-    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(PathBuf::as_path)
     }
 
@@ -78,10 +78,8 @@ fn open(path: &Path) -> Result<Elf, KernelError> {
         path: path.to_owned(),
         source,
     })?;
-    let malformed =
-        |found: &str| KernelError::Malformed { path: path.to_owned(), found: found.to_owned() };
-    let elf = read.ok_or_else(|| malformed("it is no 64-bit ELF program"))?;
-    if elf.x86_64 { Ok(elf) } else { Err(malformed("it is no program for x86_64 guests")) }
+    let found = "it is no 64-bit ELF program".to_owned();
+    read.ok_or_else(|| KernelError::Malformed { path: path.to_owned(), found })
 }
 
 /// Paths of `ld.so --list`'s answer, one library a line: `name => path (address)`, a path alone

@@ -26,11 +26,13 @@ use record::GuestKernel;
 use tempfile::TempDir;
 
 pub use bzimage::{BzImage, HEADER_BYTES_MAX, NotBzImage};
+#[cfg(feature = "kind")]
+pub(crate) use elf::forget_sections;
+pub(crate) use libraries::Libraries;
 pub use port::open_port;
 
 use self::accelerator::Accelerator;
 use self::files::KernelFiles;
-use self::libraries::Libraries;
 use self::machine::Machine;
 use self::tree::{Node, Tree};
 use super::{Boot, Init, Kernel, KernelError, digest};
@@ -104,6 +106,10 @@ impl Qemu {
         }
         let mut libraries = Libraries::default();
         let program = libraries.of_program(&init.program)?;
+        if !program.x86_64 {
+            let found = "it is no program for x86_64 guests".to_owned();
+            return Err(KernelError::Malformed { path: init.program.clone(), found });
+        }
         initramfs::put_init(&mut tree, &init.program, program.mapped_bytes)?;
 
         let staged = stage::stage(&self.files, folder)?;

@@ -2,12 +2,17 @@
 //! What all cases of a run share on the cluster: the namespace, the pods that answer, the workers.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use workloads::protocol::{Mark, TargetReply};
 
 use super::lab::KubeconfigOptions;
 use super::mode::ClusterMode;
+use super::placement::Placement;
 use super::road::{self, NAME};
+use super::watchers::{self, Watcher};
 use super::workers::{self, Worker};
 use crate::kube::{
     Addresses, Api, Jobs, KubeError, Namespace, Node, Placed, PodSpec, Pods, RunningPod, Services,
@@ -15,7 +20,9 @@ use crate::kube::{
 use crate::lab::LabError;
 use crate::net::addresses::POD_PORT;
 use crate::plan::{Case, Profile};
+use crate::probe::TOKEN;
 use crate::proxy::{Fill, Service, ServiceTable};
+use crate::{Cancel, Unavailable};
 
 /// How long pods may take to be ready: an image may have to be fetched.
 const PODS: Duration = Duration::from_secs(180);
@@ -25,6 +32,22 @@ const SERVICES: Duration = Duration::from_secs(300);
 const DOWN: Duration = Duration::from_secs(180);
 /// How long a namespace may take to begin to go, when the lab is dropped.
 const DROP: Duration = Duration::from_secs(10);
+
+/// Why there are no programs with probes.
+#[derive(Clone, Debug)]
+enum Refusal {
+    Unavailable(Unavailable),
+    Failed(String),
+}
+
+impl From<Refusal> for LabError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unavailable(unavailable) => unavailable.into(),
+            Refusal::Failed(why) => Self::Unsound(format!("as the case before: {why}")),
+        }
+    }
+}
 
 /// The cluster under a run's cases.
 #[derive(Debug)]
@@ -39,6 +62,13 @@ pub(super) struct Ground {
     workers: RefCell<Vec<Worker>>,
     /// Workers started so far: their names are not used twice.
     started: Cell<usize>,
+    /// Programs with probes, once they were asked for; or why there are none: a second try would end
+    /// alike.
+    watchers: RefCell<Option<Result<Vec<Watcher>, Refusal>>>,
+    /// Placements of probes so far; the last one is on the nodes.
+    placements: Cell<u64>,
+    /// Word that those know who ask the programs with probes and the servers.
+    token: String,
 }
 
 impl Ground {
@@ -48,8 +78,8 @@ impl Ground {
         api: Api,
         nodes: Vec<Node>,
         mode: ClusterMode,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, KubeError> {
+        Ok(Self {
             profile,
             options,
             api,
@@ -59,7 +89,10 @@ impl Ground {
             targets: RefCell::default(),
             workers: RefCell::default(),
             started: Cell::default(),
-        }
+            watchers: RefCell::default(),
+            placements: Cell::default(),
+            token: workers::token()?,
+        })
     }
 
     /// The run's namespace, made by the first case that can be had.
@@ -69,10 +102,10 @@ impl Ground {
         }
         let (api, run) = (self.api.clone(), self.options.run.clone());
         let name = format!("nic2pod-{run}").to_ascii_lowercase();
-        let made = self
-            .options
-            .host
-            .block_on(move || async move { Namespace::create(&api, &name, &run).await })?;
+        let privileged = self.options.probes;
+        let made = self.options.host.block_on(move || async move {
+            Namespace::create_for(&api, &name, &run, privileged).await
+        })?;
         *self.namespace.borrow_mut() = Some(made.clone());
         Ok(made)
     }
@@ -93,6 +126,9 @@ impl Ground {
             return Ok(targets.clone());
         }
         let pods = self.pods()?;
+        // Without probes nobody asks for marks.
+        let token = self.options.probes.then(|| (TOKEN.to_owned(), self.token.clone()));
+        let token: Vec<_> = token.into_iter().collect();
         let first = self.targets.borrow().values().map(Vec::len).sum::<usize>();
         let spec = |index: usize| {
             let name = format!("target-{}", first + index);
@@ -104,7 +140,7 @@ impl Ground {
                 pull: self.options.pull,
                 command: vec!["/target".to_owned()],
                 args: vec!["--spec".to_owned(), listen],
-                env: Vec::new(),
+                env: token.clone(),
                 ready_port: Some(POD_PORT),
             }
         };
@@ -152,6 +188,77 @@ impl Ground {
         self.options.host.block_on(move || async move {
             workers::start((&jobs, &pods), &nodes, first, &image, pull, Instant::now() + PODS).await
         })
+    }
+
+    /// The programs with probes on all nodes that the run's cases pass, started by the first case that
+    /// asks for them.
+    pub(super) fn watchers(&self, cancel: &Cancel) -> Result<Vec<Watcher>, LabError> {
+        if let Some(watchers) = &*self.watchers.borrow() {
+            return Ok(watchers.clone()?);
+        }
+        let (pods, nodes, token) = (self.pods()?, self.probed(), self.token.clone());
+        let (image, pull) = (self.options.image.clone(), self.options.pull);
+        let cancel = cancel.clone();
+        let started = self.options.host.block_on(move || async move {
+            let deadline = Instant::now() + PODS;
+            watchers::start(&pods, nodes, (&image, pull), &token, deadline, &cancel).await
+        });
+        let kept = match &started {
+            Ok(watchers) => Ok(watchers.clone()),
+            Err(LabError::Cancelled) => return started,
+            Err(LabError::Unavailable(unavailable)) => {
+                Err(Refusal::Unavailable(unavailable.clone()))
+            }
+            Err(error) => Err(Refusal::Failed(error.to_string())),
+        };
+        *self.watchers.borrow_mut() = Some(kept);
+        started
+    }
+
+    /// The placement of probes that is on the nodes.
+    pub(super) fn placement(&self) -> u64 {
+        self.placements.get()
+    }
+
+    /// Numbers another one.
+    pub(super) fn next_placement(&self) -> u64 {
+        self.placements.set(self.placements.get() + 1);
+        self.placements.get()
+    }
+
+    /// Names of the nodes that the profile's cases pass, as far as the cluster has them.
+    pub(super) fn probed(&self) -> Vec<String> {
+        let matrix = &self.profile.matrix;
+        let workers = self.options.load_workers as usize;
+        let mut names = BTreeSet::new();
+        for (&mode, &route) in
+            matrix.mode.iter().flat_map(|m| matrix.route.iter().map(move |r| (m, r)))
+        {
+            let Ok(placed) = Placement::of(&self.nodes, mode, route, workers) else { continue };
+            names.extend([placed.entry.name, placed.backend.name]);
+            names.extend(placed.workers.into_iter().map(|node| node.name));
+        }
+        names.into_iter().collect()
+    }
+
+    /// What the servers in these pods noted since the last call.
+    pub(super) fn marks(&self, targets: &[RunningPod]) -> Result<Vec<Mark>, LabError> {
+        let (pods, token, targets) = (self.pods()?, self.token.clone(), targets.to_vec());
+        let replies = self.options.host.block_on(move || async move {
+            let path = format!("{token}/marks");
+            let asked = targets
+                .iter()
+                .map(|target| pods.ask::<_, TargetReply>(&target.name, POD_PORT, &path, &()));
+            try_join_all(asked).await
+        })?;
+        let mut all = Vec::new();
+        for reply in replies {
+            match reply {
+                TargetReply::Marks { marks, .. } => all.extend(marks),
+                other => return Err(LabError::Unsound(format!("a server answered {other:?}"))),
+            }
+        }
+        Ok(all)
     }
 
     /// Copies of the workers at these places.

@@ -28,6 +28,8 @@ pub struct KubeconfigOptions {
     pub pull: PullPolicy,
     /// Engine, if one was asked for by name.
     pub engine: Option<Engine>,
+    /// Whether to put probes on the nodes, in privileged pods.
+    pub probes: bool,
     /// The run's id, for labels and the namespace's name.
     pub run: String,
     /// Network namespace from which the API server is reached.
@@ -47,15 +49,7 @@ impl KubeconfigLab {
     /// The kubeconfig names no cluster, or it cannot be reached; an engine was asked for that needs
     /// the nodes.
     pub fn new(profile: &Profile, options: KubeconfigOptions) -> Result<Self, LabError> {
-        if let Some(engine @ (Engine::Tap | Engine::Bpf)) = options.engine {
-            let engine = format!("{engine:?}").to_lowercase();
-            return Err(Unavailable::new(
-                format!("engine {engine}, which watches the nodes' interfaces"),
-                "a cluster of which only the API is reached",
-                "--engine client, or --lab kind",
-            )
-            .into());
-        }
+        has_engine(options.engine, options.probes)?;
         if !(1..=WORKERS_MAX).contains(&options.load_workers) {
             return Err(KubeError::Value {
                 subject: "the number of load workers".to_owned(),
@@ -70,17 +64,22 @@ impl KubeconfigLab {
             let mode = ClusterMode::detect(&api, &nodes).await?;
             Ok::<_, KubeError>((api, nodes, mode))
         })?;
-        let ground = Ground::new(profile.clone(), options, api, nodes, mode);
+        let ground = Ground::new(profile.clone(), options, api, nodes, mode)?;
         Ok(Self { ground: Rc::new(ground) })
     }
 
     /// What it is about to do, in one sentence, for a question to the user.
     pub fn intent(&self) -> String {
-        let KubeconfigOptions { context, run, .. } = &self.ground.options;
+        let KubeconfigOptions { context, run, probes, .. } = &self.ground.options;
+        let probes = probes.then(|| {
+            let nodes = self.ground.probed().len();
+            format!(", and a privileged DaemonSet on {nodes} nodes")
+        });
         format!(
-            "makes namespace nic2pod-{} with pods and Services in context {} ({} nodes, Kubernetes {}), and \
+            "makes namespace nic2pod-{} with pods and Services{} in context {} ({} nodes, Kubernetes {}), and \
              removes it at the end",
             run.to_ascii_lowercase(),
+            probes.unwrap_or_default(),
             context.as_deref().unwrap_or("(the current one)"),
             self.ground.nodes.len(),
             self.ground.api.version(),
@@ -104,6 +103,19 @@ impl KubeconfigLab {
         }
         self.ground.mode.has(case.mode)
     }
+}
+
+/// Whether there is an engine of that name, with or without probes on the nodes.
+fn has_engine(engine: Option<Engine>, probes: bool) -> Result<(), Unavailable> {
+    let (Some(engine @ (Engine::Tap | Engine::Bpf)), false) = (engine, probes) else {
+        return Ok(());
+    };
+    let engine = format!("{engine:?}").to_lowercase();
+    Err(Unavailable::new(
+        format!("engine {engine}, which watches the nodes' interfaces"),
+        "a cluster of which only the API is reached",
+        "--probes, --engine client, or --lab kind",
+    ))
 }
 
 impl Lab for KubeconfigLab {

@@ -18,9 +18,9 @@ const PORT: u16 = 8081;
 pub(super) const PORT_FIRST: u16 = 1024;
 /// From the question to the start: the way through the API server, twice over, and the connections
 /// of a keepalive phase.
-const LEAD: Duration = Duration::from_millis(1_000);
+pub(super) const LEAD: Duration = Duration::from_millis(1_000);
 /// What a worker may take beyond the time it was told to work.
-const SLACK: Duration = Duration::from_secs(20);
+pub(super) const SLACK: Duration = Duration::from_secs(20);
 /// How often a stop is looked for while workers work.
 const GLANCE: Duration = Duration::from_millis(100);
 
@@ -94,11 +94,11 @@ pub(super) async fn start(
 }
 
 /// A word that cannot be guessed.
-fn token() -> Result<String, KubeError> {
+pub(super) fn token() -> Result<String, KubeError> {
     let mut bytes = [0; 16];
     let random = rustls::crypto::ring::default_provider().secure_random;
     random.fill(&mut bytes).map_err(|_failed| KubeError::Value {
-        subject: "a worker's token".to_owned(),
+        subject: "a token".to_owned(),
         problem: "the system gives no random bytes".to_owned(),
     })?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

@@ -11,7 +11,9 @@ use crate::Unavailable;
 #[cfg(feature = "bpf")]
 use crate::bpf::Link;
 #[cfg(feature = "bpf")]
-use crate::capture::bpf::{Cost, Placement, ProbeOptions, Probes};
+use crate::capture::Cost;
+#[cfg(feature = "bpf")]
+use crate::capture::bpf::{Placement, ProbeOptions, Probes};
 use crate::capture::{CaptureError, Packet, Path, TapInfo, TapOptions, Taps};
 use crate::net::Netns;
 use crate::plan::{self, Road};
@@ -52,7 +54,7 @@ impl Engine {
 
     #[cfg(feature = "bpf")]
     fn bpf(thorough: bool, question: &Netns) -> Result<Self, Unavailable> {
-        Probes::load(ProbeOptions { keep_acks: thorough, interpreted: false }, question)
+        Probes::load(ProbeOptions { keep_acks: thorough, ..ProbeOptions::default() }, question)
             .map(|probes| Self::Bpf(Rc::new(probes)))
     }
 

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Probes on a case's path, and an iteration's packets turned into walks.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 
-use record::{Counts, Histogram, Probe, Walk};
+use record::{Counts, Probe, Walk};
 use workloads::protocol::{Mark, Sample};
 
 use super::beds::Ground;
@@ -12,11 +11,11 @@ use super::engine::{Capture, Engine, Seen};
 use super::{Hosts, points, road};
 #[cfg(feature = "bpf")]
 use crate::bpf::StatsOn;
-use crate::capture::join::{Passage, Story};
-use crate::capture::packet::flags;
-use crate::capture::{Joiner, Observations, Path, Site, TapOptions, Taps, pcap};
+use crate::capture::join::Story;
+use crate::capture::{Joiner, Observations, Path, ProgramCost, TapOptions, Taps, pcap};
 use crate::lab::tell::Teller;
-use crate::lab::{LabError, StageTimes, Walks};
+use crate::lab::walks::{self, capture_error};
+use crate::lab::{LabError, Walks};
 use crate::net::addresses::POD_PORT;
 use crate::plan::{Case, Road};
 use crate::proxy::Relay;
@@ -44,36 +43,6 @@ pub(super) struct Follower {
     pcap_snap_bytes: Option<u32>,
     frames: Option<Taps>,
     running: bool,
-}
-
-/// What the programs cost while the kernel counted.
-#[derive(Clone, Copy, Debug)]
-struct ProgramCost {
-    runs: u64,
-    times: Option<ProgramTimes>,
-    told: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct ProgramTimes {
-    ns_per_run: f64,
-    ns_per_empty_run: Option<f64>,
-    ns_per_event: f64,
-}
-
-/// Sums of times that are multiples of this are not times but ticks. The kernel counts programs'
-/// time by `sched_clock()`, which is the tick where an architecture has nothing better
-/// (`kernel/sched/clock.c`): ten milliseconds at most, one at least.
-const TICK_NS: u64 = 1_000_000;
-
-fn capture_error(error: impl std::error::Error) -> LabError {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    LabError::Capture(text)
 }
 
 impl Follower {
@@ -169,22 +138,7 @@ impl Follower {
         drop(counting);
         self.capture.remove_empty();
         let events = self.capture.drain().map_err(capture_error)?.events;
-        let runs = after.runs - before.runs;
-        let time_ns = after.time_ns - before.time_ns;
-        let empty_runs = after.empty_runs - before.empty_runs;
-        let empty_ns = after.empty_time_ns - before.empty_time_ns;
-        let ticks = time_ns.is_multiple_of(TICK_NS) && empty_ns.is_multiple_of(TICK_NS);
-        let ns_per_empty_run = (empty_runs > 0).then(|| empty_ns as f64 / empty_runs as f64);
-        // What counting costs is not there when nobody counts.
-        let counting_ns = ns_per_empty_run.unwrap_or(0.0) * runs as f64;
-        let own_ns = (time_ns as f64 - counting_ns).max(0.0);
-        let times = ProgramTimes {
-            ns_per_run: time_ns as f64 / runs.max(1) as f64,
-            ns_per_empty_run,
-            ns_per_event: own_ns / events as f64,
-        };
-        let times = (!ticks).then_some(times);
-        self.cost = (events > 0).then_some(ProgramCost { runs, times, told: false });
+        self.cost = ProgramCost::of(after - before, events);
         Ok(outcome)
     }
 
@@ -213,23 +167,8 @@ impl Follower {
         let Seen { packets, dropped, .. } = seen;
         let observations = Observations { packets, dropped, samples, marks, relays };
         let joined = self.joiner.join(observations).map_err(capture_error)?;
-        let mut residual = BTreeMap::new();
-        for &value in &joined.residual_ns {
-            *residual.entry(value).or_insert(0) += 1;
-        }
-        let first_packet = joined.first_packet.histogram();
-        Ok(Walks {
-            stages: joined.stages.iter().map(stage).collect(),
-            residual: residual.into_iter().collect(),
-            first_packet,
-            sampled: joined.sampled,
-            joined: joined.joined,
-            unjoined: joined.unjoined.iter().map(|(why, n)| (why.to_string(), *n)).collect(),
-            probe,
-            counts: None,
-            slowest: joined.stories.iter().map(|story| self.walk(story, lab)).collect(),
-            pcap,
-        })
+        let slowest = joined.stories.iter().map(|story| self.walk(story, lab)).collect();
+        Ok(Walks { pcap, ..Walks::of(&joined, probe, slowest) })
     }
 
     /// Forgets what passed since the probes were switched on.
@@ -251,36 +190,9 @@ impl Follower {
         Ok(joined.stories.into_iter().next())
     }
 
-    /// What a request is made of, as far as probes see it. Segments that only acknowledge come and
-    /// go with the kernel's timers and are left out.
+    /// What a request is made of, as far as probes see it.
     pub(super) fn counts(&self, story: &Story) -> Counts {
-        let probes = self.capture.infos();
-        let site = |passage: &Passage| probes[usize::from(passage.tap)].site;
-        let carries = |passage: &&Passage| {
-            passage.segment.payload_bytes > 0 || passage.segment.has(flags::SYN)
-        };
-        let passages = || story.passages.iter().filter(carries);
-        let at_client = || passages().filter(|passage| site(passage) == Site::ClientEth);
-        // A hook is entered once, whatever number of probes it has.
-        let enters = |passage: &&Passage| {
-            let entrances = [
-                Site::PreConntrack,
-                Site::LocalIn,
-                Site::Forward,
-                Site::LocalOut,
-                Site::Postrouting,
-            ];
-            entrances.contains(&site(passage))
-        };
-        let hooks_seen = self.capture.name() == "bpf";
-        Counts {
-            rules_walked: None,
-            hooks_entered: hooks_seen.then(|| passages().filter(enters).count() as u64),
-            probe_hits: Some(passages().count() as u64),
-            packets: Some(at_client().count() as u64),
-            bytes: Some(at_client().map(|p| u64::from(p.segment.payload_bytes)).sum()),
-            conntrack_entries: None,
-        }
+        walks::counts(story, self.capture.infos(), self.capture.name() == "bpf")
     }
 
     /// Tells a story in full.
@@ -318,15 +230,10 @@ impl Follower {
             ns_per_empty_run: None,
             effect: None,
             sample_every,
+            clock_error_ns: None,
         };
         if let Some(cost) = &mut self.cost {
-            probe.ns_per_event = cost.times.map(|times| times.ns_per_event);
-            // Counted once, so told once.
-            if !std::mem::replace(&mut cost.told, true) {
-                probe.runs = Some(cost.runs);
-                probe.ns_per_run = cost.times.map(|times| times.ns_per_run);
-                probe.ns_per_empty_run = cost.times.and_then(|times| times.ns_per_empty_run);
-            }
+            cost.tell(&mut probe);
         }
         probe
     }
@@ -340,9 +247,4 @@ impl Follower {
         pcap::write(&mut file, taps.infos(), &capture, snap_bytes).map_err(capture_error)?;
         Ok(Some(file))
     }
-}
-
-fn stage(stage: &crate::capture::join::StageTimes) -> StageTimes {
-    let times: Histogram = stage.times.histogram();
-    StageTimes { name: stage.name.clone(), leg: stage.leg, times }
 }

@@ -7,19 +7,6 @@ use crate::capture::bpf::ProbePoint;
 use crate::capture::{Host, Path, Site, TapInfo, TapPoint};
 use crate::plan::Road;
 
-/// Hooks of a node.
-#[cfg(feature = "bpf")]
-const HOOKS: [Site; 8] = [
-    Site::PreConntrack,
-    Site::Conntracked,
-    Site::Translated,
-    Site::LocalIn,
-    Site::Forward,
-    Site::LocalOut,
-    Site::Postrouting,
-    Site::Masqueraded,
-];
-
 /// Devices on a path.
 pub(super) fn taps<'a>(lab: &'a Hosts, path: &Path, road: Road) -> Vec<TapPoint<'a>> {
     devices(lab, road).into_iter().filter(|point| passes(path, point)).collect()
@@ -54,7 +41,7 @@ pub(super) fn probes<'a>(lab: &'a Hosts, road: Road, backends: &[usize]) -> Vec<
         .collect();
     let none = None;
     for (index, node) in lab.nodes().iter().enumerate() {
-        points.extend(HOOKS.map(|site| ProbePoint {
+        points.extend(Site::HOOKS.map(|site| ProbePoint {
             netns: &node.netns,
             node: Some(index),
             device: none,
