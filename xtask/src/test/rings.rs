@@ -53,7 +53,8 @@ fn without_features() -> Vec<Ring> {
             commands: vec![
                 Step::new(
                     "cargo test --no-fail-fast --workspace --test lab --test proxy_modes --test nftables \
-                 --test conntrack --test capture --test first_packet --test watch -- --test-threads=2",
+                 --test conntrack --test capture --test first_packet --test watch --test probe -- \
+                 --test-threads=2",
                 ),
                 Step::new("cargo test --workspace --test bench --test trace -- --test-threads=1"),
             ],
