@@ -35,6 +35,7 @@ pub(crate) fn spec(target: SocketAddrV4) -> LoadSpec {
         arrival: CLOSED,
         connection: Connection::Keepalive,
         protocol: Protocol::Http1,
+        tls: None,
         request_bytes: 0,
         response_bytes: 10,
         server_work_ns: 0,

@@ -15,6 +15,7 @@ use super::road;
 use super::workers::{self, PORT_FIRST, Task};
 use crate::Cancel;
 use crate::lab::{Bed, Down, Iteration, LabError, Ready};
+use crate::net::addresses::{POD_PORT, POD_TLS_PORT};
 use crate::plan::{Case, WorkloadSettings};
 
 /// How long kube-proxies may take to program a table.
@@ -51,16 +52,18 @@ impl KubeconfigBed {
         let placement = Placement::of(&ground.nodes, case.mode, case.route, count as usize)?;
         let start = Instant::now();
         let targets = ground.targets(&placement.backend)?;
+        let port = if workload.tls.is_some() { POD_TLS_PORT } else { POD_PORT };
         let places = ground.workers_on(&placement.workers)?;
         let lab_up_ms = ms(start);
 
         let start = Instant::now();
         let through = road::passes_service(case.mode, case.route.road);
         let destination = if through {
-            let placed = ground.install(case, road::service(&targets, &ground.profile.service))?;
+            let placed =
+                ground.install(case, road::service(&targets, port, &ground.profile.service))?;
             road::service_address(&placement, case.route.road, &placed)?
         } else {
-            SocketAddrV4::new(targets[0].address, crate::net::addresses::POD_PORT)
+            SocketAddrV4::new(targets[0].address, port)
         };
         let install_ms = ms(start);
 
@@ -138,6 +141,13 @@ impl KubeconfigBed {
     ) -> Result<Vec<Kept>, LabError> {
         let timeout = self.workload.timeout.0;
         self.renew(duration)?;
+        let tls = match self.workload.tls {
+            Some(version) => {
+                let certificates = self.ground.certificates()?;
+                Some(certificates.load(version, self.workload.resume))
+            }
+            None => None,
+        };
         let count = u32::try_from(self.places.len()).expect("at most 256 workers");
         let spec = |worker: u32| LoadSpec {
             target: self.destination,
@@ -148,6 +158,7 @@ impl KubeconfigBed {
             },
             connection: self.workload.connection,
             protocol: self.workload.protocol,
+            tls: tls.clone(),
             request_bytes: self.workload.request_bytes,
             response_bytes: self.workload.response_bytes,
             server_work_ns: self.workload.server_work.nanos(),

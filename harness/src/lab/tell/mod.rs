@@ -32,6 +32,9 @@ pub(super) struct Teller<'a> {
     pub(super) destination: String,
 }
 
+/// What a segment of a TLS handshake is to a reader.
+const HANDSHAKE: &str = "TLS";
+
 /// A step and what it is ordered by.
 struct Timed {
     time_ns: u64,
@@ -100,6 +103,18 @@ impl Teller<'_> {
             call(connect_ns, there, "connect", "", self.client, "connect called");
             call(connected_ns, back, "connect", "connect", self.client, "connected");
         }
+        if let Some(secured_ns) = sample.secured_ns {
+            call(secured_ns, back, HANDSHAKE, "tls", self.client, "secured");
+        }
+        if let Some(accepted) = story.mark.as_ref().and_then(|mark| mark.handshake) {
+            let pod = self.pod.0;
+            call(accepted.accepted_ns, there, "connect", "", pod, "accepted");
+            for turn in accepted.turns.iter().flatten() {
+                call(turn.read_ns, there, HANDSHAKE, "tls", pod, "handshake read");
+                call(turn.written_ns, back, HANDSHAKE, "pod_tls", pod, "handshake answered");
+            }
+            call(accepted.secured_ns, there, HANDSHAKE, "pod_tls", pod, "handshake over");
+        }
         let stage = if sample.connect_ns.is_some() { "handover" } else { "" };
         call(sample.sent_ns, there, "request", stage, self.client, "request written");
         if let Some(mark) = &story.mark {
@@ -114,7 +129,8 @@ impl Teller<'_> {
     fn passage(&self, passage: &Passage) -> Option<Timed> {
         let probe = self.probes.get(usize::from(passage.tap))?;
         let Segment { src, dst, encapsulated, .. } = passage.segment;
-        let packet = packet(&passage.segment, passage.leg);
+        let packet =
+            if passage.handshake { HANDSHAKE } else { packet(&passage.segment, passage.leg) };
         // Stages are of the request and the response; what opens a connection has none.
         let staged = packet == "request" || packet == "response";
         let place = match probe.site {
