@@ -12,11 +12,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, NamedGroup, RootCertStore, version};
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsConnector, TlsStream};
+use tokio_rustls::TlsConnector;
 
 use super::failure::Failure;
 use crate::protocol::{LoadTls, Protocol, TlsVersion};
-use crate::wire::Gate;
+use crate::wire::{Gate, Opened};
 
 /// Sessions kept for one connection that may be under way at a time: each resumption takes one and
 /// brings those that the server gives out, which are a few.
@@ -32,7 +32,7 @@ pub(super) struct Tls {
 
 /// A connection that is secured.
 pub(super) struct Secured {
-    pub(super) stream: TlsStream<Gate>,
+    pub(super) stream: Opened,
     /// Whether a session was resumed.
     pub(super) resumed: bool,
 }
@@ -87,7 +87,7 @@ impl Tls {
             return Err(Failure::TlsProtocol);
         }
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
-        Ok(Secured { stream: stream.into(), resumed })
+        Ok(Secured { stream: Opened::new(stream), resumed })
     }
 }
 

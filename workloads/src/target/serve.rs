@@ -14,14 +14,14 @@ use hyper_util::server::conn::auto;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
-use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_rustls::TlsAcceptor;
 
 use super::marks::Marker;
 use super::pod::Pod;
 use crate::clock::now_ns;
 use crate::protocol::{Accepted, SAMPLE_TOS};
 use crate::timer::Timer;
-use crate::wire::{Carried, Gate, Observed};
+use crate::wire::{Carried, Gate, Observed, Opened};
 
 /// Wait after `accept()` fails, as it does while the process is out of files.
 const ACCEPT_RETRY: Duration = Duration::from_millis(1);
@@ -100,7 +100,7 @@ async fn serve_tls(stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor, pod: R
         let turns = stream.get_ref().0.turns();
         marker.secured(Accepted { accepted_ns, turns, secured_ns: now_ns() });
     }
-    talk(Observed::new(TlsStream::from(stream), marker), peer, pod).await;
+    talk(Observed::new(Opened::new(stream), marker), peer, pod).await;
 }
 
 async fn talk<S: Carried + 'static>(

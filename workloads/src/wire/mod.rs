@@ -7,7 +7,7 @@ mod frames;
 mod gate;
 mod observed;
 
-pub(crate) use carried::Carried;
+pub(crate) use carried::{Carried, Opened};
 pub(crate) use direction::{Direction, Start};
 pub(crate) use gate::Gate;
 pub(crate) use observed::{Observe, Observed};
