@@ -55,7 +55,9 @@ fn without_features() -> Vec<Ring> {
                     "cargo test --no-fail-fast --workspace --test lab --test proxy_modes --test nftables \
                  --test conntrack --test capture --test first_packet --test watch -- --test-threads=2",
                 ),
-                Step::new("cargo test --workspace --test bench --test trace -- --test-threads=1"),
+                Step::new(
+                    "cargo test --workspace --test bench --test trace --test tls -- --test-threads=1",
+                ),
             ],
         },
         Ring {
