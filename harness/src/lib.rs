@@ -6,6 +6,7 @@
 pub mod bpf;
 mod cancel;
 pub mod capture;
+pub mod certificates;
 pub mod cni;
 #[cfg(feature = "kind")]
 pub mod docker;

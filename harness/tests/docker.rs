@@ -293,6 +293,7 @@ fn spec(target: SocketAddrV4, source: std::net::Ipv4Addr) -> LoadSpec {
         arrival: Arrival::Closed { connections: 1 },
         connection: Connection::Newconn,
         protocol: Protocol::Http1,
+        tls: None,
         request_bytes: 0,
         response_bytes: 0,
         server_work_ns: 0,

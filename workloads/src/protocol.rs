@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the harness says to the agents, and what they answer: one JSON value per line.
 
+mod tls;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
+
+pub use tls::{Accepted, Handshakes, LoadTls, Secret, TargetTls, TlsVersion, Turn};
 
 /// First line to `load`: everything that does not change between phases.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +22,9 @@ pub struct LoadSpec {
     pub connection: Connection,
     /// HTTP version.
     pub protocol: Protocol,
+    /// TLS; absent, requests go in the clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<LoadTls>,
     /// Body of a request, bytes; 0 is a GET.
     pub request_bytes: u64,
     /// Body of a response, bytes.
@@ -83,7 +90,7 @@ pub enum Connection {
 pub enum Protocol {
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2 with prior knowledge, over TCP.
+    /// HTTP/2, with prior knowledge where there is no TLS to negotiate it.
     Http2,
 }
 
@@ -163,7 +170,10 @@ pub struct PhaseReport {
     pub requests: u64,
     /// Requests not answered so, by kind: `connect_refused`, `connect_reset`, `connect_timeout`,
     /// `connect_unreachable`, `reset`, `closed`, `timeout`, `status_<code>` (`status_503`),
-    /// `length`, `overload`, `tuples_exhausted`, `other`. A connection of a keepalive phase that
+    /// `length`, `overload`, `tuples_exhausted`, `other`; of TLS handshakes `tls_expired`,
+    /// `tls_not_yet_valid`, `tls_unknown_authority`, `tls_wrong_name`, `tls_version`,
+    /// `tls_protocol` (no HTTP version in common), `tls_closed`, `tls_reset`, `tls_timeout`,
+    /// `tls_other`. A connection of a keepalive phase that
     /// cannot be opened before the clock starts counts too; its slot tries again with its first
     /// request.
     pub errors: BTreeMap<String, u64>,
@@ -178,6 +188,13 @@ pub struct PhaseReport {
     /// `connect()` called to connected. In a keepalive phase only of connections that had ended and
     /// were opened again for a request.
     pub connect: Pairs,
+    /// Connected to the end of the TLS handshake, of the same connections.
+    #[serde(default)]
+    pub tls: Pairs,
+    /// TLS handshakes of the phase's connections, those opened before the clock starts included, but
+    /// not those that only sessions to resume were had from.
+    #[serde(default)]
+    pub handshakes: Handshakes,
     /// First write of the request to first byte read of the response.
     pub first_byte: Pairs,
     /// First byte to last byte.
@@ -208,7 +225,8 @@ pub struct Sample {
     /// Source of the connection as the client sees it.
     pub client: SocketAddrV4,
     /// Bytes of the connection before this request: where its first byte lies in the stream, or with
-    /// HTTP/2 its HEADERS frame, which may share a segment with frames before it.
+    /// HTTP/2 its HEADERS frame, which may share a segment with frames before it. With TLS it is bytes
+    /// on the wire that are counted, the handshake's included, and the record that it begins in.
     pub request_offset: u64,
     /// The same for the response.
     pub response_offset: u64,
@@ -218,13 +236,16 @@ pub struct Sample {
     pub connect_ns: Option<u64>,
     /// When the connection was there; absent on an open connection.
     pub connected_ns: Option<u64>,
-    /// Just before the first write of the request; with HTTP/2 the write that ends its HEADERS
-    /// frame's header.
+    /// When its TLS handshake was over; absent on an open connection and without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secured_ns: Option<u64>,
+    /// Just before the first write of the request, and its encryption; with HTTP/2 the write that ends
+    /// its HEADERS frame's header.
     pub sent_ns: u64,
     /// Just after the first read that returned bytes of the response; with HTTP/2 of its HEADERS
     /// frame.
     pub first_byte_ns: u64,
-    /// Just after the read that completed the response.
+    /// Just after the read that completed the response, and its decryption.
     pub last_byte_ns: u64,
 }
 
@@ -234,6 +255,9 @@ pub struct Sample {
 pub struct TargetSpec {
     /// Where to listen. Answered with [`TargetReply::Ready`] once it listens.
     pub listen: Vec<SocketAddrV4>,
+    /// TLS; absent, there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TargetTls>,
     /// Sent in the `x-pod` header of each response.
     pub pod: String,
 }
@@ -278,6 +302,9 @@ pub struct Mark {
     pub response_offset: u64,
     /// Just after the read that returned the request's first bytes.
     pub read_ns: u64,
-    /// Just before the first write of the response.
+    /// Just before the first write of the response, and its encryption.
     pub written_ns: u64,
+    /// The connection's TLS handshake, where this was its first request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake: Option<Accepted>,
 }

@@ -189,6 +189,15 @@ pub struct Counts {
     pub conntrack_entries: Option<u64>,
 }
 
+/// TLS handshakes that were completed, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handshakes {
+    /// With the server's certificate.
+    pub full: u64,
+    /// Of a session that was resumed.
+    pub resumed: u64,
+}
+
 /// Source tuples (address and port) that new connections may and did use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuples {
@@ -293,6 +302,13 @@ pub struct CaseRecord {
     pub service_time_ns: Option<Quantiles>,
     /// `connect()` called to connected, new connections only.
     pub connect_ns: Option<Quantiles>,
+    /// Connected to the end of the TLS handshake, new connections only.
+    #[serde(default)]
+    pub tls_ns: Option<Quantiles>,
+    /// TLS handshakes of the measured phases, those before the clock started included; `None` without
+    /// TLS.
+    #[serde(default)]
+    pub handshakes: Option<Handshakes>,
     /// Request written to first byte of the response.
     pub first_byte_ns: Option<Quantiles>,
     /// First byte to last byte of the response.

@@ -16,8 +16,8 @@ mod walk;
 mod writer;
 
 pub use case::{
-    BlockRecord, CaseRecord, Conntrack, Counts, Failure, IterationRecord, Leg, Probe, ProbeEffect,
-    Proof, Quantiles, Reason, Residual, StageRecord, Status, Tuples,
+    BlockRecord, CaseRecord, Conntrack, Counts, Failure, Handshakes, IterationRecord, Leg, Probe,
+    ProbeEffect, Proof, Quantiles, Reason, Residual, StageRecord, Status, Tuples,
 };
 pub use error::RecordError;
 pub use histogram::Histogram;

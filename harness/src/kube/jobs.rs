@@ -118,6 +118,7 @@ mod tests {
             pull: PullPolicy::Never,
             command: vec!["/load".to_owned()],
             args: Vec::new(),
+            secret_env: Vec::new(),
             env: Vec::new(),
             ready_port: Some(8081),
         };

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerState, ContainerStatus, EnvVar, Pod, PodSpec as Spec, Probe,
-    SecurityContext, TCPSocketAction, Toleration,
+    Capabilities, Container, ContainerState, ContainerStatus, EnvVar, EnvVarSource, Pod,
+    PodSpec as Spec, Probe, SecretKeySelector, SecurityContext, TCPSocketAction, Toleration,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
@@ -42,6 +42,8 @@ pub struct PodSpec {
     pub args: Vec<String>,
     /// Environment.
     pub env: Vec<(String, String)>,
+    /// Environment that is kept from those who only see pods: a variable, and a Secret and its key.
+    pub secret_env: Vec<(String, (String, String))>,
     /// The pod is ready once this TCP port accepts; `None`: as soon as it runs.
     pub ready_port: Option<u16>,
 }
@@ -54,13 +56,21 @@ impl PodSpec {
             value: Some(value.clone()),
             ..EnvVar::default()
         };
+        let secret = |(variable, (name, key)): &(String, (String, String))| {
+            let selector =
+                SecretKeySelector { name: name.clone(), key: key.clone(), optional: None };
+            let from = EnvVarSource { secret_key_ref: Some(selector), ..EnvVarSource::default() };
+            EnvVar { name: variable.clone(), value_from: Some(from), ..EnvVar::default() }
+        };
+        let env: Vec<EnvVar> =
+            self.env.iter().map(env).chain(self.secret_env.iter().map(secret)).collect();
         let container = Container {
             name: CONTAINER.to_owned(),
             image: Some(self.image.clone()),
             image_pull_policy: Some(format!("{:?}", self.pull)),
             command: some(&self.command),
             args: some(&self.args),
-            env: (!self.env.is_empty()).then(|| self.env.iter().map(env).collect()),
+            env: (!env.is_empty()).then_some(env),
             readiness_probe: self.ready_port.map(readiness),
             // Nothing that slows a system call (seccomp) and nothing that a guarded cluster refuses.
             security_context: Some(SecurityContext {
@@ -251,6 +261,7 @@ mod tests {
             command: vec!["/target".to_owned()],
             args: vec!["--spec".to_owned(), "{}".to_owned()],
             env: vec![("A".to_owned(), "b".to_owned())],
+            secret_env: vec![("C".to_owned(), ("tls".to_owned(), "key".to_owned()))],
             ready_port: Some(8080),
         };
         insta::assert_json_snapshot!(spec.object(BTreeMap::new()));

@@ -30,6 +30,9 @@ pub enum LabError {
     /// The probes failed or contradict each other.
     #[error("{0}")]
     Capture(String),
+    /// The run's certificates could not be made or used.
+    #[error(transparent)]
+    Certificates(#[from] crate::certificates::CertificateError),
     /// The path does not carry a request.
     #[error("failed to reach {target} from {client}: {found}")]
     Unreachable {

@@ -84,5 +84,7 @@ pub const SERVICES: Cidr = Cidr { address: Ipv4Addr::new(10, 96, 0, 0), prefix: 
 pub const LOAD_BALANCERS: Cidr = Cidr { address: Ipv4Addr::new(10, 112, 0, 0), prefix: 12 };
 /// Port the server in a pod listens at.
 pub const POD_PORT: u16 = 8080;
+/// Port it speaks TLS at, where a workload does.
+pub const POD_TLS_PORT: u16 = 8443;
 /// UDP port of VXLAN, flannel's (the kernel's old default), not IANA's 4789.
 pub const VXLAN_PORT: u16 = 8472;

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use workloads::protocol::Connection;
+
 use super::{ArrivalKind, Case, Mode, Place, PolicyKind, Position, Profile, Road};
 
 /// Most cases a plan may have.
@@ -192,6 +194,16 @@ fn validate_workload(profile: &Profile, name: &str) -> Result<(), PlanError> {
     within(&key("response_bytes"), workload.response_bytes, 0, 1 << 30)?;
     within(&key("server_work (ns)"), workload.server_work.nanos(), 0, 1_000_000_000)?;
     within(&key("timeout (ms)"), workload.timeout.millis(), 1, 600_000)?;
+    match (workload.resume, workload.tls, workload.connection) {
+        (false, ..) | (true, Some(_), Connection::Newconn) => {}
+        (true, None, _) => {
+            return Err(wrong(&key("resume"), "needs tls = \"1.3\" or \"1.2\" beside it"));
+        }
+        (true, Some(_), Connection::Keepalive) => {
+            let message = "kept connections shake hands before the clock starts; it belongs to connection = \"newconn\"";
+            return Err(wrong(&key("resume"), message));
+        }
+    }
     match (workload.arrival, workload.rate, workload.schedule) {
         (ArrivalKind::Closed, None, None) => Ok(()),
         (ArrivalKind::Closed, ..) => {
@@ -268,11 +280,19 @@ mod tests {
             ),
             (
                 "[matrix]\nworkload = [\"x\"]",
-                "matrix.workload: `x` is not one of http2, keepalive, newconn, paced, users",
+                "matrix.workload: `x` is not one of http2, keepalive, newconn, paced, tls-keepalive, tls-newconn, tls-resume, users",
             ),
             (
                 "[workload.newconn]\nrate = 5.0",
                 "workload.newconn.rate: belongs to arrival = \"open\"; a closed loop has no rate",
+            ),
+            (
+                "[workload.newconn]\nresume = true",
+                "workload.newconn.resume: needs tls = \"1.3\" or \"1.2\" beside it",
+            ),
+            (
+                "[workload.keepalive]\ntls = \"1.3\"\nresume = true",
+                "workload.keepalive.resume: kept connections shake hands before the clock starts; it belongs to connection = \"newconn\"",
             ),
         ] {
             assert_eq!(plan(text).unwrap_err().to_string(), message);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use workloads::protocol::{Connection, Protocol, Schedule};
+use workloads::protocol::{Connection, Protocol, Schedule, TlsVersion};
 
 use super::wire::WireSettings;
 use super::{CniKind, KernelChoice, Mode, Position, Route};
@@ -270,6 +270,12 @@ pub struct WorkloadSettings {
     pub connection: Connection,
     /// HTTP version.
     pub protocol: Protocol,
+    /// TLS, ended at the pod; absent, requests go in the clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsVersion>,
+    /// Whether new connections resume a TLS session.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub resume: bool,
     /// Closed or open loop.
     pub arrival: ArrivalKind,
     /// Closed loop: connections. Open loop: requests in flight at most.
@@ -289,6 +295,10 @@ pub struct WorkloadSettings {
     pub server_work: Span,
     /// Patience with one request.
     pub timeout: Span,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn no_work() -> Span {

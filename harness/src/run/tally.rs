@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use record::{
-    BlockRecord, CaseFiles, CaseRecord, Conntrack, Counts, Failure, Histogram, IterationRecord,
-    Leg, Probe, Residual, StageRecord, Status, Tuples, Walk,
+    BlockRecord, CaseFiles, CaseRecord, Conntrack, Counts, Failure, Handshakes, Histogram,
+    IterationRecord, Leg, Probe, Residual, StageRecord, Status, Tuples, Walk,
 };
 
 use super::block::{Block, merge_stages};
@@ -37,6 +37,7 @@ pub(super) struct Tally {
     trace_slowest: usize,
     slowest: Vec<Walk>,
     conntrack: Option<Conntrack>,
+    handshakes: Option<Handshakes>,
     tuples_spent: u64,
     load_peak_rss_bytes: u64,
     pcaps: Vec<(String, Vec<u8>)>,
@@ -92,11 +93,18 @@ impl Tally {
             ("latency", load.latency),
             ("service_time", load.service_time),
             ("connect", load.connect),
+            ("tls", load.tls),
             ("first_byte", load.first_byte),
             ("last_byte", load.last_byte),
             ("lateness", load.lateness),
         ] {
             self.distributions.entry(name).or_default().merge(&Histogram::from_pairs(pairs));
+        }
+        let shaken = load.handshakes;
+        if shaken.full + shaken.resumed > 0 {
+            let sum = self.handshakes.get_or_insert_default();
+            sum.full += shaken.full;
+            sum.resumed += shaken.resumed;
         }
         self.tuples_spent += load.tuples_spent;
         self.load_peak_rss_bytes = self.load_peak_rss_bytes.max(load.peak_rss_bytes);
@@ -199,6 +207,8 @@ impl Tally {
             latency_ns: quantiles("latency"),
             service_time_ns: quantiles("service_time"),
             connect_ns: quantiles("connect"),
+            tls_ns: quantiles("tls"),
+            handshakes: self.handshakes,
             first_byte_ns: quantiles("first_byte"),
             last_byte_ns: quantiles("last_byte"),
             lateness_ns: quantiles("lateness"),

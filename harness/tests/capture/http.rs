@@ -71,6 +71,7 @@ fn serve_one(mut stream: TcpStream) -> Vec<Mark> {
             response_offset: number * RESPONSE_BYTES as u64,
             read_ns,
             written_ns,
+            handshake: None,
         });
     }
 }
@@ -144,6 +145,7 @@ impl Connection {
             intended_ns: sent_ns,
             connect_ns: (number == 0).then_some(self.connect_ns),
             connected_ns: (number == 0).then_some(self.connected_ns),
+            secured_ns: None,
             sent_ns,
             first_byte_ns,
             last_byte_ns: now_ns(),

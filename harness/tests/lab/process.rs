@@ -98,15 +98,15 @@ fn an_agent_that_falls_silent_is_quoted() {
 fn servers_are_awaited_and_one_that_cannot_serve_is_quoted() {
     let Some(mut ready) = lab(&Topology::default(), CniKind::Ptp) else { return };
     let standin = r#"read spec; case $spec in *10.244.*:8080*) echo '"ready"';; esac; cat"#;
-    ready.start_targets(Path::new("sh"), &["-c", standin]).unwrap();
+    ready.start_targets(Path::new("sh"), &["-c", standin], None).unwrap();
     assert!(ready.pods().iter().all(|pod| pod.target.is_some()));
     down(ready);
 
     let Some(mut refused) = lab(&Topology::default(), CniKind::Ptp) else { return };
     let standin = r#"read spec; echo '{"failed":"port 8080 is taken"}'; cat"#;
-    let error = refused.start_targets(Path::new("sh"), &["-c", standin]).unwrap_err();
+    let error = refused.start_targets(Path::new("sh"), &["-c", standin], None).unwrap_err();
     assert!(matches!(&error, NetnsError::TargetRefused { reason, .. } if reason.contains("taken")));
-    let error = refused.start_targets(Path::new("/no/such/program"), &[]).unwrap_err();
+    let error = refused.start_targets(Path::new("/no/such/program"), &[], None).unwrap_err();
     assert!(error.to_string().contains("/no/such/program"), "{error}");
     down(refused);
 }

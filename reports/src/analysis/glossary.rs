@@ -5,8 +5,9 @@
 pub const STAGES: &[(&str, &str)] = &[
     ("dns", "name looked up by the client"),
     ("connect", "client's connect() called to connected: SYN there, SYN-ACK back"),
-    ("handover", "connected to request written: the client itself"),
-    ("tls", "TLS handshake"),
+    ("tls", "TLS handshake of a new connection: the client's part and the way there and back"),
+    ("pod_tls", "the server's part of the TLS handshake"),
+    ("handover", "connected, or secured, to request written: the client itself"),
     ("client_tx", "client's write to the client's interface"),
     ("wire", "client's interface to the node's NIC, or back"),
     ("nic_rx", "NIC receive (softirq, GRO) to PREROUTING, before conntrack"),

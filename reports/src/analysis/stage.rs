@@ -18,8 +18,18 @@ pub struct StageRow<'a> {
 
 /// Stages that pass in the client's own host (its program, its kernel, its reads), and those in which
 /// the server is woken and works.
-const ENDS: [&str; 9] =
-    ["dns", "connect", "tls", "handover", "client_tx", "client_rx", "body", "wakeup", "app"];
+const ENDS: [&str; 10] = [
+    "dns",
+    "connect",
+    "tls",
+    "pod_tls",
+    "handover",
+    "client_tx",
+    "client_rx",
+    "body",
+    "wakeup",
+    "app",
+];
 
 /// Whether client or server alone spend a stage's time, so that no network shows in it. `connect`
 /// spans a round trip through the node, but the client's kernel and the wait for its processor are

@@ -86,6 +86,8 @@ fn heading(step: &WalkStep) -> Option<&'static str> {
         (_, "ACK") => return None,
         (Leg::Request, "connect" | "SYN") => "There: opening",
         (Leg::Response, "connect" | "SYN-ACK") => "Back: answer",
+        (Leg::Request, "TLS") => "There: handshake",
+        (Leg::Response, "TLS") => "Back: handshake",
         (Leg::Request, "FIN" | "RST") => "There: closing",
         (Leg::Response, "FIN" | "RST") => "Back: closing",
         (Leg::Request, _) => "There: request",

@@ -56,6 +56,7 @@ const STAGES: &[(&str, RGBColor)] = &[
     ("connect", RGBColor(0xbc, 0xc3, 0xcc)),
     ("handover", RGBColor(0x4a, 0x50, 0x58)),
     ("tls", RGBColor(0x2f, 0x35, 0x3d)),
+    ("pod_tls", RGBColor(0xc9, 0xa2, 0x27)),
     ("dns", RGBColor(0xe4, 0xe0, 0xd2)),
     ("body", RGBColor(0xd9, 0xdd, 0xe3)),
 ];
@@ -140,7 +141,8 @@ mod tests {
             "dns connect handover client_tx wire nic_rx conntrack proxy route filter masq egress cni \
              pod_rx wakeup app pod_tx cni nic_rx conntrack proxy route filter masq egress wire \
              client_rx body",
-            "connect tls handover",
+            "connect tls pod_tls handover",
+            "connect tls+pod_tls handover",
             "tls client_tx",
             "route proxy filter",
             "egress encap fabric decap deliver pod_rx",

@@ -75,6 +75,8 @@ impl Spec {
             latency_ns: None,
             service_time_ns: None,
             connect_ns: None,
+            tls_ns: None,
+            handshakes: None,
             first_byte_ns: None,
             last_byte_ns: None,
             lateness_ns: None,

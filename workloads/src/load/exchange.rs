@@ -56,7 +56,10 @@ impl Template {
         // RFC 9113 section 8.3.1 wants :scheme and :authority, RFC 9112 section 3.2.1 a path.
         let (version, uri) = match spec.protocol {
             Protocol::Http1 => (Version::HTTP_11, path),
-            Protocol::Http2 => (Version::HTTP_2, format!("http://{authority}{path}")),
+            Protocol::Http2 => {
+                let scheme = if spec.tls.is_some() { "https" } else { "http" };
+                (Version::HTTP_2, format!("{scheme}://{authority}{path}"))
+            }
         };
         Self {
             method: if request_bytes == 0 { Method::GET } else { Method::POST },

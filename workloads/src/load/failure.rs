@@ -29,6 +29,26 @@ pub(super) enum Failure {
     Overload,
     /// No source tuple was left to open a connection from.
     TuplesExhausted,
+    /// The server's certificate is not valid any more.
+    TlsExpired,
+    /// The server's certificate is not valid yet.
+    TlsNotYetValid,
+    /// Nobody who is trusted has signed the server's certificate.
+    TlsUnknownAuthority,
+    /// The server's certificate is for another name.
+    TlsWrongName,
+    /// The two sides have no version of TLS in common.
+    TlsVersion,
+    /// The two sides have no version of HTTP in common.
+    TlsProtocol,
+    /// The stream ended during the handshake.
+    TlsClosed,
+    /// A RST came during the handshake.
+    TlsReset,
+    /// The handshake was not over within the timeout.
+    TlsTimeout,
+    /// The handshake failed otherwise.
+    TlsOther,
     /// None of these.
     Other,
 }
@@ -53,7 +73,52 @@ impl Failure {
             // A write after the peer's RST was taken note of is EPIPE: tcp(7).
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Reset,
             io::ErrorKind::TimedOut => Self::Timeout,
+            // A stream of TLS that ends without saying so.
+            io::ErrorKind::UnexpectedEof => Self::Closed,
             _ => Self::Other,
+        }
+    }
+
+    /// What an error of a TLS handshake means.
+    pub(super) fn of_handshake(error: &io::Error) -> Self {
+        let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(error) = of_tls {
+            return Self::of_tls(error);
+        }
+        match Self::of_stream(error) {
+            Self::Reset => Self::TlsReset,
+            Self::Closed => Self::TlsClosed,
+            Self::Timeout => Self::TlsTimeout,
+            _ => Self::TlsOther,
+        }
+    }
+
+    fn of_tls(error: &rustls::Error) -> Self {
+        use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
+        match error {
+            Error::InvalidCertificate(wrong) => match wrong {
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    Self::TlsExpired
+                }
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    Self::TlsNotYetValid
+                }
+                // A certificate of an authority of the same name and another key.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                    Self::TlsUnknownAuthority
+                }
+                CertificateError::NotValidForName
+                | CertificateError::NotValidForNameContext { .. } => Self::TlsWrongName,
+                _ => Self::TlsOther,
+            },
+            Error::AlertReceived(AlertDescription::ProtocolVersion)
+            | Error::PeerIncompatible(
+                PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+            ) => Self::TlsVersion,
+            Error::NoApplicationProtocol
+            | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => Self::TlsProtocol,
+            _ => Self::TlsOther,
         }
     }
 }
@@ -72,6 +137,16 @@ impl fmt::Display for Failure {
             Self::Length => "length",
             Self::Overload => "overload",
             Self::TuplesExhausted => "tuples_exhausted",
+            Self::TlsExpired => "tls_expired",
+            Self::TlsNotYetValid => "tls_not_yet_valid",
+            Self::TlsUnknownAuthority => "tls_unknown_authority",
+            Self::TlsWrongName => "tls_wrong_name",
+            Self::TlsVersion => "tls_version",
+            Self::TlsProtocol => "tls_protocol",
+            Self::TlsClosed => "tls_closed",
+            Self::TlsReset => "tls_reset",
+            Self::TlsTimeout => "tls_timeout",
+            Self::TlsOther => "tls_other",
             Self::Other => "other",
         })
     }

@@ -2,7 +2,7 @@
 //! A connection to the target: opened from a tuple of ours, driven in the task that uses it, and
 //! ended with a RST.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddrV4;
@@ -16,11 +16,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpSocket;
 
 use super::failure::Failure;
+use super::tls::Tls;
 use super::tuples::Tuples;
 use crate::body::Fill;
 use crate::clock::now_ns;
 use crate::protocol::{Protocol, SAMPLE_TOS};
-use crate::wire::{Direction, Observe, Observed};
+use crate::wire::{Carried, Direction, Observe, Observed, Start};
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -45,6 +46,26 @@ pub(super) struct Link {
     pub(super) connect_ns: u64,
     /// When the connection was there, nanoseconds.
     pub(super) connected_ns: u64,
+    /// Its TLS handshake, where there was one.
+    pub(super) handshake: Option<Handshake>,
+}
+
+/// A handshake that was completed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Handshake {
+    /// When it was over, nanoseconds.
+    pub(super) secured_ns: u64,
+    /// Whether a session was resumed.
+    pub(super) resumed: bool,
+}
+
+/// What is the same in all connections of a phase.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way<'a> {
+    pub(super) target: SocketAddrV4,
+    pub(super) protocol: Protocol,
+    pub(super) tls: Option<&'a Tls>,
+    pub(super) tuples: &'a RefCell<Tuples>,
 }
 
 /// What the socket's reads and writes have shown.
@@ -73,7 +94,7 @@ impl Observe for Rc<RefCell<Wire>> {
     // A FIN of ours after the server's would put the server's socket in TIME_WAIT.
     const SENDS_FIN: bool = false;
 
-    fn read(&mut self, bytes: &[u8]) {
+    fn read(&mut self, bytes: &[u8], arrived: Option<Start>) {
         let mut wire = self.borrow_mut();
         if bytes.is_empty() {
             wire.end = wire.end.or(Some(Failure::Closed));
@@ -81,7 +102,9 @@ impl Observe for Rc<RefCell<Wire>> {
         }
         let at_ns = now_ns();
         wire.read_ns = at_ns;
-        wire.read.pass(bytes, at_ns);
+        // A message has begun when its bytes were there, and is complete when they were decrypted.
+        let began_ns = arrived.map_or(at_ns, |record| record.at_ns);
+        wire.read.pass(bytes, began_ns, arrived.map(|record| record.offset));
     }
 
     fn writing(&mut self) {
@@ -91,10 +114,10 @@ impl Observe for Rc<RefCell<Wire>> {
         }
     }
 
-    fn written(&mut self, bytes: &[u8]) {
+    fn written(&mut self, bytes: &[u8], offset: Option<u64>) {
         let mut wire = self.borrow_mut();
         let at_ns = wire.writing_ns;
-        wire.written.pass(bytes, at_ns);
+        wire.written.pass(bytes, at_ns, offset);
     }
 
     fn failed(&mut self, error: &io::Error) {
@@ -105,13 +128,13 @@ impl Observe for Rc<RefCell<Wire>> {
 
 impl Link {
     /// Opens a connection from the next tuple that is free; a tuple some other socket of the host
-    /// has is passed over, and spent all the same.
+    /// has is passed over, and spent all the same. `connected` tells how far it came.
     pub(super) async fn open(
-        target: SocketAddrV4,
-        protocol: Protocol,
-        tuples: &RefCell<Tuples>,
+        way: Way<'_>,
         sampled: bool,
+        connected: &Cell<bool>,
     ) -> Result<Self, Failure> {
+        let Way { target, protocol, tls, tuples } = way;
         let (stream, client, connect_ns) = loop {
             let tuple = tuples.borrow_mut().next();
             let client = tuple.ok_or(Failure::TuplesExhausted)?;
@@ -129,15 +152,23 @@ impl Link {
             }
         };
         let connected_ns = now_ns();
+        connected.set(true);
         let wire = Rc::new(RefCell::new(Wire::new(protocol)));
-        let io = TokioIo::new(Observed::new(stream, wire.clone()));
-        let shaken = shake_hands(protocol, io).await;
+        let (shaken, handshake) = match tls {
+            None => (shake_hands(protocol, Observed::new(stream, wire.clone())).await, None),
+            Some(tls) => {
+                let secured = tls.secure(stream, protocol).await?;
+                let handshake = Handshake { secured_ns: now_ns(), resumed: secured.resumed };
+                let observed = Observed::new(secured.stream, wire.clone());
+                (shake_hands(protocol, observed).await, Some(handshake))
+            }
+        };
         // Only HTTP/2 writes here, its preface.
         let Ok((sender, driver)) = shaken else {
             return Err(wire.borrow().end.unwrap_or(Failure::Other));
         };
         let driver = Some(driver);
-        Ok(Self { sender, driver, wire, client, sampled, connect_ns, connected_ns })
+        Ok(Self { sender, driver, wire, client, sampled, connect_ns, connected_ns, handshake })
     }
 
     /// Lets hyper read and write what there is.
@@ -203,10 +234,11 @@ fn socket(client: SocketAddrV4, sampled: bool) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-async fn shake_hands(
+async fn shake_hands<S: Carried + 'static>(
     protocol: Protocol,
-    io: TokioIo<Observed<Rc<RefCell<Wire>>>>,
+    stream: Observed<S, Rc<RefCell<Wire>>>,
 ) -> hyper::Result<(Sender, Task)> {
+    let io = TokioIo::new(stream);
     match protocol {
         Protocol::Http1 => {
             let (sender, connection) = http1::handshake(io).await?;

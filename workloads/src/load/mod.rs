@@ -15,6 +15,7 @@ mod recorder;
 mod slot;
 mod spec;
 mod tally;
+mod tls;
 mod tuples;
 mod worker;
 
@@ -30,6 +31,7 @@ use crate::socket;
 use exchange::Template;
 use phase::Phase;
 pub use recorder::Recorder;
+use tls::Tls;
 use tuples::Tuples;
 pub use worker::worker;
 
@@ -67,6 +69,7 @@ pub fn run(mut input: impl BufRead, mut output: impl Write) -> Result<(), AgentE
 pub struct Generator {
     spec: Rc<LoadSpec>,
     template: Rc<Template>,
+    tls: Option<Rc<Tls>>,
     tuples: Rc<RefCell<Tuples>>,
     runtime: tokio::runtime::LocalRuntime,
     phases: u64,
@@ -79,7 +82,10 @@ impl Generator {
     /// A value is out of its range, or the system refuses a runtime.
     pub fn new(spec: LoadSpec) -> Result<Self, AgentError> {
         spec::check(&spec)?;
+        let refuse = |problem| AgentError::Value { what: "load spec", problem };
+        let tls = |tls| Tls::new(tls, spec.protocol, spec::slots(spec.arrival));
         Ok(Self {
+            tls: spec.tls.as_ref().map(tls).transpose().map_err(refuse)?.map(Rc::new),
             template: Rc::new(Template::new(&spec)),
             tuples: Rc::new(RefCell::new(Tuples::new(&spec.sources))),
             runtime: agent::runtime()?,
@@ -106,7 +112,7 @@ impl Generator {
         spec::check_command(command)?;
         let seed = self.spec.seed.wrapping_add(self.phases);
         self.phases += 1;
-        let phase = Phase::new(&self.spec, &self.template, &self.tuples, command);
+        let phase = Phase::new(&self.spec, &self.template, &self.tls, &self.tuples, command);
         self.runtime.block_on(phase.run(seed, at_ns)).map_err(AgentError::system("run a phase"))
     }
 }

@@ -13,11 +13,12 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::arrivals::Arrivals;
 use super::exchange::{Answered, Template};
 use super::failure::Failure;
-use super::link::Link;
+use super::link::{Link, Way};
 use super::memory::peak_rss_bytes;
 use super::slot::{self, Slot};
 use super::spec;
 use super::tally::Tally;
+use super::tls::Tls;
 use super::tuples::Tuples;
 use crate::clock::{cpu_ns, now_ns};
 use crate::protocol::{Arrival, Connection, LoadCommand, LoadSpec, PhaseReport, Protocol};
@@ -39,6 +40,7 @@ pub(super) struct Phase {
     pub(super) timeout_ns: u64,
     end_ns: Cell<u64>,
     duration_ns: u64,
+    tls: Option<Rc<Tls>>,
     tuples: Rc<RefCell<Tuples>>,
     tally: RefCell<Tally>,
     /// Requests that may still start.
@@ -54,6 +56,7 @@ impl Phase {
     pub(super) fn new(
         spec: &Rc<LoadSpec>,
         template: &Rc<Template>,
+        tls: &Option<Rc<Tls>>,
         tuples: &Rc<RefCell<Tuples>>,
         command: &LoadCommand,
     ) -> Rc<Self> {
@@ -67,6 +70,7 @@ impl Phase {
             timeout_ns: spec.timeout_ms * NS_PER_MS,
             end_ns: Cell::default(),
             duration_ns: duration_ms * NS_PER_MS,
+            tls: tls.clone(),
             tuples: tuples.clone(),
             tally: RefCell::new(Tally::new(max_samples)),
             starts_left: Cell::new(max_requests.unwrap_or(u64::MAX)),
@@ -87,6 +91,7 @@ impl Phase {
         let (timer, sweeper) = (Timer::new()?, Timer::new()?);
         let cpu_before_ns = cpu_ns();
         let spent_before = self.tuples.borrow().spent();
+        self.have_sessions().await;
         let links = self.open_ahead().await;
         if let Some(at_ns) = at_ns {
             timer.until(at_ns).await?;
@@ -128,6 +133,50 @@ impl Phase {
         self.end_ns.set(self.start_ns.get() + self.duration_ns);
     }
 
+    /// Has the server give out sessions enough for all connections that may resume one at once. A
+    /// ticket comes with the answer to a request; what goes wrong is counted, and the connections
+    /// that want for a session shake hands in full.
+    async fn have_sessions(&self) {
+        let Some(tls) = &self.tls else { return };
+        for _ in 0..self.slots.len() {
+            if !tls.wants_session(self.slots.len()) {
+                break;
+            }
+            let connected = Cell::new(false);
+            let asking = async {
+                let mut link = Link::open(self.way(), false, &connected).await?;
+                link.exchange(&self.template).await.and_then(|answered| answered.verdict)
+            };
+            if let Err(failure) = self.in_time(asking, &connected).await {
+                self.failed(failure, now_ns());
+                break;
+            }
+        }
+    }
+
+    /// Awaits what is done on a new connection before the clock starts, for as long as a request may
+    /// take.
+    async fn in_time<T>(
+        &self,
+        opening: impl Future<Output = Result<T, Failure>>,
+        connected: &Cell<bool>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            opened = opening => opened,
+            waited = rest(Duration::from_nanos(self.timeout_ns)) => {
+                Err(waited.map_or(Failure::Other, |()| self.late(connected.get())))
+            }
+        }
+    }
+
+    /// What it is called when a connection is not there in time.
+    pub(super) fn late(&self, connected: bool) -> Failure {
+        match connected && self.tls.is_some() {
+            true => Failure::TlsTimeout,
+            false => Failure::ConnectTimeout,
+        }
+    }
+
     /// Opens the connections of a keepalive phase, or none. One that cannot be opened is counted
     /// as a failure, and its slot tries again with its first request.
     async fn open_ahead(self: &Rc<Self>) -> Vec<Option<Link>> {
@@ -151,8 +200,9 @@ impl Phase {
     }
 
     async fn open_one_ahead(&self) -> Option<Link> {
+        let connected = Cell::new(false);
         let opening = async {
-            let mut link = self.open().await?;
+            let mut link = self.open(&connected).await?;
             // The first request is then not mixed with the two sides' SETTINGS.
             if self.spec.protocol == Protocol::Http2 {
                 link.greeted().await;
@@ -161,21 +211,23 @@ impl Phase {
             let end = link.wire.borrow().end;
             if open { Ok(link) } else { Err(end.unwrap_or(Failure::Other)) }
         };
-        let opened = tokio::select! {
-            opened = opening => opened,
-            waited = rest(Duration::from_nanos(self.timeout_ns)) => {
-                Err(waited.map_or(Failure::Other, |()| Failure::ConnectTimeout))
-            }
-        };
+        let opened = self.in_time(opening, &connected).await;
         opened.map_err(|failure| self.failed(failure, now_ns())).ok()
     }
 
-    /// Opens one connection.
-    pub(super) async fn open(&self) -> Result<Link, Failure> {
+    fn way(&self) -> Way<'_> {
+        let LoadSpec { target, protocol, .. } = *self.spec;
+        Way { target, protocol, tls: self.tls.as_deref(), tuples: &self.tuples }
+    }
+
+    /// Opens one connection; `connected` tells how far it came.
+    pub(super) async fn open(&self, connected: &Cell<bool>) -> Result<Link, Failure> {
         let number = self.opened.get();
         self.opened.set(number + 1);
         let sampled = self.sample_every > 0 && number.is_multiple_of(u64::from(self.sample_every));
-        Link::open(self.spec.target, self.spec.protocol, &self.tuples, sampled).await
+        let link = Link::open(self.way(), sampled, connected).await?;
+        self.tally.borrow_mut().opened(&link);
+        Ok(link)
     }
 
     /// Sends the arrivals of an open loop to the slots, then waits for all slots to end.

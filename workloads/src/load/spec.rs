@@ -5,7 +5,7 @@ use std::net::{SocketAddrV4, TcpListener};
 
 use crate::agent::{AgentError, open_file_limit};
 use crate::body::MAX_BYTES;
-use crate::protocol::{Arrival, LoadCommand, LoadSpec, WORK_MAX_NS};
+use crate::protocol::{Arrival, Connection, LoadCommand, LoadSpec, WORK_MAX_NS};
 
 /// Fastest schedule, requests per second: ten times what one thread can send.
 const RATE_MAX: f64 = 1_000_000.0;
@@ -49,6 +49,11 @@ pub(super) fn check(spec: &LoadSpec) -> Result<(), AgentError> {
     if spec.server_work_ns > WORK_MAX_NS {
         let work_ns = spec.server_work_ns;
         return refuse(format!("`server_work_ns` is {work_ns}, not at most {WORK_MAX_NS}"));
+    }
+    if spec.tls.as_ref().is_some_and(|tls| tls.resume) && spec.connection == Connection::Keepalive {
+        return refuse(
+            "`tls.resume` is of new connections, and `connection` is keepalive".to_owned(),
+        );
     }
     if !(1..=TIMEOUT_MS_MAX).contains(&spec.timeout_ms) {
         let timeout_ms = spec.timeout_ms;

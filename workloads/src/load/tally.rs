@@ -7,7 +7,7 @@ use super::exchange::Answered;
 use super::failure::Failure;
 use super::link::Link;
 use super::recorder::Recorder;
-use crate::protocol::{PhaseReport, Sample};
+use crate::protocol::{Handshakes, PhaseReport, Sample};
 
 /// Counts, distributions and samples of one phase.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) struct Tally {
     latency: Recorder,
     service_time: Recorder,
     connect: Recorder,
+    tls: Recorder,
+    handshakes: Handshakes,
     first_byte: Recorder,
     last_byte: Recorder,
     lateness: Recorder,
@@ -38,6 +40,15 @@ impl Tally {
         self.first_intended_ns.get_or_insert(intended_ns);
     }
 
+    /// A connection was opened.
+    pub(super) fn opened(&mut self, link: &Link) {
+        match link.handshake {
+            Some(handshake) if handshake.resumed => self.handshakes.resumed += 1,
+            Some(_) => self.handshakes.full += 1,
+            None => {}
+        }
+    }
+
     /// A request was answered as asked. `fresh` tells that its connection was opened for it.
     pub(super) fn answered(
         &mut self,
@@ -53,6 +64,9 @@ impl Tally {
         self.service_time.record(last_byte_ns - start_ns);
         if fresh {
             self.connect.record(link.connected_ns - link.connect_ns);
+            if let Some(handshake) = link.handshake {
+                self.tls.record(handshake.secured_ns - link.connected_ns);
+            }
         }
         self.first_byte.record(first_byte.at_ns - sent.at_ns);
         self.last_byte.record(last_byte_ns - first_byte.at_ns);
@@ -66,6 +80,7 @@ impl Tally {
                 intended_ns,
                 connect_ns: fresh.then_some(link.connect_ns),
                 connected_ns: fresh.then_some(link.connected_ns),
+                secured_ns: link.handshake.filter(|_| fresh).map(|shaken| shaken.secured_ns),
                 sent_ns: sent.at_ns,
                 first_byte_ns: first_byte.at_ns,
                 last_byte_ns,
@@ -97,6 +112,8 @@ impl Tally {
             latency: self.latency.pairs(),
             service_time: self.service_time.pairs(),
             connect: self.connect.pairs(),
+            tls: self.tls.pairs(),
+            handshakes: self.handshakes,
             first_byte: self.first_byte.pairs(),
             last_byte: self.last_byte.pairs(),
             lateness: self.lateness.pairs(),

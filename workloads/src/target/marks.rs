@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use super::pod::Pod;
 use crate::clock::now_ns;
-use crate::protocol::Mark;
-use crate::wire::{Direction, Observe};
+use crate::protocol::{Accepted, Mark};
+use crate::wire::{Direction, Observe, Start};
 
 /// The observer of a sampled connection. A request's start is awaited first, then its response's,
 /// then the next request's: one request at a time, as the load client sends them.
@@ -20,6 +20,7 @@ pub(super) struct Marker {
     read: Direction,
     written: Direction,
     writing_ns: u64,
+    handshake: Option<Accepted>,
 }
 
 impl Marker {
@@ -27,18 +28,28 @@ impl Marker {
     pub(super) fn new(pod: Rc<Pod>, peer: SocketAddrV4, local: SocketAddrV4) -> Self {
         let mut read = Direction::unknown_client();
         read.await_message();
-        Self { pod, peer, local, read, written: Direction::http1(), writing_ns: 0 }
+        let written = Direction::http1();
+        Self { pod, peer, local, read, written, writing_ns: 0, handshake: None }
+    }
+
+    /// The connection's TLS handshake is over.
+    pub(super) fn secured(&mut self, handshake: Accepted) {
+        self.handshake = Some(handshake);
     }
 }
 
 impl Observe for Option<Marker> {
     const SENDS_FIN: bool = true;
 
-    fn read(&mut self, bytes: &[u8]) {
+    fn read(&mut self, bytes: &[u8], arrived: Option<Start>) {
         let Some(marker) = self else { return };
-        let at_ns = if marker.read.is_awaited() { now_ns() } else { 0 };
+        let at_ns = match arrived {
+            Some(record) => record.at_ns,
+            None if marker.read.is_awaited() => now_ns(),
+            None => 0,
+        };
         let first = marker.read.bytes() == 0;
-        let began = marker.read.pass(bytes, at_ns);
+        let began = marker.read.pass(bytes, at_ns, arrived.map(|record| record.offset));
         // Nothing was written before the first read told the version: a server speaks second.
         if first && marker.read.is_http2() {
             marker.written = Direction::http2_server();
@@ -56,9 +67,9 @@ impl Observe for Option<Marker> {
         }
     }
 
-    fn written(&mut self, bytes: &[u8]) {
+    fn written(&mut self, bytes: &[u8], offset: Option<u64>) {
         let Some(marker) = self else { return };
-        if !marker.written.pass(bytes, marker.writing_ns) {
+        if !marker.written.pass(bytes, marker.writing_ns, offset) {
             return;
         }
         if let (Some(request), Some(response)) = (marker.read.start(), marker.written.start()) {
@@ -69,6 +80,7 @@ impl Observe for Option<Marker> {
                 response_offset: response.offset,
                 read_ns: request.at_ns,
                 written_ns: response.at_ns,
+                handshake: marker.handshake.take(),
             });
         }
         marker.read.await_message();

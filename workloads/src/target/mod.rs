@@ -5,6 +5,7 @@
 mod marks;
 mod pod;
 mod serve;
+mod tls;
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
@@ -14,12 +15,13 @@ use std::rc::Rc;
 
 use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 
 use crate::agent::{self, AgentError};
 use crate::protocol::{TargetCommand, TargetReply, TargetSpec};
 use crate::socket;
 use pod::Pod;
-pub use serve::serve_until;
+use serve::{Door, serve_until};
 
 /// Connections the kernel completes while none is accepted; `net.core.somaxconn` may lower it.
 const BACKLOG: i32 = 4096;
@@ -34,21 +36,25 @@ pub fn main() -> ExitCode {
 
 /// Serves what `spec`, a [`TargetSpec`] as JSON, says, until the process is killed: for pods, whose
 /// standard input is closed from the start. With a `token`, `POST /TOKEN/marks` is answered as
-/// [`TargetCommand::Drain`] is. Exit codes as of [`main`].
-pub fn main_of(spec: &str, token: Option<&str>) -> ExitCode {
-    agent::exit("target", run_of(spec, token))
+/// [`TargetCommand::Drain`] is. Its TLS, a [`crate::protocol::TargetTls`], may be said apart from it, where
+/// others can read the one and not the other. Exit codes as of [`main`].
+pub fn main_of(spec: &str, token: Option<&str>, tls: Option<&str>) -> ExitCode {
+    agent::exit("target", run_of(spec, token, tls))
 }
 
-fn run_of(spec: &str, token: Option<&str>) -> Result<(), AgentError> {
+fn run_of(spec: &str, token: Option<&str>, tls: Option<&str>) -> Result<(), AgentError> {
     const SPEC: &str = "argument of --spec";
-    let spec: TargetSpec = agent::parse(SPEC, spec)?;
+    let mut spec: TargetSpec = agent::parse(SPEC, spec)?;
+    if let Some(tls) = tls {
+        spec.tls = Some(agent::parse("TLS beside the spec", tls)?);
+    }
     let refuse = |problem: String| AgentError::Value { what: SPEC, problem };
     let pod = Pod::asked(&spec.pod, token).map_err(refuse)?;
     agent::open_file_limit()?;
-    let listeners = listen(&spec.listen).map_err(refuse)?;
+    let doors = open(&spec).map_err(refuse)?;
     let for_ever = std::future::pending::<()>();
     agent::runtime()?
-        .block_on(serve_until(listeners, pod, for_ever))
+        .block_on(serve_until(doors, pod, for_ever))
         .map_err(AgentError::system("serve"))
 }
 
@@ -73,29 +79,38 @@ pub fn run(
     let pod = Pod::new(&spec.pod)
         .map_err(|error| AgentError::Value { what: SPEC, problem: error.to_string() })?;
     agent::open_file_limit()?;
-    let listeners = match listen(&spec.listen) {
-        Ok(listeners) => listeners,
+    let doors = match open(&spec) {
+        Ok(doors) => doors,
         Err(failed) => return agent::answer(&mut output, &TargetReply::Failed(failed)),
     };
     let commands = commands(input)?;
     agent::runtime()?.block_on(async {
         let answering = answer_commands(commands, output, pod.clone());
-        let serving = serve_until(listeners, pod, answering);
+        let serving = serve_until(doors, pod, answering);
         serving.await.map_err(AgentError::system("serve"))?
     })
 }
 
 /// Listens at every address, or says which one it cannot listen at and why.
-fn listen(addresses: &[SocketAddrV4]) -> Result<Vec<TcpListener>, String> {
-    if addresses.is_empty() {
+fn open(spec: &TargetSpec) -> Result<Vec<Door>, String> {
+    if spec.listen.is_empty() {
         return Err("`listen` is empty".to_owned());
     }
-    addresses
-        .iter()
-        .map(|&address| {
-            listener(address).map_err(|error| format!("failed to listen at {address}: {error}"))
-        })
-        .collect()
+    let open = |address: SocketAddrV4, tls: Option<TlsAcceptor>| {
+        let listener = listener(address);
+        let listener =
+            listener.map_err(|error| format!("failed to listen at {address}: {error}"))?;
+        Ok(Door { listener, tls })
+    };
+    let mut doors: Vec<Door> =
+        spec.listen.iter().map(|&address| open(address, None)).collect::<Result<_, String>>()?;
+    if let Some(tls) = &spec.tls {
+        let acceptor = tls::acceptor(tls)?;
+        for &address in &tls.listen {
+            doors.push(open(address, Some(acceptor.clone()))?);
+        }
+    }
+    Ok(doors)
 }
 
 fn listener(address: SocketAddrV4) -> io::Result<TcpListener> {

@@ -22,7 +22,7 @@ const PEER: HeaderName = HeaderName::from_static("x-peer");
 
 /// The server's state, all of it on one thread.
 #[derive(Debug)]
-pub struct Pod {
+pub(super) struct Pod {
     name: HeaderValue,
     served: Cell<u64>,
     marks: RefCell<Vec<Mark>>,
@@ -36,7 +36,7 @@ impl Pod {
     ///
     /// # Errors
     /// The name cannot stand in a header.
-    pub fn new(name: &str) -> Result<Rc<Self>, InvalidHeaderValue> {
+    pub(super) fn new(name: &str) -> Result<Rc<Self>, InvalidHeaderValue> {
         Ok(Rc::new(Self {
             name: name.try_into()?,
             served: Cell::new(0),
@@ -59,7 +59,7 @@ impl Pod {
     }
 
     /// The marks since the last drain, and what else a drain tells.
-    pub fn drain(&self) -> TargetReply {
+    pub(super) fn drain(&self) -> TargetReply {
         TargetReply::Marks {
             marks: self.marks.take(),
             not_kept: self.not_kept.take(),
@@ -207,6 +207,7 @@ mod tests {
             response_offset: 0,
             read_ns: 1,
             written_ns: 2,
+            handshake: None,
         };
         (0..MARKS_MAX + 3).for_each(|_| pod.mark(mark));
         let TargetReply::Marks { marks, not_kept, .. } = pod.drain() else { panic!() };

@@ -14,12 +14,14 @@ use hyper_util::server::conn::auto;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
+use tokio_rustls::TlsAcceptor;
 
 use super::marks::Marker;
 use super::pod::Pod;
-use crate::protocol::SAMPLE_TOS;
+use crate::clock::now_ns;
+use crate::protocol::{Accepted, SAMPLE_TOS};
 use crate::timer::Timer;
-use crate::wire::Observed;
+use crate::wire::{Carried, Gate, Observed, Opened};
 
 /// Wait after `accept()` fails, as it does while the process is out of files.
 const ACCEPT_RETRY: Duration = Duration::from_millis(1);
@@ -34,33 +36,44 @@ impl<F: Future<Output: 'static> + 'static> Executor<F> for Local {
     }
 }
 
-/// Serves HTTP/1.1 and HTTP/2 (prior knowledge) at non-blocking `listeners` until `end` is done,
-/// and returns its output. To be awaited on a [`tokio::runtime::LocalRuntime`] or in a
+/// A non-blocking listener, and the TLS that is spoken at it, if any.
+pub(super) struct Door {
+    pub(super) listener: std::net::TcpListener,
+    pub(super) tls: Option<TlsAcceptor>,
+}
+
+/// Serves HTTP/1.1 and HTTP/2 (prior knowledge, or negotiated) at `doors` until `end` is done, and
+/// returns its output. To be awaited on a [`tokio::runtime::LocalRuntime`] or in a
 /// [`tokio::task::LocalSet`].
 ///
 /// # Errors
 /// The runtime does not take a listener, or the system has no timer.
-pub async fn serve_until<T>(
-    listeners: Vec<std::net::TcpListener>,
+pub(super) async fn serve_until<T>(
+    doors: Vec<Door>,
     pod: Rc<Pod>,
     end: impl Future<Output = T>,
 ) -> io::Result<T> {
-    let mut accepting = Vec::with_capacity(listeners.len());
-    for listener in listeners {
+    let mut accepting = Vec::with_capacity(doors.len());
+    for Door { listener, tls } in doors {
         let listener = TcpListener::from_std(listener)?;
-        accepting.push(spawn_local(accept(listener, pod.clone(), Timer::new()?)));
+        accepting.push(spawn_local(accept(listener, tls, pod.clone(), Timer::new()?)));
     }
     let output = end.await;
     accepting.iter().for_each(|task| task.abort());
     Ok(output)
 }
 
-async fn accept(listener: TcpListener, pod: Rc<Pod>, timer: Timer) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, pod: Rc<Pod>, timer: Timer) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                spawn_local(serve(stream, peer, pod.clone()));
-            }
+            Ok((stream, peer)) => match &tls {
+                None => {
+                    spawn_local(serve(stream, peer, pod.clone()));
+                }
+                Some(tls) => {
+                    spawn_local(serve_tls(stream, peer, tls.clone(), pod.clone()));
+                }
+            },
             Err(_) => {
                 // A timer that is there does not fail; were it to, the next `accept()` comes sooner.
                 let _ = timer.rest(ACCEPT_RETRY).await;
@@ -74,10 +87,30 @@ async fn accept(listener: TcpListener, pod: Rc<Pod>, timer: Timer) {
 async fn serve(stream: TcpStream, peer: SocketAddr, pod: Rc<Pod>) {
     let SocketAddr::V4(peer) = peer else { return };
     let Ok(marker) = marker(&stream, peer, &pod) else { return };
+    talk(Observed::new(stream, marker), peer, pod).await;
+}
+
+/// The same under TLS. Why a handshake fails is what the client says of it.
+async fn serve_tls(stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor, pod: Rc<Pod>) {
+    let accepted_ns = now_ns();
+    let SocketAddr::V4(peer) = peer else { return };
+    let Ok(mut marker) = marker(&stream, peer, &pod) else { return };
+    let Ok(stream) = tls.accept(Gate::new(stream)).await else { return };
+    if let Some(marker) = &mut marker {
+        let turns = stream.get_ref().0.turns();
+        marker.secured(Accepted { accepted_ns, turns, secured_ns: now_ns() });
+    }
+    talk(Observed::new(Opened::new(stream), marker), peer, pod).await;
+}
+
+async fn talk<S: Carried + 'static>(
+    stream: Observed<S, Option<Marker>>,
+    peer: SocketAddrV4,
+    pod: Rc<Pod>,
+) {
     let header = peer_header(peer);
     let service = service_fn(move |request| Rc::clone(&pod).answer(header.clone(), request));
-    let io = TokioIo::new(Observed::new(stream, marker));
-    let _ = auto::Builder::new(Local).serve_connection(io, service).await;
+    let _ = auto::Builder::new(Local).serve_connection(TokioIo::new(stream), service).await;
 }
 
 /// The longest an address and port can be, so that answers to all clients have the same length: a

@@ -89,8 +89,8 @@ impl Direction {
     }
 
     /// Bytes went by, read or written around `at_ns`. Returns whether the awaited message began
-    /// with them.
-    pub(crate) fn pass(&mut self, chunk: &[u8], at_ns: u64) -> bool {
+    /// with them. `carried` is where they lie on a wire that carries them otherwise.
+    pub(crate) fn pass(&mut self, chunk: &[u8], at_ns: u64, carried: Option<u64>) -> bool {
         if let Framing::Unknown = self.framing {
             self.framing = if chunk.starts_with(&PREFACE[..3]) {
                 Framing::Frames(Frames::after(PREFACE.len() as u64))
@@ -105,7 +105,7 @@ impl Direction {
         self.bytes += chunk.len() as u64;
         match begins {
             Some(offset) if self.awaited => {
-                self.start = Some(Start { offset, at_ns });
+                self.start = Some(Start { offset: carried.unwrap_or(offset), at_ns });
                 self.awaited = false;
                 true
             }
@@ -121,26 +121,35 @@ mod tests {
     #[test]
     fn only_the_first_bytes_after_awaiting_begin_a_message() {
         let mut direction = Direction::http1();
-        assert!(!direction.pass(b"stray", 1));
+        assert!(!direction.pass(b"stray", 1, None));
         direction.await_message();
-        assert!(direction.pass(b"GET / HT", 2));
-        assert!(!direction.pass(b"TP/1.1", 3));
+        assert!(direction.pass(b"GET / HT", 2, None));
+        assert!(!direction.pass(b"TP/1.1", 3, None));
         assert_eq!(direction.start(), Some(Start { offset: 5, at_ns: 2 }));
         assert_eq!(direction.bytes(), 19);
+    }
+
+    #[test]
+    fn a_message_that_is_carried_begins_where_its_record_does() {
+        let mut direction = Direction::http1();
+        direction.await_message();
+        assert!(direction.pass(b"GET / HT", 2, Some(517)));
+        assert_eq!(direction.start(), Some(Start { offset: 517, at_ns: 2 }));
+        assert_eq!(direction.bytes(), 8);
     }
 
     #[test]
     fn the_preface_tells_http2_from_http1() {
         let mut http2 = Direction::unknown_client();
         http2.await_message();
-        assert!(!http2.pass(PREFACE, 1), "the preface is no message");
+        assert!(!http2.pass(PREFACE, 1, None), "the preface is no message");
         assert!(http2.is_http2());
-        assert!(http2.pass(&[0, 0, 0, 1, 0, 0, 0, 0, 1], 2));
+        assert!(http2.pass(&[0, 0, 0, 1, 0, 0, 0, 0, 1], 2, None));
         assert_eq!(http2.start(), Some(Start { offset: 24, at_ns: 2 }));
 
         let mut http1 = Direction::unknown_client();
         http1.await_message();
-        assert!(http1.pass(b"POST /bytes/1 HTTP/1.1", 1));
+        assert!(http1.pass(b"POST /bytes/1 HTTP/1.1", 1, None));
         assert!(!http1.is_http2());
     }
 }

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What goes over a connection, seen from just outside the system calls: bytes, times, ends.
 
+mod carried;
 mod direction;
 mod frames;
+mod gate;
 mod observed;
 
+pub(crate) use carried::{Carried, Opened};
 pub(crate) use direction::{Direction, Start};
+pub(crate) use gate::Gate;
 pub(crate) use observed::{Observe, Observed};

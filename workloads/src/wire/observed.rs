@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A TCP stream that tells an observer what it reads and writes.
+//! A stream that tells an observer what it reads and writes.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use super::carried::Carried;
+use super::direction::Start;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Called around each read and write, in the order the kernel saw them.
 pub(crate) trait Observe: Unpin {
@@ -14,38 +15,39 @@ pub(crate) trait Observe: Unpin {
     /// RST where SO_LINGER is zero.
     const SENDS_FIN: bool;
 
-    /// A read returned `bytes`; none at the end of the stream.
-    fn read(&mut self, bytes: &[u8]);
+    /// A read returned `bytes`; none at the end of the stream. `arrived` is of [`Carried`].
+    fn read(&mut self, bytes: &[u8], arrived: Option<Start>);
     /// A write is about to be tried.
     fn writing(&mut self);
-    /// The write that [`Observe::writing`] announced took `bytes`; called once per slice.
-    fn written(&mut self, bytes: &[u8]);
+    /// The write that [`Observe::writing`] announced took `bytes`; called once per slice. `offset` is
+    /// of [`Carried::written`], before the write.
+    fn written(&mut self, bytes: &[u8], offset: Option<u64>);
     /// A read or write failed.
     fn failed(&mut self, error: &io::Error);
 }
 
-/// A TCP stream and its observer.
+/// A stream and its observer.
 #[derive(Debug)]
-pub(crate) struct Observed<O> {
-    stream: TcpStream,
+pub(crate) struct Observed<S, O> {
+    stream: S,
     observer: O,
     failed: bool,
 }
 
-impl<O> Observed<O> {
-    pub(crate) fn new(stream: TcpStream, observer: O) -> Self {
+impl<S, O> Observed<S, O> {
+    pub(crate) fn new(stream: S, observer: O) -> Self {
         Self { stream, observer, failed: false }
     }
 }
 
-impl<O: Observe> Observed<O> {
+impl<S: Carried, O: Observe> Observed<S, O> {
     fn fail(&mut self, error: &io::Error) {
         self.failed = true;
         self.observer.failed(error);
     }
 }
 
-impl<O: Observe> AsyncRead for Observed<O> {
+impl<S: Carried, O: Observe> AsyncRead for Observed<S, O> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -55,14 +57,14 @@ impl<O: Observe> AsyncRead for Observed<O> {
         let before = buffer.filled().len();
         let result = ready!(Pin::new(&mut this.stream).poll_read(cx, buffer));
         match &result {
-            Ok(()) => this.observer.read(&buffer.filled()[before..]),
+            Ok(()) => this.observer.read(&buffer.filled()[before..], this.stream.arrived()),
             Err(error) => this.fail(error),
         }
         Poll::Ready(result)
     }
 }
 
-impl<O: Observe> AsyncWrite for Observed<O> {
+impl<S: Carried, O: Observe> AsyncWrite for Observed<S, O> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -70,9 +72,10 @@ impl<O: Observe> AsyncWrite for Observed<O> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.observer.writing();
+        let offset = this.stream.written();
         let result = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes));
         match &result {
-            Ok(length) => this.observer.written(&bytes[..*length]),
+            Ok(length) => this.observer.written(&bytes[..*length], offset),
             Err(error) => this.fail(error),
         }
         Poll::Ready(result)
@@ -85,13 +88,14 @@ impl<O: Observe> AsyncWrite for Observed<O> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.observer.writing();
+        let offset = this.stream.written();
         let result = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, slices));
         match &result {
             Ok(length) => {
                 let mut left = *length;
                 for slice in slices {
                     let taken = left.min(slice.len());
-                    this.observer.written(&slice[..taken]);
+                    this.observer.written(&slice[..taken], offset);
                     left -= taken;
                 }
             }
@@ -104,9 +108,9 @@ impl<O: Observe> AsyncWrite for Observed<O> {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A TCP socket keeps nothing back from the kernel.
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A TCP socket keeps nothing back from the kernel: nothing is done there.
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

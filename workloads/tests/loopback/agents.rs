@@ -134,8 +134,12 @@ pub(crate) struct Target(pub(crate) Agent);
 
 impl Target {
     pub(crate) fn listen(at: SocketAddrV4) -> Self {
+        Self::listen_as(TargetSpec { listen: vec![at], tls: None, pod: "pod-1".to_owned() })
+    }
+
+    pub(crate) fn listen_as(spec: TargetSpec) -> Self {
         let mut agent = Agent::target();
-        agent.say_json(&TargetSpec { listen: vec![at], pod: "pod-1".to_owned() });
+        agent.say_json(&spec);
         assert_eq!(agent.answer(), "\"ready\"");
         Self(agent)
     }

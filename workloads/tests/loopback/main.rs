@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's functions fail by panicking, as the test does")]
 
 mod agents;
+mod certificates;
 mod errors;
 mod latency;
 mod lines;
@@ -11,5 +12,8 @@ mod marks;
 mod rogue;
 mod samples;
 mod sockets;
+mod tls;
+mod tls_errors;
+mod tls_wire;
 mod worker;
 mod workload;

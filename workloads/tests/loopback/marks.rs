@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
-use workloads::protocol::{Arrival, Connection, LoadCommand, LoadSpec, Protocol};
+use workloads::protocol::{Arrival, Connection, LoadCommand, LoadSpec, Protocol, TlsVersion};
 
 use crate::agents::{Load, Target};
+use crate::certificates::Made;
 use crate::workload::{CONNECTIONS, PROTOCOLS, only_error, place, requests, spec};
 
 /// Runs `test` on a thread in a network namespace of its own, which the processes it starts are
@@ -30,12 +31,20 @@ fn ip(arguments: &[&str]) {
     assert!(Command::new("ip").args(arguments).status().unwrap().success(), "ip {arguments:?}");
 }
 
-fn assert_marks_match(protocol: Protocol, connection: Connection) {
-    let at = place();
-    let mut target = Target::listen(at);
+fn assert_marks_match(protocol: Protocol, connection: Connection, tls: Option<TlsVersion>) {
+    let made = Made::valid();
+    let (mut target, at) = match tls {
+        None => {
+            let at = place();
+            (Target::listen(at), at)
+        }
+        Some(_) => made.target(),
+    };
+    let tls = tls.map(|version| made.load(version, connection == Connection::Newconn));
     let bodies = LoadSpec { request_bytes: 2000, response_bytes: 100_000, ..spec(at) };
     let arrival = Arrival::Closed { connections: 4 };
-    let mut load = Load::new(&LoadSpec { protocol, connection, arrival, ..bodies });
+    let mut load =
+        Load::new(&LoadSpec { protocol, connection, arrival, tls: tls.clone(), ..bodies });
     let max_requests = Some(40);
     let command =
         LoadCommand::Run { duration_ms: 100_000, max_requests, sample_every: 2, max_samples: 100 };
@@ -50,10 +59,25 @@ fn assert_marks_match(protocol: Protocol, connection: Connection) {
             .map(|mark| ((mark.peer, mark.request_offset, mark.response_offset), mark))
             .collect();
         for sample in &report.samples {
-            let mark = marks[&(sample.client, sample.request_offset, sample.response_offset)];
+            let key = (sample.client, sample.request_offset, sample.response_offset);
+            let of_same = || marks.keys().filter(|other| other.0 == key.0).collect::<Vec<_>>();
+            let mark = marks.get(&key).unwrap_or_else(|| {
+                panic!("{protocol:?} {connection:?} {tls:?}: {key:?} of {:?}", of_same())
+            });
             assert_eq!(mark.local, at);
             let times_ns = [sample.sent_ns, mark.read_ns, mark.written_ns, sample.first_byte_ns];
             assert!(times_ns.is_sorted(), "{sample:?} {mark:?}");
+            let Some(secured_ns) = sample.secured_ns else {
+                assert!(tls.is_none() || connection == Connection::Keepalive);
+                continue;
+            };
+            let shaken = mark.handshake.unwrap();
+            let first = shaken.turns[0].unwrap();
+            let connected_ns = sample.connected_ns.unwrap();
+            let client_ns = [connected_ns, first.read_ns, first.written_ns, secured_ns];
+            assert!(client_ns.is_sorted(), "{sample:?} {mark:?}");
+            let server_ns = [shaken.accepted_ns, first.read_ns, shaken.secured_ns, mark.written_ns];
+            assert!(server_ns.is_sorted(), "{sample:?} {mark:?}");
         }
         assert!(target.drain().0.is_empty(), "a drain takes the marks along");
     }
@@ -64,7 +88,9 @@ fn marks_match_samples_by_peer_and_offsets_and_lie_between_their_times() {
     let refused = in_namespace(|| {
         for protocol in PROTOCOLS {
             for connection in CONNECTIONS {
-                assert_marks_match(protocol, connection);
+                for tls in [None, Some(TlsVersion::V12), Some(TlsVersion::V13)] {
+                    assert_marks_match(protocol, connection, tls);
+                }
             }
         }
     });

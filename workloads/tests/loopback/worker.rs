@@ -74,6 +74,7 @@ fn appointment(target: SocketAddrV4, start_unix_ns: u64) -> Appointment {
             arrival: Arrival::Closed { connections: 2 },
             connection: Connection::Keepalive,
             protocol: Protocol::Http1,
+            tls: None,
             request_bytes: 0,
             response_bytes: 10,
             server_work_ns: 0,

@@ -19,8 +19,8 @@ pub(crate) const CONNECTIONS: [Connection; 2] = [Connection::Keepalive, Connecti
 pub(crate) fn address() -> Ipv4Addr {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    assert!(count < 255);
-    Ipv4Addr::from(0x7f40_0000 | (std::process::id() & 0x3fff) << 8 | count)
+    assert!(count < 511);
+    Ipv4Addr::from(0x7f40_0000 | (std::process::id() & 0x1fff) << 9 | count)
 }
 
 /// A place to listen at that no other test uses.
@@ -35,6 +35,7 @@ pub(crate) fn spec(target: SocketAddrV4) -> LoadSpec {
         arrival: CLOSED,
         connection: Connection::Keepalive,
         protocol: Protocol::Http1,
+        tls: None,
         request_bytes: 0,
         response_bytes: 10,
         server_work_ns: 0,

@@ -56,7 +56,9 @@ fn without_features() -> Vec<Ring> {
                  --test conntrack --test capture --test first_packet --test watch --test probe -- \
                  --test-threads=2",
                 ),
-                Step::new("cargo test --workspace --test bench --test trace -- --test-threads=1"),
+                Step::new(
+                    "cargo test --workspace --test bench --test trace --test tls -- --test-threads=1",
+                ),
             ],
         },
         Ring {

@@ -222,6 +222,16 @@ impl Connections {
 }
 
 impl Connection {
+    /// Offset of a segment's first byte in a stream that is not long enough for its sequence numbers to
+    /// wrap.
+    pub(super) fn offset(&self, segment: &Segment, leg: Leg) -> Option<u64> {
+        let isn = match leg {
+            Leg::Request => self.client_isn,
+            Leg::Response => self.server_isn?,
+        };
+        Some(segment.seq.wrapping_sub(isn.wrapping_add(1)).into())
+    }
+
     /// The offsets a segment covers in its stream; `None` when it carries nothing.
     fn stream_bytes(&mut self, segment: &Segment, leg: Leg) -> Option<(i64, i64)> {
         let is_syn = segment.has(flags::SYN);

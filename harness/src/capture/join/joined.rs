@@ -10,7 +10,8 @@ use hdrhistogram::Histogram;
 use record::{Leg, Residual, StageRecord};
 use workloads::protocol::Sample;
 
-use super::timeline::Point;
+use super::handshake::Handshake;
+use super::timeline::{Point, Source};
 use super::{JoinError, Story};
 
 /// Single requests kept with all their times.
@@ -215,6 +216,7 @@ impl Sums {
         &mut self,
         sample: &Sample,
         times: &[(usize, u64)],
+        handshake: Option<Handshake>,
         points: &[Point],
     ) -> Result<(), JoinError> {
         let negative =
@@ -234,9 +236,25 @@ impl Sums {
                 negative(Leg::Request, "connect", "connect called", from_ns, "connected", to_ns)
             })?;
             stages.push((self.stage(Leg::Request, "connect", 0), ns));
+            let mut open = ("connected", to_ns);
+            if let Some(secured_ns) = sample.secured_ns {
+                let ns = secured_ns.checked_sub(to_ns).ok_or_else(|| {
+                    negative(Leg::Request, "tls", "connected", to_ns, "secured", secured_ns)
+                })?;
+                match handshake {
+                    Some(Handshake { served_ns, before_read_ns, behind_read_ns }) => {
+                        stages.push((self.stage(Leg::Request, "tls", 0), ns - served_ns));
+                        let pod_ns = served_ns + before_read_ns + behind_read_ns;
+                        stages.push((self.stage(Leg::Request, "pod_tls", 0), pod_ns));
+                    }
+                    None => stages.push((self.stage(Leg::Request, "tls+pod_tls", 0), ns)),
+                }
+                open = ("secured", secured_ns);
+            }
+            let (from, from_ns) = open;
             let sent_ns = sample.sent_ns;
-            let ns = sent_ns.checked_sub(to_ns).ok_or_else(|| {
-                negative(Leg::Request, "handover", "connected", to_ns, "request sent", sent_ns)
+            let ns = sent_ns.checked_sub(from_ns).ok_or_else(|| {
+                negative(Leg::Request, "handover", from, from_ns, "request sent", sent_ns)
             })?;
             stages.push((self.stage(Leg::Request, "handover", 0), ns));
         }
@@ -247,6 +265,13 @@ impl Sums {
                 let StageTimes { leg, name, .. } = &self.joined.stages[stage];
                 negative(*leg, name, &points[from].label, from_ns, &points[to].label, to_ns)
             })?;
+            // What is left of the server's handshake is in its own stage.
+            let elsewhere_ns = handshake.map_or(0, |handshake| match points[to].source {
+                Source::Read => handshake.before_read_ns,
+                Source::Written => handshake.behind_read_ns,
+                _ => 0,
+            });
+            let ns = ns - elsewhere_ns;
             // A stage may be passed in two parts with another between them.
             match stages.iter_mut().find(|(passed, _)| *passed == stage) {
                 Some((_, sum_ns)) => *sum_ns += ns,

@@ -10,6 +10,7 @@
 //! tap: O(n log n).
 
 mod connections;
+mod handshake;
 mod joined;
 mod sightings;
 mod story;
@@ -37,9 +38,10 @@ use std::net::SocketAddrV4;
 use record::Leg;
 use workloads::protocol::{Mark, Sample};
 
-use super::{Packet, Path, TapInfo};
+use super::{Packet, Path, Site, TapInfo};
 use crate::proxy::Relay;
 use connections::{Connections, SYN_OFFSET};
+use handshake::Handshake;
 use joined::Sums;
 use sightings::Sightings;
 use story::Wanted;
@@ -124,6 +126,7 @@ struct Timeline {
     /// Whether one of its bytes was seen twice at some tap.
     retransmitted: bool,
     mark: Option<Mark>,
+    handshake: Option<Handshake>,
 }
 
 impl Joiner {
@@ -174,7 +177,7 @@ impl Joiner {
                 }
                 Ok(timeline) => {
                     sums.joined.retransmitted += u64::from(timeline.retransmitted);
-                    sums.add(sample, &timeline.times, &self.points)?;
+                    sums.add(sample, &timeline.times, timeline.handshake, &self.points)?;
                     if self.stories > 0 {
                         wanted.push(self.wanted(sample, timeline.mark));
                     }
@@ -230,6 +233,7 @@ impl Joiner {
             times: Vec::with_capacity(self.points.len()),
             retransmitted: false,
             mark: None,
+            handshake: None,
         };
         let mut mark = None;
         for (index, point) in self.points.iter().enumerate() {
@@ -261,7 +265,20 @@ impl Joiner {
             }
         }
         timeline.mark = mark.copied();
+        timeline.handshake = mark.and_then(|mark| {
+            let readable = |&&(index, _): &&(usize, u64)| self.is_readable(index);
+            let readable_ns = timeline.times.iter().find(readable).map(|&(_, time_ns)| time_ns);
+            let times_ns = (mark.read_ns, mark.written_ns);
+            Handshake::of(sample, mark.handshake.as_ref(), readable_ns, times_ns)
+        });
         Ok(timeline)
+    }
+
+    /// Whether a point is the request being readable at the server's socket.
+    fn is_readable(&self, point: usize) -> bool {
+        let Point { source, leg, .. } = self.points[point];
+        matches!(source, Source::Hop(hop) if self.hops.hop(hop).site == Site::Readable)
+            && leg == Leg::Request
     }
 
     fn wanted(&self, sample: &Sample, mark: Option<Mark>) -> Wanted {

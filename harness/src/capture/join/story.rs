@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use record::Leg;
 use workloads::protocol::{Mark, Sample};
 
-use super::connections::Connections;
+use super::connections::{Connection, Connections};
 use super::timeline::HopTable;
 use crate::capture::packet::{Packet, Segment};
 
@@ -37,6 +37,8 @@ pub struct Passage {
     pub segment: Segment,
     /// Stage that ends there; `None` where the path has no hop there.
     pub stage: Option<&'static str>,
+    /// Whether its bytes are of the connection's TLS handshake, tickets included.
+    pub handshake: bool,
 }
 
 /// A request whose story is wanted, and the connections it is made of.
@@ -86,11 +88,29 @@ pub(super) fn tell(
                     leg,
                     segment: packet.segment,
                     stage: hop.map(|hop| hops.hop(hop).stage),
+                    handshake: is_handshake(
+                        sample,
+                        &packet.segment,
+                        leg,
+                        connections.at(connection),
+                    ),
                 });
             }
         }
     }
     stories
+}
+
+/// Whether a segment carries what comes before the first request of a connection, or before its
+/// response.
+fn is_handshake(sample: &Sample, segment: &Segment, leg: Leg, connection: &Connection) -> bool {
+    let message = match leg {
+        Leg::Request => sample.request_offset,
+        Leg::Response => sample.response_offset,
+    };
+    sample.secured_ns.is_some()
+        && segment.payload_bytes > 0
+        && connection.offset(segment, leg).is_some_and(|offset| offset < message)
 }
 
 fn start_ns(sample: &Sample) -> u64 {

@@ -184,6 +184,7 @@ impl Director<'_> {
                 intended_ns: sent_ns,
                 connect_ns: new.then_some(connect_ns),
                 connected_ns: new.then_some(connected_ns),
+                secured_ns: None,
                 sent_ns,
                 first_byte_ns,
                 last_byte_ns,
@@ -195,6 +196,7 @@ impl Director<'_> {
                 response_offset: response_offset.into(),
                 read_ns,
                 written_ns,
+                handshake: None,
             });
         }
         let end = 1 + requests * REQUEST_BYTES;

@@ -244,7 +244,8 @@ impl KindBeds {
         let shared = self.cluster(path, cancel)?;
         let mut cluster = shared.borrow_mut();
         let mut hosts = cluster.hosts()?;
-        hosts.start_targets(&self.maker.ground.program, &["agent", "target"])?;
+        let certificates = self.maker.ground.certificates_for(case)?;
+        hosts.start_targets(&self.maker.ground.program, &["agent", "target"], certificates)?;
         let lab_up_ms = begun.elapsed().as_secs_f64() * 1e3;
         let measured = Measured::of(&hosts, case, &self.maker.ground.profile)?;
         let datapath = match case.mode {

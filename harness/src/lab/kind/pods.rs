@@ -123,6 +123,7 @@ fn spec(node: &str, index: usize, nth: u32, image: &str) -> PodSpec {
         command: vec![program.to_owned()],
         args: vec!["--socket".to_owned(), AGENT_SOCKET.to_owned()],
         env: Vec::new(),
+        secret_env: Vec::new(),
         ready_port: None,
     }
 }

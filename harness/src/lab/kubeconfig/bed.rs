@@ -18,6 +18,7 @@ use super::placement::Placement;
 use super::road;
 use super::workers::{self, PORT_FIRST, Task};
 use crate::lab::{Bed, Down, Iteration, LabError, Ready, Walks};
+use crate::net::addresses::{POD_PORT, POD_TLS_PORT};
 use crate::plan::{Case, WorkloadSettings};
 use crate::{Cancel, Unavailable};
 
@@ -75,21 +76,31 @@ impl KubeconfigBed {
         let count = ground.options.load_workers.min(workload.connections).max(1);
         let placement = Placement::of(&ground.nodes, case.mode, case.route, count as usize)?;
         let start = Instant::now();
+        if ground.options.probes && workload.tls.is_some() {
+            return Err(Unavailable::new(
+                "stages of requests over TLS in lab kubeconfig",
+                "probes there that follow what is not encrypted",
+                "--lab kind, or without --probes",
+            )
+            .into());
+        }
         if ground.options.probes {
             // First, because it is what a cluster may not allow.
             ground.watchers(cancel)?;
         }
         let targets = ground.targets(&placement.backend)?;
+        let port = if workload.tls.is_some() { POD_TLS_PORT } else { POD_PORT };
         let places = ground.workers_on(&placement.workers)?;
         let lab_up_ms = ms(start);
 
         let start = Instant::now();
         let through = road::passes_service(case.mode, case.route.road);
         let destination = if through {
-            let placed = ground.install(case, road::service(&targets, &ground.profile.service))?;
+            let placed =
+                ground.install(case, road::service(&targets, port, &ground.profile.service))?;
             road::service_address(&placement, case.route.road, &placed)?
         } else {
-            SocketAddrV4::new(targets[0].address, crate::net::addresses::POD_PORT)
+            SocketAddrV4::new(targets[0].address, port)
         };
         let install_ms = ms(start);
 
@@ -216,6 +227,13 @@ impl KubeconfigBed {
         let Phase { duration, max_requests, sample_every } = phase;
         let timeout = self.workload.timeout.0;
         self.renew(duration)?;
+        let tls = match self.workload.tls {
+            Some(version) => {
+                let certificates = self.ground.certificates()?;
+                Some(certificates.load(version, self.workload.resume))
+            }
+            None => None,
+        };
         let count = u32::try_from(self.places.len()).expect("at most 256 workers");
         let spec = |worker: u32| LoadSpec {
             target: self.destination,
@@ -226,6 +244,7 @@ impl KubeconfigBed {
             },
             connection: self.workload.connection,
             protocol: self.workload.protocol,
+            tls: tls.clone(),
             request_bytes: self.workload.request_bytes,
             response_bytes: self.workload.response_bytes,
             server_work_ns: self.workload.server_work.nanos(),

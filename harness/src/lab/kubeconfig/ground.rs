@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What all cases of a run share on the cluster: the namespace, the pods that answer, the workers.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
@@ -14,11 +15,13 @@ use super::placement::Placement;
 use super::road::{self, NAME};
 use super::watchers::{self, Watcher};
 use super::workers::{self, Worker};
+use crate::certificates::{CertificateError, Certificates};
 use crate::kube::{
     Addresses, Api, Jobs, KubeError, Namespace, Node, Placed, PodSpec, Pods, RunningPod, Services,
+    create_secret,
 };
 use crate::lab::LabError;
-use crate::net::addresses::POD_PORT;
+use crate::net::addresses::{POD_PORT, POD_TLS_PORT};
 use crate::plan::{Case, Profile};
 use crate::probe::TOKEN;
 use crate::proxy::{Fill, Service, ServiceTable};
@@ -32,6 +35,10 @@ const SERVICES: Duration = Duration::from_secs(300);
 const DOWN: Duration = Duration::from_secs(180);
 /// How long a namespace may take to begin to go, when the lab is dropped.
 const DROP: Duration = Duration::from_secs(10);
+/// Secret with what pods that answer are told of TLS, and its key.
+const TLS_SECRET: (&str, &str) = ("tls", "target");
+/// Environment variable that they are told it by.
+const TLS_VARIABLE: &str = "NIC2POD_TLS";
 
 /// Why there are no programs with probes.
 #[derive(Clone, Debug)]
@@ -59,6 +66,7 @@ pub(super) struct Ground {
     pub(super) mode: ClusterMode,
     namespace: RefCell<Option<Namespace>>,
     targets: RefCell<BTreeMap<String, Vec<RunningPod>>>,
+    certificates: OnceCell<Certificates>,
     workers: RefCell<Vec<Worker>>,
     /// Workers started so far: their names are not used twice.
     started: Cell<usize>,
@@ -87,6 +95,7 @@ impl Ground {
             mode,
             namespace: RefCell::default(),
             targets: RefCell::default(),
+            certificates: OnceCell::new(),
             workers: RefCell::default(),
             started: Cell::default(),
             watchers: RefCell::default(),
@@ -121,7 +130,9 @@ impl Ground {
     }
 
     /// The pods that answer on a node, as many as the measured Service has endpoints.
-    pub(super) fn targets(&self, node: &Node) -> Result<Vec<RunningPod>, KubeError> {
+    ///
+    /// They are shared by cases: where any of them speaks TLS, all listen for it too.
+    pub(super) fn targets(&self, node: &Node) -> Result<Vec<RunningPod>, LabError> {
         if let Some(targets) = self.targets.borrow().get(&node.name) {
             return Ok(targets.clone());
         }
@@ -129,6 +140,7 @@ impl Ground {
         // Without probes nobody asks for marks.
         let token = self.options.probes.then(|| (TOKEN.to_owned(), self.token.clone()));
         let token: Vec<_> = token.into_iter().collect();
+        let secret_env = self.secret_env()?;
         let first = self.targets.borrow().values().map(Vec::len).sum::<usize>();
         let spec = |index: usize| {
             let name = format!("target-{}", first + index);
@@ -141,6 +153,7 @@ impl Ground {
                 command: vec!["/target".to_owned()],
                 args: vec!["--spec".to_owned(), listen],
                 env: token.clone(),
+                secret_env: secret_env.clone(),
                 ready_port: Some(POD_PORT),
             }
         };
@@ -152,6 +165,34 @@ impl Ground {
         })?;
         self.targets.borrow_mut().insert(node.name.clone(), targets.clone());
         Ok(targets)
+    }
+
+    /// The run's certificates, made once.
+    pub(super) fn certificates(&self) -> Result<&Certificates, CertificateError> {
+        if self.certificates.get().is_none() {
+            let made = Certificates::make()?;
+            return Ok(self.certificates.get_or_init(|| made));
+        }
+        Ok(self.certificates.get().expect("it was there a moment ago"))
+    }
+
+    /// What pods that answer are told of TLS: nothing where no workload of the run speaks it.
+    fn secret_env(&self) -> Result<Vec<(String, (String, String))>, LabError> {
+        let Profile { matrix, workload, .. } = &self.profile;
+        if matrix.workload.iter().all(|name| workload[name].tls.is_none()) {
+            return Ok(Vec::new());
+        }
+        let (name, key) = TLS_SECRET;
+        if self.certificates.get().is_none() {
+            let listen = vec![SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, POD_TLS_PORT)];
+            let tls = self.certificates()?.target(listen);
+            let text = serde_json::to_string(&tls).expect("text and numbers");
+            let (api, namespace) = (self.api.clone(), self.namespace()?);
+            self.options.host.block_on(move || async move {
+                create_secret(&api, &namespace, name, (key, text)).await
+            })?;
+        }
+        Ok(vec![(TLS_VARIABLE.to_owned(), (name.to_owned(), key.to_owned()))])
     }
 
     /// A worker on each of these nodes, by their places among all workers. Those that stand there

@@ -36,7 +36,7 @@ pub(super) fn merge(kept: Vec<Kept>) -> PhaseReport {
     let ends = kept.iter().map(|kept| kept.started_unix_ns + kept.report.elapsed_ns);
     let elapsed_ns = ends.max().unwrap_or(0) - start_ns;
     let mut all = PhaseReport { elapsed_ns, ..PhaseReport::default() };
-    let mut distributions: [BTreeMap<u64, u64>; 6] = Default::default();
+    let mut distributions: [BTreeMap<u64, u64>; 7] = Default::default();
     for Kept { report, .. } in kept {
         all.requests += report.requests;
         for (kind, count) in report.errors {
@@ -46,6 +46,7 @@ pub(super) fn merge(kept: Vec<Kept>) -> PhaseReport {
             report.latency,
             report.service_time,
             report.connect,
+            report.tls,
             report.first_byte,
             report.last_byte,
             report.lateness,
@@ -55,15 +56,17 @@ pub(super) fn merge(kept: Vec<Kept>) -> PhaseReport {
                 *sum.entry(value).or_default() += count;
             }
         }
+        all.handshakes.full += report.handshakes.full;
+        all.handshakes.resumed += report.handshakes.resumed;
         all.tuples_spent += report.tuples_spent;
         all.tuples_left += report.tuples_left;
         all.samples_not_kept += report.samples_not_kept;
         all.cpu_ns += report.cpu_ns;
         all.peak_rss_bytes = all.peak_rss_bytes.max(report.peak_rss_bytes);
     }
-    let [latency, service_time, connect, first_byte, last_byte, lateness] =
+    let [latency, service_time, connect, tls, first_byte, last_byte, lateness] =
         distributions.map(|sum| sum.into_iter().collect::<Pairs>());
-    PhaseReport { latency, service_time, connect, first_byte, last_byte, lateness, ..all }
+    PhaseReport { latency, service_time, connect, tls, first_byte, last_byte, lateness, ..all }
 }
 
 #[cfg(test)]

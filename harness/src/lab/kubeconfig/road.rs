@@ -8,7 +8,6 @@ use workloads::protocol::Arrival;
 
 use super::placement::Placement;
 use crate::kube::{KubeError, Placed, RunningPod};
-use crate::net::addresses::POD_PORT;
 use crate::plan::{
     AffinityKind, ArrivalKind, Mode, PolicyKind, Road, ServiceSettings, WorkloadSettings,
 };
@@ -21,11 +20,11 @@ const PORT: u16 = 80;
 /// Kubernetes' default session affinity timeout, `v1.DefaultClientIPServiceAffinitySeconds`.
 const AFFINITY_TIMEOUT: Duration = Duration::from_secs(10_800);
 
-/// The measured Service in front of these pods. The cluster chooses its address and NodePort: those
+/// The measured Service in front of these pods, which answer at `port`. The cluster chooses its address and NodePort: those
 /// here only say that it has them.
-pub(super) fn service(targets: &[RunningPod], settings: &ServiceSettings) -> Service {
+pub(super) fn service(targets: &[RunningPod], port: u16, settings: &ServiceSettings) -> Service {
     let endpoint = |pod: &RunningPod| Endpoint {
-        address: SocketAddrV4::new(pod.address, POD_PORT),
+        address: SocketAddrV4::new(pod.address, port),
         node: pod.node.clone(),
     };
     let policy = |kind| match kind {

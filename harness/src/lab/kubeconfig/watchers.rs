@@ -53,6 +53,7 @@ pub(super) async fn start(
             command: vec!["/probe".to_owned()],
             args: vec!["agent".to_owned(), "probe".to_owned(), format!("0.0.0.0:{PORT}")],
             env: vec![(TOKEN.to_owned(), token.to_owned())],
+            secret_env: Vec::new(),
             ready_port: Some(PORT),
         },
         nodes,

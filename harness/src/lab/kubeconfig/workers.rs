@@ -81,6 +81,7 @@ pub(super) async fn start(
         command: vec!["/load".to_owned()],
         args: vec!["--worker".to_owned(), format!("0.0.0.0:{PORT}")],
         env: vec![("NIC2POD_TOKEN".to_owned(), token.clone())],
+        secret_env: Vec::new(),
         ready_port: Some(PORT),
     };
     let specs: Vec<PodSpec> = nodes.iter().zip(&tokens).enumerate().map(spec).collect();

@@ -6,14 +6,16 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use record::Walk;
+use workloads::protocol::LoadTls;
 
 use super::bed::NetnsBed;
 use super::emulation::Emulation;
 use super::engine::Engine;
+use crate::certificates::{CertificateError, Certificates};
 use crate::lab::scratch::Scratch;
 use crate::lab::{Bed, Lab, LabError};
 use crate::net::{NetError, Netns};
-use crate::plan::{Case, CniKind, Mode, Profile, Road};
+use crate::plan::{Case, CniKind, Mode, Profile, Road, WorkloadSettings};
 use crate::proxy::{self, ProxyMode};
 use crate::{Cancel, Unavailable, cni};
 
@@ -42,6 +44,7 @@ pub(in crate::lab) struct Ground {
     pub(in crate::lab) thorough: bool,
     engine: OnceCell<Result<Engine, Unavailable>>,
     emulation: OnceCell<Result<Option<Emulation>, Unavailable>>,
+    certificates: OnceCell<Certificates>,
 }
 
 impl Ground {
@@ -65,6 +68,7 @@ impl Ground {
             thorough: false,
             engine: OnceCell::new(),
             emulation: OnceCell::new(),
+            certificates: OnceCell::new(),
         })
     }
 
@@ -94,6 +98,40 @@ impl Ground {
                 self.emulation.get_or_init(choose).clone()
             }
         }
+    }
+
+    /// The run's certificates, made once; `None` for a case whose requests go in the clear.
+    ///
+    /// # Errors
+    /// They cannot be made.
+    pub(in crate::lab) fn certificates_for(
+        &self,
+        case: &Case,
+    ) -> Result<Option<&Certificates>, CertificateError> {
+        match self.profile.workload[&case.workload].tls {
+            Some(_) => self.certificates().map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What the load client is told of TLS.
+    ///
+    /// # Errors
+    /// As [`Ground::certificates_for`].
+    pub(super) fn load_tls(
+        &self,
+        workload: &WorkloadSettings,
+    ) -> Result<Option<LoadTls>, CertificateError> {
+        let Some(version) = workload.tls else { return Ok(None) };
+        Ok(Some(self.certificates()?.load(version, workload.resume)))
+    }
+
+    fn certificates(&self) -> Result<&Certificates, CertificateError> {
+        if self.certificates.get().is_none() {
+            let made = Certificates::make()?;
+            return Ok(self.certificates.get_or_init(|| made));
+        }
+        Ok(self.certificates.get().expect("it was there a moment ago"))
     }
 
     pub(in crate::lab) fn mode(&self, mode: Mode) -> Box<dyn ProxyMode> {

@@ -13,7 +13,7 @@ use super::measured::Measured;
 use super::{Hosts, road};
 use crate::capture::Path;
 use crate::lab::LabError;
-use crate::net::addresses::{POD_PORT, SERVICES};
+use crate::net::addresses::SERVICES;
 use crate::net::conntrack::{self, Flow, Tuple};
 use crate::plan::{Case, Mode, Road};
 use crate::proxy::{
@@ -74,18 +74,19 @@ impl Datapath {
         measured: &Measured,
     ) -> Result<Vec<String>, LabError> {
         let road = case.route.road;
-        let destination = road::destination(lab, case, &measured.backends);
+        let destination = road::destination(lab, case, measured);
+        let certificates = ground.certificates_for(case)?;
         let mut evidence = Vec::new();
         let around = case.mode != Mode::None && road == Road::Direct;
         if around {
             let service_address = road::service_address(lab, road);
-            evidence.extend(self.prove_one(ground, lab, measured, road, service_address)?);
+            evidence.extend(self.prove_one(ground, lab, case, measured, service_address)?);
             let source = source(lab, road, 1);
-            let greeting = greet(road::origin(lab, road), source, destination)?;
+            let greeting = greet(road::origin(lab, road), source, destination, certificates)?;
             evidence.push(format!("{destination} answered as {}", greeting.pod));
             evidence.push(untranslated(lab, case.mode, source, destination)?);
         } else {
-            evidence.extend(self.prove_one(ground, lab, measured, road, destination)?);
+            evidence.extend(self.prove_one(ground, lab, case, measured, destination)?);
         }
         Ok(evidence)
     }
@@ -94,12 +95,14 @@ impl Datapath {
         &mut self,
         ground: &Ground,
         lab: &Hosts,
+        case: &Case,
         measured: &Measured,
-        road: Road,
         destination: SocketAddrV4,
     ) -> Result<Vec<String>, LabError> {
+        let road = case.route.road;
         let client = source(lab, road, 0);
-        let greeting = greet(road::origin(lab, road), client, destination)?;
+        let certificates = ground.certificates_for(case)?;
+        let greeting = greet(road::origin(lab, road), client, destination, certificates)?;
         let answering = lab.pods().iter().find(|pod| pod.name == greeting.pod);
         let Some(pod) = answering else {
             return Err(LabError::Unreachable {
@@ -108,7 +111,7 @@ impl Datapath {
                 found: format!("an answer by `{}`, which is no pod of the lab", greeting.pod),
             });
         };
-        let backend = SocketAddrV4::new(pod.address, POD_PORT);
+        let backend = SocketAddrV4::new(pod.address, measured.port);
         let probe = Probe { client, destination, backend, service: (measured.service, 0) };
         let mut evidence =
             vec![format!("{client} asked {destination}; {} ({backend}) answered", pod.name)];
@@ -152,16 +155,18 @@ impl Datapath {
         port: u16,
     ) -> Result<Met, LabError> {
         let road = case.route.road;
-        let destination = road::destination(lab, case, &measured.backends);
+        let destination = road::destination(lab, case, measured);
         let client = source(lab, road, port);
         let before = tracked(lab)?;
         let entry = view(ground, lab, 0);
         // What passes the node's stack by meets none of its rules, and a watch would wait for it.
         let past = Path::of(case.mode, case.cni, road::walked(case)).passes_entry_by();
         let watch = if past { None } else { Some(self.installed[0].watch(&entry)?) };
-        let greeting = greet(road::origin(lab, road), client, destination)?;
+        let greeting =
+            greet(road::origin(lab, road), client, destination, ground.certificates_for(case)?)?;
         let backend = lab.pods().iter().find(|pod| pod.name == greeting.pod);
-        let backend = backend.map_or(destination, |pod| SocketAddrV4::new(pod.address, POD_PORT));
+        let backend =
+            backend.map_or(destination, |pod| SocketAddrV4::new(pod.address, measured.port));
         let probe = Probe { client, destination, backend, service: (measured.service, 0) };
         let matched = match watch {
             Some(watch) => watch.matched(&entry, &measured.table, &probe)?,

@@ -8,7 +8,7 @@ use workloads::protocol::{Mark, Sample};
 
 use super::beds::Ground;
 use super::engine::{Capture, Engine, Seen};
-use super::{Hosts, points, road};
+use super::{Hosts, Measured, points, road};
 #[cfg(feature = "bpf")]
 use crate::bpf::StatsOn;
 use crate::capture::join::Story;
@@ -16,7 +16,6 @@ use crate::capture::{Joiner, Observations, Path, ProgramCost, TapOptions, Taps, 
 use crate::lab::tell::Teller;
 use crate::lab::walks::{self, capture_error};
 use crate::lab::{LabError, Walks};
-use crate::net::addresses::POD_PORT;
 use crate::plan::{Case, Road};
 use crate::proxy::Relay;
 
@@ -31,6 +30,8 @@ pub(super) struct Follower {
     path: Path,
     road: Road,
     backends: Vec<usize>,
+    /// Port that they answer at.
+    port: u16,
     case: String,
     client: String,
     destination: SocketAddrV4,
@@ -51,12 +52,13 @@ impl Follower {
         engine: &Engine,
         lab: &Hosts,
         case: &Case,
-        backends: &[usize],
+        measured: &Measured,
         ground: &Ground,
     ) -> Result<Option<Self>, LabError> {
         let Ground { thorough, ref profile, pcap, .. } = *ground;
         let path = Path::of(case.mode, case.cni, road::walked(case));
         let road = case.route.road;
+        let backends = &measured.backends;
         let capture =
             Capture::of(engine, lab, &path, road, backends, thorough).map_err(capture_error)?;
         let Some(capture) = capture else { return Ok(None) };
@@ -73,11 +75,12 @@ impl Follower {
             joiner: joiner.keeping(kept),
             case: case.id(ground.lab),
             client: road::origin(lab, road).name().to_owned(),
-            destination: road::destination(lab, case, backends),
+            destination: road::destination(lab, case, measured),
             thorough,
             path,
             road,
-            backends: backends.to_vec(),
+            backends: backends.clone(),
+            port: measured.port,
             reason,
             cost: None,
             pcap_snap_bytes: pcap.then_some(profile.run.pcap_snap_bytes),
@@ -212,7 +215,7 @@ impl Follower {
             engine: self.capture.name(),
             probes: self.capture.infos(),
             client: &self.client,
-            pod: (pod.netns.name(), SocketAddrV4::new(pod.address, POD_PORT).to_string()),
+            pod: (pod.netns.name(), SocketAddrV4::new(pod.address, self.port).to_string()),
             entry: &lab.nodes()[0].name,
             destination: self.destination.to_string(),
         }

@@ -5,8 +5,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::time::Duration;
 
+use rustls::{ClientConnection, Stream};
 use socket2::{Domain, Socket, Type};
 
+use crate::certificates::Certificates;
 use crate::lab::LabError;
 use crate::net::Netns;
 
@@ -25,7 +27,7 @@ pub(super) struct Greeting {
     _stream: TcpStream,
 }
 
-/// Sends `GET /bytes/0` from `source` on `host` to `destination`.
+/// Sends `GET /bytes/0` from `source` on `host` to `destination`; with certificates by TLS.
 ///
 /// # Errors
 /// [`LabError::Unreachable`] with what happened instead of an answer.
@@ -33,14 +35,16 @@ pub(super) fn greet(
     host: &Netns,
     source: SocketAddrV4,
     destination: SocketAddrV4,
+    certificates: Option<&Certificates>,
 ) -> Result<Greeting, LabError> {
+    let tls = certificates.map(Certificates::connection).transpose()?;
     let unreachable = |found: String| LabError::Unreachable {
         client: format!("{} ({source})", host.name()),
         target: destination.to_string(),
         found,
     };
     let (head, stream) = host
-        .run(move || exchange(source, destination))
+        .run(move || exchange(source, destination, tls))
         .map_err(|error| unreachable(error.to_string()))?;
     let pod = head
         .lines()
@@ -56,6 +60,7 @@ pub(super) fn greet(
 fn exchange(
     source: SocketAddrV4,
     destination: SocketAddrV4,
+    tls: Option<ClientConnection>,
 ) -> std::io::Result<(String, TcpStream)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&source.into())?;
@@ -63,6 +68,14 @@ fn exchange(
     socket.set_linger(Some(Duration::ZERO))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     let mut stream = TcpStream::from(socket);
+    let head = match tls {
+        Some(mut tls) => ask(&mut Stream::new(&mut tls, &mut stream))?,
+        None => ask(&mut stream)?,
+    };
+    Ok((head, stream))
+}
+
+fn ask(stream: &mut (impl Read + Write)) -> std::io::Result<String> {
     stream.write_all(b"GET /bytes/0 HTTP/1.1\r\nHost: web\r\n\r\n")?;
     let mut head = Vec::new();
     let mut buffer = [0; 1024];
@@ -73,5 +86,5 @@ fn exchange(
         }
         head.extend_from_slice(&buffer[..read]);
     }
-    Ok((String::from_utf8_lossy(&head).into_owned(), stream))
+    Ok(String::from_utf8_lossy(&head).into_owned())
 }

@@ -3,7 +3,7 @@
 
 use super::{Hosts, road};
 use crate::lab::LabError;
-use crate::net::addresses::SERVICES;
+use crate::net::addresses::{POD_PORT, POD_TLS_PORT, SERVICES};
 use crate::plan::{Case, Profile};
 use crate::proxy::{Fill, ServiceTable};
 
@@ -19,6 +19,8 @@ pub(in crate::lab) struct Measured {
     pub(in crate::lab) service: usize,
     /// Indices of the pods that may answer.
     pub(in crate::lab) backends: Vec<usize>,
+    /// Port that they answer at.
+    pub(in crate::lab) port: u16,
 }
 
 impl Measured {
@@ -32,7 +34,10 @@ impl Measured {
         profile: &Profile,
     ) -> Result<Self, LabError> {
         let backends = road::backends(hosts, case.route.place, profile.service.endpoints);
-        let measured = road::service(hosts, &backends, &profile.service);
+        // All else of the Service is the same with TLS and without.
+        let tls = profile.workload[&case.workload].tls.is_some();
+        let port = if tls { POD_TLS_PORT } else { POD_PORT };
+        let measured = road::service(hosts, &backends, port, &profile.service);
         let name = measured.name.clone();
         let fill = Fill {
             services: case.services,
@@ -47,6 +52,6 @@ impl Measured {
             .map_err(|error| LabError::Unsound(error.to_string()))?;
         let service = table.services.iter().position(|service| service.name == name);
         let service = service.expect("the table holds what it was filled around");
-        Ok(Self { table, service, backends })
+        Ok(Self { table, service, backends, port })
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use workloads::protocol::Sources;
 
-use super::Hosts;
-use crate::net::addresses::{LOAD_BALANCERS, POD_PORT, SERVICES};
+use super::{Hosts, Measured};
+use crate::net::addresses::{LOAD_BALANCERS, SERVICES};
 use crate::net::{Agent, Netns, ToolError};
 use crate::plan::{AffinityKind, Case, Mode, Place, PolicyKind, Road, Route, ServiceSettings};
 use crate::proxy::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort};
@@ -57,12 +57,17 @@ pub(super) fn backends(lab: &Hosts, place: Place, endpoints: u32) -> Vec<usize> 
 /// The client pod: the entry node's first.
 const CLIENT_POD: usize = 0;
 
-/// The measured Service.
-pub(super) fn service(lab: &Hosts, backends: &[usize], settings: &ServiceSettings) -> Service {
+/// The measured Service; its pods answer at `port`.
+pub(super) fn service(
+    lab: &Hosts,
+    backends: &[usize],
+    port: u16,
+    settings: &ServiceSettings,
+) -> Service {
     let endpoint = |&index: &usize| {
         let pod = &lab.pods()[index];
         Endpoint {
-            address: SocketAddrV4::new(pod.address, POD_PORT),
+            address: SocketAddrV4::new(pod.address, port),
             node: lab.nodes()[pod.node].name.clone(),
         }
     };
@@ -92,8 +97,8 @@ pub(super) fn service(lab: &Hosts, backends: &[usize], settings: &ServiceSetting
 }
 
 /// Where requests go. Under mode `none` it is the pod itself, whatever the road.
-pub(super) fn destination(lab: &Hosts, case: &Case, backends: &[usize]) -> SocketAddrV4 {
-    let pod = SocketAddrV4::new(lab.pods()[backends[0]].address, POD_PORT);
+pub(super) fn destination(lab: &Hosts, case: &Case, measured: &Measured) -> SocketAddrV4 {
+    let pod = SocketAddrV4::new(lab.pods()[measured.backends[0]].address, measured.port);
     match (case.mode, case.route.road) {
         (Mode::None, _) | (_, Road::Direct) => pod,
         (_, road) => service_address(lab, road),

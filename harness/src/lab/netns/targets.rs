@@ -8,21 +8,30 @@ use std::time::Duration;
 use workloads::protocol::{TargetReply, TargetSpec};
 
 use super::{Hosts, NetnsError};
+use crate::certificates::Certificates;
 use crate::net::Agent;
-use crate::net::addresses::POD_PORT;
+use crate::net::addresses::{POD_PORT, POD_TLS_PORT};
 
 /// How long a pod's server may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Hosts {
-    /// Starts `program args` as the server in every pod and waits until all listen at [`POD_PORT`].
+    /// Starts `program args` as the server in every pod and waits until all listen at [`POD_PORT`], and
+    /// with certificates at [`POD_TLS_PORT`] too.
     ///
     /// # Errors
     /// One cannot be started, does not listen in time, or says why it cannot.
-    pub fn start_targets(&mut self, program: &Path, args: &[&str]) -> Result<(), NetnsError> {
+    pub fn start_targets(
+        &mut self,
+        program: &Path,
+        args: &[&str],
+        certificates: Option<&Certificates>,
+    ) -> Result<(), NetnsError> {
         for pod in &mut self.pods {
+            let at = |port| vec![SocketAddrV4::new(pod.address, port)];
             let spec = TargetSpec {
-                listen: vec![SocketAddrV4::new(pod.address, POD_PORT)],
+                listen: at(POD_PORT),
+                tls: certificates.map(|certificates| certificates.target(at(POD_TLS_PORT))),
                 pod: pod.name.clone(),
             };
             let failed = |source| NetnsError::Target { pod: pod.name.clone(), source };

@@ -32,6 +32,9 @@ pub(super) struct Teller<'a> {
     pub(super) destination: String,
 }
 
+/// What a segment of a TLS handshake is to a reader.
+const HANDSHAKE: &str = "TLS";
+
 /// A step and what it is ordered by.
 struct Timed {
     time_ns: u64,
@@ -100,11 +103,27 @@ impl Teller<'_> {
             call(connect_ns, there, "connect", "", self.client, "connect called");
             call(connected_ns, back, "connect", "connect", self.client, "connected");
         }
+        if let Some(secured_ns) = sample.secured_ns {
+            call(secured_ns, back, HANDSHAKE, "tls", self.client, "secured");
+        }
         let stage = if sample.connect_ns.is_some() { "handover" } else { "" };
         call(sample.sent_ns, there, "request", stage, self.client, "request written");
         if let Some(mark) = &story.mark {
             call(mark.read_ns, there, "request", "wakeup", self.pod.0, "request read");
             call(mark.written_ns, back, "response", "app", self.pod.0, "response written");
+        }
+        // Behind the request, which may have come in the same read.
+        if let Some(accepted) = story.mark.as_ref().and_then(|mark| mark.handshake) {
+            let pod = self.pod.0;
+            call(accepted.accepted_ns, there, "connect", "", pod, "accepted");
+            for turn in accepted.turns.iter().flatten() {
+                // The client waits for the first ones only: tickets come beside the request.
+                let waited = sample.secured_ns.is_some_and(|secured| turn.written_ns <= secured);
+                let stage = if waited { "tls" } else { "" };
+                call(turn.read_ns, there, HANDSHAKE, stage, pod, "handshake read");
+                call(turn.written_ns, back, HANDSHAKE, "pod_tls", pod, "handshake answered");
+            }
+            call(accepted.secured_ns, there, HANDSHAKE, "pod_tls", pod, "handshake over");
         }
         call(sample.first_byte_ns, back, "response", "client_rx", self.client, "first byte read");
         call(sample.last_byte_ns, back, "response", "body", self.client, "last byte read");
@@ -114,7 +133,8 @@ impl Teller<'_> {
     fn passage(&self, passage: &Passage) -> Option<Timed> {
         let probe = self.probes.get(usize::from(passage.tap))?;
         let Segment { src, dst, encapsulated, .. } = passage.segment;
-        let packet = packet(&passage.segment, passage.leg);
+        let packet =
+            if passage.handshake { HANDSHAKE } else { packet(&passage.segment, passage.leg) };
         // Stages are of the request and the response; what opens a connection has none.
         let staged = packet == "request" || packet == "response";
         let place = match probe.site {

@@ -11,6 +11,15 @@ pub(super) fn call(name: &str) -> &'static str {
     match name {
         "connect called" => "The client asks its kernel for a TCP connection.",
         "connected" => "The client's kernel has the answer: the connection is open.",
+        "accepted" => "The server holds the connection.",
+        "handshake read" => "The server holds the next word of the TLS handshake.",
+        "handshake answered" => "The server has its answer to that and writes it to its socket.",
+        "handshake over" => {
+            "The server knows the keys and that the client has them: it can decrypt."
+        }
+        "secured" => {
+            "The client has checked the server's certificate, or knows the session again: it can encrypt."
+        }
         "request written" => "The client writes the HTTP request to its socket.",
         "request read" => "The server has woken up and holds the request's bytes.",
         "response written" => "The server has its answer and writes it to its socket.",
@@ -77,6 +86,11 @@ mod tests {
         for name in [
             "connect called",
             "connected",
+            "accepted",
+            "handshake read",
+            "handshake answered",
+            "handshake over",
+            "secured",
             "request written",
             "request read",
             "response written",

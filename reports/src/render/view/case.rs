@@ -104,6 +104,10 @@ fn facts(case: &CaseRecord, timed: bool) -> Vec<Fact> {
         let text = format!("{} of {}{over}", count(tuples.spent), count(tuples.budget));
         facts.push(Fact::new("source tuples spent", text));
     }
+    if let Some(shaken) = case.handshakes {
+        let text = format!("{} in full, {} resumed", count(shaken.full), count(shaken.resumed));
+        facts.push(Fact::new("TLS handshakes", text));
+    }
     if let Some(conntrack) = case.conntrack {
         let text = format!("{} of {}", count(conntrack.peak), count(conntrack.max));
         facts.push(Fact::new("conntrack entries at the peak", text));
@@ -122,6 +126,7 @@ fn quantiles(case: &CaseRecord) -> Vec<[String; 8]> {
         ("latency", case.latency_ns),
         ("service time", case.service_time_ns),
         ("connect", case.connect_ns),
+        ("TLS handshake", case.tls_ns),
         ("first byte", case.first_byte_ns),
         ("last byte", case.last_byte_ns),
         ("lateness", case.lateness_ns),
