@@ -32,7 +32,7 @@ pub use jobs::Jobs;
 pub use manifest::Manifest;
 pub use namespace::Namespace;
 pub use node::Node;
-pub use pod::{PodSpec, PullPolicy, RunningPod};
+pub use pod::{PodSpec, PullPolicy, RunningPod, SecretVariable};
 pub use pods::Pods;
 pub use privileged::Privileged;
 pub use proxy::{KubeProxy, ProxyLog};

@@ -42,10 +42,30 @@ pub struct PodSpec {
     pub args: Vec<String>,
     /// Environment.
     pub env: Vec<(String, String)>,
-    /// Environment that is kept from those who only see pods: a variable, and a Secret and its key.
-    pub secret_env: Vec<(String, (String, String))>,
+    /// Environment that is kept from those who only see pods.
+    pub secret_env: Vec<SecretVariable>,
     /// The pod is ready once this TCP port accepts; `None`: as soon as it runs.
     pub ready_port: Option<u16>,
+}
+
+/// A variable of the environment whose value is in a Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretVariable {
+    /// Its name.
+    pub name: String,
+    /// Name of the Secret.
+    pub secret: String,
+    /// Key of the value there.
+    pub key: String,
+}
+
+impl SecretVariable {
+    fn object(&self) -> EnvVar {
+        let Self { name, secret, key } = self.clone();
+        let selector = SecretKeySelector { name: secret, key, optional: None };
+        let from = EnvVarSource { secret_key_ref: Some(selector), ..EnvVarSource::default() };
+        EnvVar { name, value_from: Some(from), ..EnvVar::default() }
+    }
 }
 
 impl PodSpec {
@@ -56,14 +76,12 @@ impl PodSpec {
             value: Some(value.clone()),
             ..EnvVar::default()
         };
-        let secret = |(variable, (name, key)): &(String, (String, String))| {
-            let selector =
-                SecretKeySelector { name: name.clone(), key: key.clone(), optional: None };
-            let from = EnvVarSource { secret_key_ref: Some(selector), ..EnvVarSource::default() };
-            EnvVar { name: variable.clone(), value_from: Some(from), ..EnvVar::default() }
-        };
-        let env: Vec<EnvVar> =
-            self.env.iter().map(env).chain(self.secret_env.iter().map(secret)).collect();
+        let env: Vec<EnvVar> = self
+            .env
+            .iter()
+            .map(env)
+            .chain(self.secret_env.iter().map(SecretVariable::object))
+            .collect();
         let container = Container {
             name: CONTAINER.to_owned(),
             image: Some(self.image.clone()),
@@ -261,7 +279,11 @@ mod tests {
             command: vec!["/target".to_owned()],
             args: vec!["--spec".to_owned(), "{}".to_owned()],
             env: vec![("A".to_owned(), "b".to_owned())],
-            secret_env: vec![("C".to_owned(), ("tls".to_owned(), "key".to_owned()))],
+            secret_env: vec![SecretVariable {
+                name: "C".to_owned(),
+                secret: "tls".to_owned(),
+                key: "key".to_owned(),
+            }],
             ready_port: Some(8080),
         };
         insta::assert_json_snapshot!(spec.object(BTreeMap::new()));

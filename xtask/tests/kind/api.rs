@@ -175,6 +175,7 @@ fn a_pod_whose_image_is_not_there_says_what_it_waits_for() {
             command: Vec::new(),
             args: Vec::new(),
             env: Vec::new(),
+            secret_env: Vec::new(),
             ready_port: None,
         };
         pods.create(&[spec]).await.unwrap();

@@ -23,7 +23,7 @@ mode = ["iptables", "none"]
 cni = ["ptp"]
 route = ["clusterip-local", "clusterip-remote", "nodeport-local", "nodeport-remote"]
 services = [20]
-workload = ["newconn", "keepalive"]
+workload = ["newconn", "keepalive", "tls-resume"]
 [run]
 warm_up = "200ms"
 duration = "500ms"

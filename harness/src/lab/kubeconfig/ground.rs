@@ -17,8 +17,8 @@ use super::watchers::{self, Watcher};
 use super::workers::{self, Worker};
 use crate::certificates::{CertificateError, Certificates};
 use crate::kube::{
-    Addresses, Api, Jobs, KubeError, Namespace, Node, Placed, PodSpec, Pods, RunningPod, Services,
-    create_secret,
+    Addresses, Api, Jobs, KubeError, Namespace, Node, Placed, PodSpec, Pods, RunningPod,
+    SecretVariable, Services, create_secret,
 };
 use crate::lab::LabError;
 use crate::net::addresses::{POD_PORT, POD_TLS_PORT};
@@ -177,7 +177,7 @@ impl Ground {
     }
 
     /// What pods that answer are told of TLS: nothing where no workload of the run speaks it.
-    fn secret_env(&self) -> Result<Vec<(String, (String, String))>, LabError> {
+    fn secret_env(&self) -> Result<Vec<SecretVariable>, LabError> {
         let Profile { matrix, workload, .. } = &self.profile;
         if matrix.workload.iter().all(|name| workload[name].tls.is_none()) {
             return Ok(Vec::new());
@@ -192,7 +192,8 @@ impl Ground {
                 create_secret(&api, &namespace, name, (key, text)).await
             })?;
         }
-        Ok(vec![(TLS_VARIABLE.to_owned(), (name.to_owned(), key.to_owned()))])
+        let [variable, secret, key] = [TLS_VARIABLE, name, key].map(str::to_owned);
+        Ok(vec![SecretVariable { name: variable, secret, key }])
     }
 
     /// A worker on each of these nodes, by their places among all workers. Those that stand there
