@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddrV4;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::agent::Refusal;
@@ -35,7 +36,7 @@ struct Lease {
     until: Instant,
     counting: Option<(StatsOn, Cost)>,
     /// Linked while this lives.
-    _links: Vec<Link>,
+    _links: Vec<Rc<Link>>,
 }
 
 impl Placed {
@@ -92,7 +93,9 @@ impl Placed {
             true => {
                 let client = self.place.pods.iter().find(|pod| pod.is_client);
                 if let Some(client) = client {
-                    links.push(probes.link_empty(node.pod(client.address)?, &client.device)?);
+                    links.push(Rc::new(
+                        probes.link_empty(node.pod(client.address)?, &client.device)?,
+                    ));
                 }
                 let counting = StatsOn::begin()?;
                 Some((counting, probes.cost()?))

@@ -108,13 +108,13 @@ impl Placement {
         &self,
         probes: &Probes,
         points: &[ProbePoint<'_>],
-    ) -> Result<Vec<Link>, CaptureError> {
+    ) -> Result<Vec<Rc<Link>>, CaptureError> {
         let mut links = Vec::new();
         for Target { netns, number, device, place } in self.targets(points)? {
-            links.push(match device {
+            links.push(Rc::new(match device {
                 Some(device) => self.devices[&number].link(netns, device, place)?,
                 None => probes.link_hook(netns, place)?,
-            });
+            }));
         }
         if !self.sockets.is_empty() {
             links.extend(probes.link_sockets(&self.sockets)?);

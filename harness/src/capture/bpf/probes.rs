@@ -127,7 +127,7 @@ impl Probes {
     }
 
     /// Links the program at sockets, where there is one, for those of some namespaces.
-    pub(super) fn link_sockets(&self, hosts: &[u32]) -> Result<Option<Link>, BpfError> {
+    pub(super) fn link_sockets(&self, hosts: &[u32]) -> Result<Option<Rc<Link>>, BpfError> {
         let Ok(sockets) = &self.programs.sockets else { return Ok(None) };
         for &netns in hosts {
             sockets.watch(netns)?;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The program at sockets.
 
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
@@ -12,6 +14,7 @@ use crate::bpf::{BpfError, Link, Loaded};
 pub(super) struct Sockets {
     program: OwnedFd,
     hosts: MapHandle,
+    linked: RefCell<Weak<Link>>,
 }
 
 impl Sockets {
@@ -20,13 +23,20 @@ impl Sockets {
 
     /// Links the program once, to see whether the kernel has its tracepoint.
     pub(super) fn of(loaded: &Loaded) -> Result<Self, BpfError> {
-        let sockets = Self { program: loaded.program(Self::NAME)?, hosts: loaded.map("hosts")? };
+        let (program, hosts) = (loaded.program(Self::NAME)?, loaded.map("hosts")?);
+        let sockets = Self { program, hosts, linked: RefCell::default() };
         sockets.link()?;
         Ok(sockets)
     }
 
-    pub(super) fn link(&self) -> Result<Link, BpfError> {
-        Link::to_tracepoint(&self.program, c"sk_data_ready")
+    /// Links the program, or shares the link there is: linked twice, it would see everything twice.
+    pub(super) fn link(&self) -> Result<Rc<Link>, BpfError> {
+        if let Some(link) = self.linked.borrow().upgrade() {
+            return Ok(link);
+        }
+        let link = Rc::new(Link::to_tracepoint(&self.program, c"sk_data_ready")?);
+        *self.linked.borrow_mut() = Rc::downgrade(&link);
+        Ok(link)
     }
 
     /// Says that a namespace's sockets are of the lab; the tracepoint is the whole machine's.

@@ -75,7 +75,7 @@ pub(super) enum Capture {
     Taps { options: TapOptions, infos: Vec<TapInfo>, on: Option<Taps> },
     /// Programs, linked while they are on.
     #[cfg(feature = "bpf")]
-    Probes { probes: Rc<Probes>, placement: Placement, on: Vec<Link>, empty: Option<Link> },
+    Probes { probes: Rc<Probes>, placement: Placement, on: Vec<Rc<Link>>, empty: Option<Link> },
 }
 
 /// What probes saw in one block of load.
