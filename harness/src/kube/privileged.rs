@@ -231,6 +231,7 @@ mod tests {
                 command: vec!["/probe".to_owned()],
                 args: vec!["agent".to_owned(), "probe".to_owned(), "0.0.0.0:8082".to_owned()],
                 env: vec![("NIC2POD_TOKEN".to_owned(), "word".to_owned())],
+                secret_env: Vec::new(),
                 ready_port: Some(8082),
             },
             nodes: vec!["a".to_owned(), "b".to_owned()],
