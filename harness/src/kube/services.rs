@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{Endpoints, Service as Object};
@@ -18,6 +18,8 @@ use crate::proxy::ServiceTable;
 
 /// Requests under way at once: enough to keep an API server busy, and far below what it queues.
 const IN_FLIGHT: usize = 32;
+/// How long Endpoints that follow others of their name have to stay before they are taken to.
+const STAY: Duration = Duration::from_secs(1);
 
 /// The Services of a namespace.
 #[derive(Clone)]
@@ -122,6 +124,9 @@ impl Services {
             placed: changes.unchanged,
             ..Synced::default()
         };
+        let follow = changes.write.iter().filter(|write| changes.stale.contains(&write.name));
+        let followers: Vec<Endpoints> =
+            follow.filter_map(|write| write.endpoints.clone()).collect();
         let written = stream::iter(changes.write).map(|write| {
             let released = released.get(&write.name).cloned();
             self.write(write, released)
@@ -132,6 +137,7 @@ impl Services {
             synced.placed.insert(object.name_any(), Placed::of(&object)?);
             tick(1);
         }
+        self.await_staying(&followers, deadline).await?;
         Ok(synced)
     }
 
@@ -180,6 +186,39 @@ impl Services {
                 found: format!("the controller manager has left {} of them", left(&seen)),
             }),
         }
+    }
+
+    /// Makes Endpoints again that do not stay. The controller takes a Service's key up once more when its
+    /// Endpoints are deleted (`endpoints_controller.go`, `onEndpointsDelete`); where it has not heard of the
+    /// new Service of that name yet, it deletes the new Endpoints.
+    async fn await_staying(
+        &self,
+        wanted: &[Endpoints],
+        deadline: Instant,
+    ) -> Result<(), KubeError> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let subject = format!("the Endpoints of namespace {}", self.namespace.name);
+        let look = |seen: &BTreeMap<String, Endpoints>| {
+            Ok(wanted.iter().position(|endpoints| !seen.contains_key(&endpoints.name_any())))
+        };
+        while Instant::now() < deadline {
+            let quiet = Instant::now() + STAY;
+            match until(&self.endpoints, &Which::default(), &subject, quiet.into(), look).await {
+                Ok(Awaited::Done(gone)) => {
+                    let name = wanted[gone].name_any();
+                    let created =
+                        self.endpoints.create(&PostParams::default(), &wanted[gone]).await;
+                    created.map_err(KubeError::api("create", format!("Endpoints {name}")))?;
+                }
+                Ok(Awaited::Late(_)) => break,
+                // A server that is slow to list has not been looked at for long enough.
+                Err(KubeError::Silent { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Writes a Service, then what depends on it. Returns it, and whether it is a new one.
