@@ -34,7 +34,6 @@ pub use emulation::Emulation;
 pub use error::NetnsError;
 pub use hosts::{Client, Hosts, Node, Pod};
 pub use lab::NetnsLab;
-#[cfg(feature = "kind")]
 pub(in crate::lab) use measured::Measured;
 #[cfg(feature = "kind")]
 pub(in crate::lab) use settings::{Role, cluster_node, settings};
