@@ -18,7 +18,7 @@ mod world {
     pub(super) use harness::capture::packet::{Packet, Segment, flags};
     pub(super) use harness::capture::path::{Host, Path};
     pub(super) use harness::capture::tap::TapInfo;
-    pub(super) use harness::proxy::Relay;
+    pub(super) use harness::relay::Relay;
 }
 
 fn join(criterion: &mut Criterion) {

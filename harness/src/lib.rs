@@ -20,6 +20,7 @@ pub mod net;
 pub mod plan;
 pub mod probe;
 pub mod proxy;
+pub mod relay;
 pub mod run;
 mod unavailable;
 pub mod units;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use harness::plan::{KernelChoice, Mode, Profile};
+use harness::plan::{BalancerKind, KernelChoice, Mode, Profile, Road};
 
 use crate::kernels;
 
@@ -25,10 +25,12 @@ const IPTABLES: Program =
     program("iptables-nft-restore", "iptables", "modes iptables, userspace, ipvs");
 const NFT: Program = program("nft", "nftables", "mode nftables");
 const IPSET: Program = program("ipset", "ipset", "mode ipvs");
+const HAPROXY: Program = program("haproxy", "haproxy", "load balancer haproxy");
 const IPVSADM: Program = program("ipvsadm", "ipvsadm", "mode ipvs");
 
 /// Programs the tests compare nic2pod with.
-pub(crate) const FOR_TESTS: [Program; 11] = [
+pub(crate) const FOR_TESTS: [Program; 12] = [
+    HAPROXY,
     IPTABLES,
     NFT,
     IPSET,
@@ -61,6 +63,10 @@ pub(crate) fn for_bench(profile: &Profile) -> Vec<Program> {
             Mode::Ipvs if ip_vs => programs.extend([IPTABLES, IPSET, IPVSADM]),
             Mode::Ipvs => {}
         }
+    }
+    let balanced = profile.matrix.route.iter().any(|route| route.road == Road::Loadbalancer);
+    if balanced && profile.lab.balancer == BalancerKind::Haproxy {
+        programs.extend([HAPROXY, NFT]);
     }
     programs
 }

@@ -179,6 +179,142 @@ fn ipvlan_measures_what_it_can_carry_and_refuses_the_rest() {
     }
 }
 
+#[test]
+fn a_load_balancer_is_a_part_of_the_road_in_every_mode() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let output = bench(
+        &out,
+        &[
+            "--mode",
+            "none,userspace,iptables,nftables,ebpf",
+            "--cni",
+            "ptp,vxlan",
+            "--route",
+            "loadbalancer-local,loadbalancer-remote",
+            "--services",
+            "100",
+            "--workload",
+            "newconn,keepalive",
+            "--duration",
+            "300ms",
+            "--iterations",
+            "2",
+            "--json",
+        ],
+    )
+    .output()
+    .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let cases = summary["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 5 * 2 * 2 * 2);
+    for case in cases {
+        assert_eq!(case["status"], "measured", "{case:#}");
+        assert_eq!(
+            (&case["errors"], &case["probe"]["dropped"]),
+            (&0.into(), &0.into()),
+            "{case:#}"
+        );
+        assert!(case["joined_ratio"].as_f64().unwrap() >= 0.99, "{case:#}");
+        stages_add_up(case);
+        for leg in ["request", "response"] {
+            let of_leg = case["stages"].as_array().unwrap().iter().filter(|s| s["leg"] == leg);
+            let names: Vec<_> = of_leg.map(|stage| stage["name"].as_str().unwrap()).collect();
+            for name in ["wire", "lb", "lb_wire"] {
+                assert!(names.contains(&name), "{leg}: {name} in {names:?}");
+            }
+        }
+        let evidence = case["proof"]["evidence"].as_array().unwrap();
+        let passed_on =
+            |line: &Value| line.as_str().unwrap().contains("passed connections on: 1 to 10.");
+        assert!(evidence.iter().any(passed_on), "{case:#}");
+    }
+}
+
+#[test]
+fn haproxy_is_followed_as_the_load_balancer_of_our_own_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let arguments = ["--balancer", "haproxy", "--mode", "none,userspace,nftables", "--cni", "ptp"];
+    let more = ["--route", "loadbalancer-local", "--workload", "newconn,keepalive"];
+    let rest = ["--duration", "300ms", "--iterations", "2", "--json"];
+    let output = bench(&out, &[&arguments[..], &more, &rest].concat()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let cases = summary["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 3 * 2);
+    if cases.iter().all(|case| case["reason"]["need"] == "program haproxy") {
+        assert_eq!(output.status.code(), Some(4), "{stderr}");
+        eprintln!("SKIP {}", cases[0]["reason"]);
+        return;
+    }
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    for case in cases {
+        assert_eq!(case["status"], "measured", "{case:#}");
+        assert_eq!(
+            (&case["errors"], &case["probe"]["dropped"]),
+            (&0.into(), &0.into()),
+            "{case:#}"
+        );
+        assert!(case["joined_ratio"].as_f64().unwrap() >= 0.99, "{case:#}");
+        stages_add_up(case);
+        let stages = case["stages"].as_array().unwrap().iter().map(|stage| &stage["name"]);
+        assert_eq!(stages.filter(|name| **name == "lb").count(), 2, "{case:#}");
+        let evidence = case["proof"]["evidence"].as_array().unwrap();
+        let by_name = |line: &Value| line.as_str().unwrap().starts_with("HAProxy version");
+        assert!(evidence.iter().any(by_name), "{case:#}");
+    }
+}
+
+#[test]
+fn a_load_balancer_spreads_connections_over_the_nodes_and_each_is_followed_by_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = dir.path().join("p.toml");
+    // Of three nodes the second has the endpoint: connections to it enter by the two others. Under
+    // policy Local each of the three answers what enters by it.
+    for (route, service, nodes) in [
+        ("loadbalancer-remote", "", &["node1", "node3"][..]),
+        (
+            "loadbalancer-local",
+            "[service]\nexternal_policy = \"local\"\n",
+            &["node1", "node2", "node3"],
+        ),
+    ] {
+        let text = format!(
+            "name = \"t\"\n[matrix]\nmode = [\"userspace\", \"nftables\", \"ebpf\"]\n\
+             cni = [\"bridge\"]\nroute = [\"{route}\"]\nworkload = [\"newconn\"]\n{service}\
+             [lab]\nnodes = 3\n[run]\nduration = \"300ms\"\niterations = 1\n\
+             trace_slowest = 60\n"
+        );
+        fs::write(&profile, text).unwrap();
+        let out = dir.path().join(route);
+        let status = bench(&out, &["--profile", profile.to_str().unwrap()]).status().unwrap();
+        assert!(status.success());
+        for case in summary(&out)["cases"].as_array().unwrap() {
+            assert_eq!(case["status"], "measured", "{}", case["failure"]);
+            assert_eq!(case["errors"], 0, "{case:#}");
+            assert!(case["joined_ratio"].as_f64().unwrap() >= 0.99, "{case:#}");
+            let id = case["id"].as_str().unwrap();
+            let walks = fs::read(out.join("cases").join(id).join("walks.json")).unwrap();
+            let walks: Value = serde_json::from_slice(&walks).unwrap();
+            // The first node that sees the SYN is the one it enters by.
+            let entered_by: BTreeSet<_> = walks
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|walk| {
+                    let mut hosts = walk["steps"].as_array().unwrap().iter().map(|s| &s["host"]);
+                    let host = hosts.find(|host| host.as_str().unwrap().starts_with("node"));
+                    host.unwrap().as_str().unwrap()
+                })
+                .collect();
+            assert_eq!(entered_by, nodes.iter().copied().collect(), "{id}");
+        }
+    }
+}
+
 /// Means add up: the stages' and the residual's make the end-to-end mean of the followed requests,
 /// which is near that of all. The bound is wide because followed requests are a sample.
 fn stages_add_up(case: &Value) {

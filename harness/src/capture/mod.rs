@@ -36,6 +36,8 @@ pub use tap::{Selection, TapCapture, TapInfo, TapOptions, Taps};
 pub enum Site {
     /// `eth0` of the client or client pod.
     ClientEth,
+    /// `eth0` of the load balancer outside the cluster.
+    BalancerEth,
     /// A node's NIC, `eth0`.
     Nic,
     /// A node's `cni0` bridge device.
@@ -84,7 +86,7 @@ impl Site {
     /// Its name on its host: a device's kind, or the hook and the place in it.
     pub fn word(self) -> &'static str {
         match self {
-            Self::ClientEth | Self::Nic | Self::PodEth => "eth0",
+            Self::ClientEth | Self::BalancerEth | Self::Nic | Self::PodEth => "eth0",
             Self::Bridge => "bridge",
             Self::Vxlan => "vxlan",
             Self::Ipvlan => "ipvlan",
@@ -112,7 +114,7 @@ impl Site {
 pub struct TapPoint<'a> {
     /// The host's namespace; its name is the host's (`client`, `node1`, `pod1-2`).
     pub netns: &'a Netns,
-    /// Node the host is on, index from 0; `None` for the client outside.
+    /// Node the host is on, index from 0; `None` for a host outside.
     pub node: Option<usize>,
     /// Site's name.
     pub device: &'a str,

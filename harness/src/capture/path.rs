@@ -10,7 +10,9 @@
 //! | `connect` | `connect()` called -> connected, new connections only |
 //! | `handover` | connected -> request written: the client's own, new connections only |
 //! | `client_tx` | client's write -> its interface, out |
-//! | `wire` | client's interface -> first interface of the entry node, and back |
+//! | `wire` | client's interface -> first interface of the entry node, or of the load balancer, and back |
+//! | `lb` | load balancer's interface, in -> out by its other connection, and back |
+//! | `lb_wire` | load balancer's interface, out -> entry node's NIC, in, and back |
 //! | `nic_rx` | that interface, in -> PREROUTING |
 //! | `conntrack` | before -> behind connection tracking |
 //! | `proxy` | -> behind destination NAT; where the node itself takes the packet up (a proxy process, ip_vs), from INPUT -> OUTPUT too |
@@ -61,7 +63,7 @@ pub const OTHERS: &str = "nic_rx+conntrack+proxy+route+filter+masq+egress+cni";
 /// The same from a client pod, whose own way to its node is the CNI's too.
 pub const OTHERS_FROM_POD: &str = "wire+nic_rx+conntrack+proxy+route+filter+masq+egress+cni";
 
-/// Node that requests enter, index.
+/// Node that requests enter, index, where no load balancer chooses it.
 const ENTRY_NODE: usize = 0;
 
 /// Whose interface a hop is.
@@ -69,6 +71,8 @@ const ENTRY_NODE: usize = 0;
 pub enum Host {
     /// The client outside, or the client pod.
     Client,
+    /// The load balancer outside the cluster.
+    Balancer,
     /// The node that requests enter.
     Entry,
     /// Another node, with the backend on it.
@@ -78,12 +82,18 @@ pub enum Host {
 }
 
 impl Host {
-    /// Whose interface a tap is on.
+    /// Whose interface a tap is on, for requests that enter by the first node.
     pub fn of(tap: &TapInfo) -> Self {
+        Self::entering(tap, ENTRY_NODE)
+    }
+
+    /// Whose interface a tap is on, for requests that enter by a node, index.
+    fn entering(tap: &TapInfo, entry: usize) -> Self {
         match (tap.site, tap.node) {
             (Site::ClientEth, _) => Self::Client,
+            (Site::BalancerEth, _) => Self::Balancer,
             (Site::PodEth | Site::Readable, _) => Self::Pod,
-            (_, Some(ENTRY_NODE)) => Self::Entry,
+            (_, Some(node)) if node == entry => Self::Entry,
             _ => Self::Backend,
         }
     }
@@ -102,8 +112,8 @@ pub struct Hop {
     pub direction: Direction,
     /// Whether the packet is inside VXLAN there.
     pub encapsulated: bool,
-    /// Whether it is the proxy process's own connection to the backend.
-    pub beyond_relay: bool,
+    /// Which of the connections that relays join: 0 is the client's own.
+    pub part: u8,
     /// Whether packets may pass it by.
     pub optional: bool,
     /// What lies between the hop before (or the program that sends) and this one.
@@ -114,6 +124,7 @@ impl fmt::Display for Hop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = match self.host {
             Host::Client => "client",
+            Host::Balancer => "load balancer",
             Host::Entry => "entry node",
             Host::Backend => "backend node",
             Host::Pod => "pod",
@@ -141,7 +152,10 @@ impl fmt::Display for Hop {
 pub struct Path {
     hops: Vec<Hop>,
     relayed: bool,
+    balanced: bool,
     bypass: bool,
+    /// Nodes that requests enter by, indices.
+    entries: Vec<usize>,
 }
 
 impl Path {
@@ -152,8 +166,9 @@ impl Path {
         let walk = Walk {
             hops: Vec::new(),
             leg: Leg::Request,
-            beyond_relay: false,
+            part: 0,
             relayed,
+            balanced: route.road == Road::Loadbalancer,
             bridged: matches!(cni, CniKind::Bridge | CniKind::Vxlan),
             vxlan: cni == CniKind::Vxlan,
             ipvlan: cni == CniKind::Ipvlan,
@@ -169,8 +184,35 @@ impl Path {
             // the entry node too.
             reply_wrapped: cni == CniKind::Vxlan,
         };
-        let bypass = walk.is_bypass();
-        Self { hops: walk.all(), relayed, bypass }
+        let (bypass, balanced) = (walk.is_bypass(), walk.balanced);
+        Self { hops: walk.all(), relayed, balanced, bypass, entries: vec![ENTRY_NODE] }
+    }
+
+    /// The same walk by whichever of these nodes a load balancer chooses, indices; at least one.
+    pub fn entered_by(self, entries: Vec<usize>) -> Self {
+        Self { entries, ..self }
+    }
+
+    /// Nodes that requests enter by, indices.
+    pub fn entries(&self) -> &[usize] {
+        &self.entries
+    }
+
+    /// Whether a tap is at a place of the path, whichever node a request enters by.
+    pub fn passes(&self, tap: &TapInfo) -> bool {
+        self.entries.iter().any(|&entry| {
+            let host = self.host_of(tap, entry);
+            self.hops.iter().any(|hop| Some(hop.host) == host && hop.site == tap.site)
+        })
+    }
+
+    /// Whose interface a tap is on, for requests that enter by a node, index. Of the nodes that others
+    /// enter by, none: the pod that answers is on none of them, or on the one that was entered by.
+    pub fn host_of(&self, tap: &TapInfo, entry: usize) -> Option<Host> {
+        let host = Host::entering(tap, entry);
+        let aside =
+            host == Host::Backend && tap.node.is_some_and(|node| self.entries.contains(&node));
+        (!aside).then_some(host)
     }
 
     /// The hops in order.
@@ -187,14 +229,26 @@ impl Path {
     pub fn relayed(&self) -> bool {
         self.relayed
     }
+
+    /// Whether a load balancer joins two connections before that.
+    pub fn balanced(&self) -> bool {
+        self.balanced
+    }
+
+    /// How many connections are joined to one road.
+    pub fn parts(&self) -> u8 {
+        1 + u8::from(self.balanced) + u8::from(self.relayed)
+    }
 }
 
 /// A walk in the making.
 struct Walk {
     hops: Vec<Hop>,
     leg: Leg,
-    beyond_relay: bool,
+    part: u8,
     relayed: bool,
+    /// Whether a load balancer stands before the entry node.
+    balanced: bool,
     /// Whether requests go up to the node itself: to a proxy process, or to ip_vs behind INPUT.
     taken_up: bool,
     /// Whether programs on the entry node take a Service's packets where they enter and hand them to
@@ -251,14 +305,14 @@ impl Walk {
     }
 
     fn hop(&mut self, stage: &'static str, host: Host, site: Site, to: Direction) {
-        let (leg, beyond_relay) = (self.leg, self.beyond_relay);
+        let (leg, part) = (self.leg, self.part);
         self.hops.push(Hop {
             leg,
             host,
             site,
             direction: to,
             encapsulated: false,
-            beyond_relay,
+            part,
             optional: false,
             stage,
         });
@@ -302,7 +356,32 @@ impl Walk {
         self.hop("client_tx", Host::Client, Site::ClientEth, Direction::Out);
         // ipvlan has what is for no slave come in by the NIC.
         let site = if self.from_pod && !self.ipvlan { Site::PodVeth } else { Site::Nic };
-        self.hop("wire", Host::Entry, site, Direction::In);
+        let wire = self.through_balancer();
+        self.hop(wire, Host::Entry, site, Direction::In);
+    }
+
+    /// In at the load balancer, and out by its connection on the other side, where there is one.
+    /// Returns what the wire beyond is called.
+    fn through_balancer(&mut self) -> &'static str {
+        if !self.balanced {
+            return "wire";
+        }
+        let (before, beyond) = match self.leg {
+            Leg::Request => ("wire", "lb_wire"),
+            Leg::Response => ("lb_wire", "wire"),
+        };
+        self.hop(before, Host::Balancer, Site::BalancerEth, Direction::In);
+        self.to_next_part();
+        self.hop("lb", Host::Balancer, Site::BalancerEth, Direction::Out);
+        beyond
+    }
+
+    /// Through a process that joins two connections.
+    fn to_next_part(&mut self) {
+        match self.leg {
+            Leg::Request => self.part += 1,
+            Leg::Response => self.part -= 1,
+        }
     }
 
     fn in_prerouting(&mut self) {
@@ -331,7 +410,7 @@ impl Walk {
         self.in_prerouting();
         self.hook("route", Host::Entry, Site::LocalIn);
         if self.relayed {
-            self.beyond_relay = self.leg == Leg::Request;
+            self.to_next_part();
         }
         self.hook("proxy", Host::Entry, Site::LocalOut);
         self.in_postrouting();
@@ -408,7 +487,8 @@ impl Walk {
         if self.from_pod {
             self.hop(OTHERS_FROM_POD, Host::Pod, Site::PodEth, Direction::In);
         } else {
-            self.hop("wire", Host::Entry, Site::Nic, Direction::In);
+            let wire = self.through_balancer();
+            self.hop(wire, Host::Entry, Site::Nic, Direction::In);
             self.hop(OTHERS, Host::Pod, Site::PodEth, Direction::In);
         }
         self.hop("pod_rx", Host::Pod, Site::Readable, Direction::In);
@@ -422,7 +502,7 @@ impl Walk {
             self.hops.last_mut().expect("just pushed").optional = true;
             self.wrapped_hop(OTHERS, Host::Entry, Direction::Out);
             self.hops.last_mut().expect("just pushed").optional = true;
-            "wire"
+            self.through_balancer()
         };
         self.hop(last, Host::Client, Site::ClientEth, Direction::In);
     }
@@ -434,111 +514,10 @@ impl Walk {
         } else {
             self.hop(self.out(), Host::Entry, Site::Nic, Direction::Out);
         }
-        self.hop("wire", Host::Client, Site::ClientEth, Direction::In);
+        let wire = self.through_balancer();
+        self.hop(wire, Host::Client, Site::ClientEth, Direction::In);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn every_case() -> impl Iterator<Item = (Mode, CniKind, Route)> {
-        Mode::ALL.iter().flat_map(|&mode| {
-            CniKind::ALL.iter().flat_map(move |&cni| {
-                Road::ALL.iter().flat_map(move |&road| {
-                    Place::ALL.iter().map(move |&place| (mode, cni, Route { road, place }))
-                })
-            })
-        })
-    }
-
-    fn drawn(mode: Mode, cni: CniKind, road: Road, place: Place) -> String {
-        let path = Path::of(mode, cni, Route { road, place });
-        path.hops()
-            .iter()
-            .map(|hop| {
-                let relay = if hop.beyond_relay { " beyond relay" } else { "" };
-                let optional = if hop.optional { " (optional)" } else { "" };
-                format!("{:<42} {hop}{relay}{optional}\n", hop.stage)
-            })
-            .collect()
-    }
-
-    #[test]
-    fn every_passage_of_an_interface_is_one_hop_of_one_leg() {
-        for (mode, cni, route) in every_case() {
-            let path = Path::of(mode, cni, route);
-            for (index, hop) in path.hops().iter().enumerate() {
-                let place = |h: &Hop| (h.leg, h.host, h.site, h.direction, h.encapsulated);
-                let twin = path.hops()[index + 1..].iter().find(|h| place(h) == place(hop));
-                assert_eq!(twin, None, "{mode} {cni} {route}: {hop}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_walk_goes_from_the_client_to_the_pod_and_back() {
-        for (mode, cni, route) in every_case() {
-            let path = Path::of(mode, cni, route);
-            let ends = |leg| {
-                let mut hops = path.hops().iter().filter(|hop| hop.leg == leg);
-                let first = hops.next().unwrap();
-                (first.host, hops.next_back().unwrap().host)
-            };
-            assert_eq!(ends(Leg::Request), (Host::Client, Host::Pod));
-            assert_eq!(ends(Leg::Response), (Host::Pod, Host::Client));
-        }
-    }
-
-    #[test]
-    fn walks_are_as_the_topology_has_them() {
-        insta::assert_snapshot!(
-            "nodeport_local_ptp",
-            drawn(Mode::Nftables, CniKind::Ptp, Road::Nodeport, Place::Local)
-        );
-        insta::assert_snapshot!(
-            "nodeport_remote_flannel",
-            drawn(Mode::Iptables, CniKind::Flannel, Road::Nodeport, Place::Remote)
-        );
-        insta::assert_snapshot!(
-            "clusterip_local_kindnet",
-            drawn(Mode::Iptables, CniKind::Kindnet, Road::Clusterip, Place::Local)
-        );
-        insta::assert_snapshot!(
-            "nodeport_remote_vxlan",
-            drawn(Mode::Iptables, CniKind::Vxlan, Road::Nodeport, Place::Remote)
-        );
-        insta::assert_snapshot!(
-            "direct_remote_vxlan",
-            drawn(Mode::None, CniKind::Vxlan, Road::Direct, Place::Remote)
-        );
-        insta::assert_snapshot!(
-            "clusterip_local_bridge",
-            drawn(Mode::Ipvs, CniKind::Bridge, Road::Clusterip, Place::Local)
-        );
-        insta::assert_snapshot!(
-            "userspace_nodeport_remote_bridge",
-            drawn(Mode::Userspace, CniKind::Bridge, Road::Nodeport, Place::Remote)
-        );
-        insta::assert_snapshot!(
-            "nodeport_local_ipvlan",
-            drawn(Mode::Nftables, CniKind::Ipvlan, Road::Nodeport, Place::Local)
-        );
-        insta::assert_snapshot!(
-            "nodeport_remote_ipvlan",
-            drawn(Mode::Ipvs, CniKind::Ipvlan, Road::Nodeport, Place::Remote)
-        );
-        insta::assert_snapshot!(
-            "direct_local_ipvlan",
-            drawn(Mode::None, CniKind::Ipvlan, Road::Direct, Place::Local)
-        );
-        insta::assert_snapshot!(
-            "clusterip_remote_ipvlan_without_services",
-            drawn(Mode::None, CniKind::Ipvlan, Road::Clusterip, Place::Remote)
-        );
-        insta::assert_snapshot!(
-            "userspace_clusterip_local_ipvlan",
-            drawn(Mode::Userspace, CniKind::Ipvlan, Road::Clusterip, Place::Local)
-        );
-    }
-}
+mod tests;

@@ -72,6 +72,11 @@ impl Cni for Ipvlan {
         external: PolicyKind,
     ) -> Result<(), Unavailable> {
         match mode {
+            Mode::None if route.road == Road::Loadbalancer => Err(Unavailable::new(
+                "pods to answer the load balancer, which asks them itself",
+                "ipvlan, under which they know one way to all that is outside: to the client",
+                format!("{ROUTED}, or another mode"),
+            )),
             // No Service, or one whose connections end at a process of the node's.
             Mode::None | Mode::Userspace => Ok(()),
             Mode::Ebpf => Err(Unavailable::new(
@@ -87,7 +92,7 @@ impl Cni for Ipvlan {
                      a ClusterIP are not masqueraded)",
                     format!("{ROUTED}, or --mode userspace"),
                 )),
-                Road::Direct | Road::Nodeport | Road::Lbip
+                Road::Direct | Road::Nodeport | Road::Lbip | Road::Loadbalancer
                     if external == PolicyKind::Local && route.place == Place::Local =>
                 {
                     Err(Unavailable::new(
@@ -97,7 +102,7 @@ impl Cni for Ipvlan {
                         format!("external_policy = \"Cluster\", or {ROUTED}"),
                     ))
                 }
-                Road::Direct | Road::Nodeport | Road::Lbip => Ok(()),
+                Road::Direct | Road::Nodeport | Road::Lbip | Road::Loadbalancer => Ok(()),
             },
         }
     }

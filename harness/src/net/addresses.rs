@@ -73,6 +73,10 @@ impl std::fmt::Display for Mac {
 
 /// Clients: outside the cluster, reached by nodes through the entry node only.
 pub const CLIENTS: Cidr = Cidr { address: Ipv4Addr::new(10, 8, 0, 0), prefix: 16 };
+/// The load balancer outside the cluster: the last address that no client has.
+pub const LOAD_BALANCER: Ipv4Addr = Ipv4Addr::new(10, 8, 255, 254);
+/// Where it connects from for connections that are followed, if it does not hand their mark on itself.
+pub const LOAD_BALANCER_FOLLOWED: Ipv4Addr = Ipv4Addr::new(10, 8, 255, 253);
 /// Nodes' NICs; node `i` (from 0) is `10.9.0.(11+i)`.
 pub const NODES: Cidr = Cidr { address: Ipv4Addr::new(10, 9, 0, 0), prefix: 16 };
 /// All pods, the cluster CIDR; node `i` has `10.244.i.0/24`. Endpoints of filler Services, which

@@ -112,6 +112,9 @@ words! {
         Nodeport = "nodeport",
         /// Client to the Service's LoadBalancer address, routed to the entry node's NIC.
         Lbip = "lbip",
+        /// Client to a load balancer outside the cluster, which connects to the nodes' NICs at the
+        /// Service's NodePort.
+        Loadbalancer = "loadbalancer",
     }
 }
 

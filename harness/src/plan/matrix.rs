@@ -165,7 +165,7 @@ fn validate(profile: &Profile, kernels: &[&str]) -> Result<(), PlanError> {
         let local_policy = match route.road {
             Road::Direct => None,
             Road::Clusterip => Some(("service.internal_policy", service.internal_policy)),
-            Road::Nodeport | Road::Lbip => {
+            Road::Nodeport | Road::Lbip | Road::Loadbalancer => {
                 Some(("service.external_policy", service.external_policy))
             }
         };

@@ -12,8 +12,8 @@ pub use case::{Case, CniKind, Mode, Place, Position, Road, Route};
 pub use kernel::{HOST_KERNEL, KernelChoice};
 pub use matrix::{CASES_MAX, Group, Plan, PlanError};
 pub use profile::{
-    AffinityKind, ArrivalKind, CniFiles, Engine, FakeSettings, IptablesBackend, IpvsScheduler,
-    LabSettings, MatrixSettings, PolicyKind, Profile, RunSettings, ServiceSettings,
+    AffinityKind, ArrivalKind, BalancerKind, CniFiles, Engine, FakeSettings, IptablesBackend,
+    IpvsScheduler, LabSettings, MatrixSettings, PolicyKind, Profile, RunSettings, ServiceSettings,
     WorkloadSettings,
 };
 pub use source::{DEFAULT_PROFILE, PROFILES, ProfileError};

@@ -121,11 +121,23 @@ pub struct LabSettings {
     pub guest_memory_mib: u32,
     /// Processors of a guest; 0 for as many as suit its kernel.
     pub guest_cpus: u32,
+    /// What stands in front of the nodes on road `loadbalancer`.
+    pub balancer: BalancerKind,
     /// What the wire between the client outside and the nodes does.
     pub wire: WireSettings,
     /// Files of CNIs that come as manifests, by CNI.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cni: BTreeMap<CniKind, CniFiles>,
+}
+
+/// A load balancer in front of the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BalancerKind {
+    /// nic2pod's own.
+    Embedded,
+    /// HAProxy, in TCP mode.
+    Haproxy,
 }
 
 /// Files of a CNI that comes as a manifest, for the lab kind.

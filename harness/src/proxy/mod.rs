@@ -25,6 +25,7 @@ use std::time::Duration;
 use crate::Unavailable;
 use crate::net::Netns;
 use crate::plan::{IpvsScheduler, Mode};
+use crate::relay::Relay;
 
 pub use ebpf::Ebpf;
 pub use error::ProxyError;
@@ -136,17 +137,6 @@ pub trait Installed: std::fmt::Debug + Send {
     /// # Errors
     /// The kernel tool says no, or something is left.
     fn remove(self: Box<Self>, node: &NodeView<'_>) -> Result<(), ProxyError>;
-}
-
-/// Two connections that a proxy process joined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Relay {
-    /// Peer of the accepted connection.
-    pub client: SocketAddrV4,
-    /// Local address of the connection to the backend.
-    pub upstream: SocketAddrV4,
-    /// The backend.
-    pub backend: SocketAddrV4,
 }
 
 /// How Services are implemented on a node.

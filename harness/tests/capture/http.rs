@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use harness::net::Netns;
-use harness::proxy::Relay;
+use harness::relay::Relay;
 use nix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Socket, Type};
 use workloads::protocol::{Mark, SAMPLE_TOS, Sample};

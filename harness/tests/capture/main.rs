@@ -18,7 +18,7 @@ use std::net::SocketAddrV4;
 use harness::capture::path::NODE as NODE_STAGE;
 use harness::capture::{Joined, Joiner, Observations, Path, TapCapture, TapOptions, Taps};
 use harness::plan::{CniKind, Mode, Place, Road, Route};
-use harness::proxy::Relay;
+use harness::relay::Relay;
 use workloads::protocol::{Mark, Sample};
 
 use http::{relay, request, serve};

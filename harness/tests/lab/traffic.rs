@@ -59,6 +59,7 @@ fn the_smallest_and_a_wide_lab_come_up_and_are_proved() {
             pod_extra_addresses: 0,
             mtu: 1280,
             emulation: None,
+            balanced: Vec::new(),
         };
         let wide = Topology {
             nodes: 5,
@@ -67,6 +68,7 @@ fn the_smallest_and_a_wide_lab_come_up_and_are_proved() {
             pod_extra_addresses: 37,
             mtu: 1500,
             emulation: None,
+            balanced: Vec::new(),
         };
         for topology in [small, wide] {
             let Some(lab) = lab(&topology, cni) else { continue };

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["agent", "proxy"] => harness::proxy::userspace::relay::main(),
+        ["agent", "proxy"] => harness::relay::program::main(),
         _ => ExitCode::FAILURE,
     }
 }

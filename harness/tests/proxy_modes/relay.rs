@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use harness::plan::{Mode, Position};
 use harness::proxy::{
-    Affinity, Endpoint, Fill, Options, Policy, Protocol, Relay, Service, ServicePort, ServiceTable,
+    Affinity, Endpoint, Fill, Options, Policy, Protocol, Service, ServicePort, ServiceTable,
 };
+use harness::relay::Relay;
 use socket2::{Domain, SockRef, Socket, Type};
 use workloads::protocol::SAMPLE_TOS;
 

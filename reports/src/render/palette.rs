@@ -29,7 +29,8 @@ pub(crate) fn mode(mode: &str) -> RGBColor {
     }
 }
 
-/// Stage colours by place on the path: greys for the client, sand and brown for cables, blues for the
+/// Stage colours by place on the path: greys for the client, sand and brown for cables, rose for the load
+/// balancer, blues for the
 /// node's hooks (the two that translate addresses in vermillion and magenta: the report is about
 /// them), violet for the overlay, greens for the pod, yellow for the server. Neighbours on any path
 /// stay apart for readers without red, green or blue receptors; a test holds that.
@@ -51,6 +52,8 @@ const STAGES: &[(&str, RGBColor)] = &[
     ("decap", RGBColor(0xc7, 0xae, 0xe6)),
     ("fabric", RGBColor(0xbe, 0x8c, 0x32)),
     ("wire", RGBColor(0xe6, 0xd3, 0xa8)),
+    ("lb", RGBColor(0xe8, 0x8a, 0x8a)),
+    ("lb_wire", RGBColor(0x8a, 0x6d, 0x4a)),
     ("client_tx", RGBColor(0x96, 0x9f, 0xaa)),
     ("client_rx", RGBColor(0x6c, 0x75, 0x80)),
     ("connect", RGBColor(0xbc, 0xc3, 0xcc)),

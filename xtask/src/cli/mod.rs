@@ -6,7 +6,7 @@ mod judge;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use harness::plan::{CniKind, Engine, KernelChoice, Mode, Position, Route};
+use harness::plan::{BalancerKind, CniKind, Engine, KernelChoice, Mode, Position, Route};
 use harness::units::Span;
 
 pub(crate) use self::judge::{BaselineArgs, CompareArgs, GateArgs, JudgeArgs, OutputArgs};
@@ -243,7 +243,7 @@ pub(crate) struct BenchArgs {
     /// CNIs: ptp, bridge, vxlan, ipvlan; in lab kind also kindnet, flannel, calico, cilium
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) cni: Vec<CniKind>,
-    /// Routes: direct, clusterip, nodeport, lbip, each with -local or -remote
+    /// Routes: direct, clusterip, nodeport, lbip, loadbalancer, each with -local or -remote
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) route: Vec<Route>,
     /// Services programmed, the measured one included
@@ -265,6 +265,9 @@ pub(crate) struct BenchArgs {
     /// calls only)
     #[arg(long, value_name = "ENGINE", value_parser = engine)]
     pub(crate) engine: Option<Engine>,
+    /// Load balancer of route loadbalancer: embedded, haproxy
+    #[arg(long, value_name = "NAME", value_parser = balancer)]
+    pub(crate) balancer: Option<BalancerKind>,
     /// Seed of every random choice
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
@@ -358,6 +361,14 @@ fn engine(word: &str) -> Result<Engine, String> {
     }
 }
 
+fn balancer(word: &str) -> Result<BalancerKind, String> {
+    match word {
+        "embedded" => Ok(BalancerKind::Embedded),
+        "haproxy" => Ok(BalancerKind::Haproxy),
+        other => Err(format!("`{other}` is not one of embedded, haproxy")),
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -384,7 +395,7 @@ pub(crate) struct TraceArgs {
     /// CNI: ptp, bridge, vxlan, ipvlan; in lab kind also kindnet, flannel, calico, cilium
     #[arg(long, value_name = "CNI", default_value = "bridge")]
     pub(crate) cni: CniKind,
-    /// Route: direct, clusterip, nodeport, lbip, each with -local or -remote
+    /// Route: direct, clusterip, nodeport, lbip, loadbalancer, each with -local or -remote
     #[arg(long, value_name = "ROUTE", default_value = "nodeport-remote")]
     pub(crate) route: Route,
     /// Services programmed, the one asked included

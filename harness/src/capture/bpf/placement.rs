@@ -13,7 +13,7 @@ use super::event::{Event, Place};
 use super::probes::Probes;
 use crate::bpf::Link;
 use crate::capture::packet::{Direction, Packet};
-use crate::capture::path::{Host, Path};
+use crate::capture::path::Path;
 use crate::capture::{CaptureError, Site, TapInfo};
 use crate::net::Netns;
 
@@ -176,14 +176,17 @@ fn places_of(site: Site) -> Vec<Place> {
 
 /// Places of a site that the path has a hop at, and a stage that ends there.
 fn places(path: &Path, info: &TapInfo, every_site: bool) -> Vec<Place> {
-    let host = Host::of(info);
     let hops = path.hops();
     let wanted = |direction: Direction| {
-        hops.iter().enumerate().any(|(index, hop)| {
-            let here = hop.host == host && hop.site == info.site && hop.direction == direction;
-            let next = hops.get(index + 1).filter(|next| next.leg == hop.leg);
-            let ends_stage = next.is_none_or(|next| next.stage != hop.stage);
-            here && (every_site || ends_stage)
+        path.entries().iter().any(|&entry| {
+            let host = path.host_of(info, entry);
+            hops.iter().enumerate().any(|(index, hop)| {
+                let here =
+                    Some(hop.host) == host && hop.site == info.site && hop.direction == direction;
+                let next = hops.get(index + 1).filter(|next| next.leg == hop.leg);
+                let ends_stage = next.is_none_or(|next| next.stage != hop.stage);
+                here && (every_site || ends_stage)
+            })
         })
     };
     places_of(info.site).into_iter().filter(|place| wanted(place.direction())).collect()

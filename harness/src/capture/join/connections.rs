@@ -14,7 +14,7 @@ use record::Leg;
 use super::timeline::HopTable;
 use crate::capture::Site;
 use crate::capture::packet::{Direction, Packet, Segment, flags};
-use crate::proxy::Relay;
+use crate::relay::Relay;
 
 /// Connections remembered from one join to the next; the oldest go first.
 const CONNECTIONS_KEPT: usize = 1 << 20;
@@ -22,7 +22,7 @@ const CONNECTIONS_KEPT: usize = 1 << 20;
 /// Offset of a SYN's own sequence number in the stream it opens.
 pub(super) const SYN_OFFSET: i64 = -1;
 
-/// A TCP connection, or the half of a relayed one on one side of the proxy process.
+/// A TCP connection, or the part of a relayed one between two of the processes that join them.
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
     /// Source and destination where its SYN was first seen.
@@ -31,10 +31,12 @@ pub(super) struct Connection {
     pub(super) opened_ns: u64,
     /// Source and destination at the pod.
     pub(super) at_pod: Option<(SocketAddrV4, SocketAddrV4)>,
-    /// The other half, behind the proxy process.
+    /// The next part, behind a process that joins two.
     pub(super) partner: Option<u32>,
-    /// Whether it is the proxy process's own.
-    pub(super) beyond_relay: bool,
+    /// Which part it is: 0 is the client's own.
+    pub(super) part: u8,
+    /// Which of the path's entry nodes it came by, index, once that is known.
+    pub(super) entry: Option<usize>,
     client_isn: u32,
     server_isn: Option<u32>,
     /// Where each stream has got to, as far as it was seen: sequence numbers wrap, this does not.
@@ -89,7 +91,7 @@ impl Connections {
         let &(connection, leg) = self.by_place.get(&place)?;
         let entry = &mut self.all[connection as usize];
         entry.closed |= segment.flags & (flags::FIN | flags::RST) != 0;
-        let hop = hops.find(packet, leg, entry.beyond_relay)?;
+        let hop = hops.find(packet, leg, entry)?;
         let (start, end) = entry.stream_bytes(segment, leg)?;
         Some(Seen { connection, hop, start, time_ns: packet.time_ns, end })
     }
@@ -114,7 +116,7 @@ impl Connections {
         let index = match (same, origin) {
             // Sent again: the timestamp is new, and the taps behind this one will see that.
             (Some(index), _) => index,
-            (None, Some(beyond_relay)) => self.open(packet, beyond_relay)?,
+            (None, Some(part)) => self.open(packet, part)?,
             (None, None) => *self.by_syn.get(&syn)?,
         };
         self.by_syn.insert(syn, index);
@@ -122,9 +124,12 @@ impl Connections {
         self.by_place.insert(place, (index, Leg::Request));
         let back = (packet.tap, segment.dst, segment.src);
         self.by_place.insert(back, (index, Leg::Response));
+        let connection = &mut self.all[index as usize];
         if hops.site(packet.tap) == Site::PodEth && packet.direction == Direction::In {
-            self.all[index as usize].at_pod = Some((segment.src, segment.dst));
+            connection.at_pod = Some((segment.src, segment.dst));
         }
+        // The first node that sees it is the one it enters by.
+        connection.entry = connection.entry.or_else(|| hops.entry_at(packet.tap));
         Some(())
     }
 
@@ -144,7 +149,7 @@ impl Connections {
         }
     }
 
-    fn open(&mut self, packet: &Packet, beyond_relay: bool) -> Option<u32> {
+    fn open(&mut self, packet: &Packet, part: u8) -> Option<u32> {
         let segment = &packet.segment;
         let index = u32::try_from(self.all.len()).ok()?;
         self.all.push(Connection {
@@ -152,7 +157,8 @@ impl Connections {
             opened_ns: packet.time_ns,
             at_pod: None,
             partner: None,
-            beyond_relay,
+            part,
+            entry: None,
             client_isn: segment.seq,
             server_isn: None,
             reached: [0; 2],
@@ -164,16 +170,31 @@ impl Connections {
 
     /// The client's connection from `client` that a request sent at `sent_ns` used.
     pub(super) fn of_client(&self, client: SocketAddrV4, sent_ns: u64) -> Option<u32> {
-        let all = self.by_origin.get(&client)?;
+        self.newest(client, 0, sent_ns)
+    }
+
+    /// The newest connection from `source` that is this part and was there at `at_ns`.
+    fn newest(&self, source: SocketAddrV4, part: u8, at_ns: u64) -> Option<u32> {
+        let all = self.by_origin.get(&source)?;
         all.iter().copied().rfind(|&index| {
             let connection = self.at(index);
-            !connection.beyond_relay && connection.opened_ns <= sent_ns
+            connection.part == part && connection.opened_ns <= at_ns
         })
     }
 
-    /// Joins the two halves of relayed connections. A pair of addresses may come back in time: the
-    /// halves of one relay are the first unpaired connection to the backend and the client's
-    /// newest before it.
+    /// The part of a client's connection behind so many processes that join two.
+    pub(super) fn part_of(&self, front: u32, part: u8) -> Option<u32> {
+        (0..part).try_fold(front, |connection, _| self.at(connection).partner)
+    }
+
+    /// All parts of a client's connection that are known, its own first.
+    pub(super) fn parts_of(&self, front: u32) -> impl Iterator<Item = u32> + use<'_> {
+        std::iter::successors(Some(front), |&connection| self.at(connection).partner)
+    }
+
+    /// Joins the two sides of relayed connections. A pair of addresses may come back in time: those
+    /// of one relay are the first unpaired connection to the backend and, of the part before, the
+    /// newest from its client.
     pub(super) fn pair(&mut self, relays: &[Relay]) {
         let mut paired: Vec<bool> = vec![false; self.all.len()];
         for connection in &self.all {
@@ -185,11 +206,11 @@ impl Connections {
             let backs = self.by_origin.get(&relay.upstream);
             let back = backs.into_iter().flatten().copied().find(|&index| {
                 let half = self.at(index);
-                half.beyond_relay && half.origin.1 == relay.backend && !paired[index as usize]
+                half.part > 0 && half.origin.1 == relay.backend && !paired[index as usize]
             });
             let Some(back) = back else { continue };
-            let opened_ns = self.at(back).opened_ns;
-            if let Some(front) = self.of_client(relay.client, opened_ns) {
+            let Connection { opened_ns, part, .. } = *self.at(back);
+            if let Some(front) = self.newest(relay.client, part - 1, opened_ns) {
                 paired[back as usize] = true;
                 self.all[front as usize].partner = Some(back);
             }

@@ -30,7 +30,7 @@ mod world {
     pub(super) use crate::capture::packet::{Packet, Segment, flags};
     pub(super) use crate::capture::path::{Host, Path};
     pub(super) use crate::capture::tap::TapInfo;
-    pub(super) use crate::proxy::Relay;
+    pub(super) use crate::relay::Relay;
 }
 
 use std::net::SocketAddrV4;
@@ -39,7 +39,7 @@ use record::Leg;
 use workloads::protocol::{Mark, Sample};
 
 use super::{Packet, Path, Site, TapInfo};
-use crate::proxy::Relay;
+use crate::relay::Relay;
 use connections::{Connections, SYN_OFFSET};
 use handshake::Handshake;
 use joined::Sums;
@@ -55,8 +55,8 @@ pub use story::{Passage, Story};
 pub enum JoinError {
     /// The taps do not show connections being opened.
     #[error(
-        "failed to join: no tap at the client's interface, or none at the device by which a proxy \
-         process's own connections leave the entry node"
+        "failed to join: no tap at the client's interface, or none at the device by which the own \
+         connections of a proxy process or a load balancer leave its host"
     )]
     NoOrigin,
     /// A packet names a tap that there is none of.
@@ -105,7 +105,8 @@ pub struct Observations<'a> {
     pub samples: &'a [Sample],
     /// The server's view; may be empty.
     pub marks: &'a [Mark],
-    /// Connections a proxy process joined, in the order it accepted them.
+    /// Connections that a proxy process or a load balancer joined, each in the order it accepted
+    /// them.
     pub relays: &'a [Relay],
 }
 
@@ -205,18 +206,15 @@ impl Joiner {
         let front = self.connections.of_client(sample.client, sample.sent_ns)?;
         let (entry, pod) = self.hops.first_packet?;
         let at = |hop| {
-            let connection = self.half_at(front, hop)?;
+            let connection = self.part_at(front, hop)?;
             sightings.first(connection, hop, SYN_OFFSET).map(|(time_ns, _)| time_ns)
         };
         at(pod)?.checked_sub(at(entry)?)
     }
 
-    /// The connection that is seen at a hop: the client's, or the proxy process's own.
-    fn half_at(&self, front: u32, hop: u16) -> Option<u32> {
-        match self.hops.hop(hop).beyond_relay {
-            true => self.connections.at(front).partner,
-            false => Some(front),
-        }
+    /// The connection that is seen at a hop: the client's, or one that a process joined to it.
+    fn part_at(&self, front: u32, hop: u16) -> Option<u32> {
+        self.connections.part_of(front, self.hops.hop(hop).part)
     }
 
     fn timeline(
@@ -248,12 +246,12 @@ impl Joiner {
                 }
                 Source::Written => mark.map(|mark| mark.written_ns),
                 Source::Hop(hop) => {
-                    let half = self.half_at(front, hop).ok_or(Unjoined::RelayNotSeen)?;
+                    let part = self.part_at(front, hop).ok_or(Unjoined::RelayNotSeen)?;
                     let offset = match point.leg {
                         Leg::Request => sample.request_offset,
                         Leg::Response => sample.response_offset,
                     };
-                    let found = sightings.first(half, hop, offset as i64);
+                    let found = sightings.first(part, hop, offset as i64);
                     timeline.retransmitted |= found.is_some_and(|(_, repeated)| repeated);
                     found.map(|(time_ns, _)| time_ns)
                 }
@@ -283,8 +281,8 @@ impl Joiner {
 
     fn wanted(&self, sample: &Sample, mark: Option<Mark>) -> Wanted {
         let front = self.connections.of_client(sample.client, sample.sent_ns);
-        let back = front.and_then(|front| self.connections.at(front).partner);
-        Wanted { sample: *sample, mark, connections: [front, back] }
+        let parts = front.into_iter().flat_map(|front| self.connections.parts_of(front));
+        Wanted { sample: *sample, mark, connections: parts.collect() }
     }
 
     /// The server's mark of a request that reached its interface at `arrived_ns`.
@@ -295,12 +293,8 @@ impl Joiner {
         arrived_ns: u64,
         marks: &'m [Mark],
     ) -> Option<&'m Mark> {
-        let front = self.connections.at(front);
-        let at_server = match front.partner {
-            Some(partner) => self.connections.at(partner),
-            None => front,
-        };
-        let (peer, local) = at_server.at_pod?;
+        let at_server = self.connections.parts_of(front).last()?;
+        let (peer, local) = self.connections.at(at_server).at_pod?;
         let wanted = (peer, local, sample.request_offset, arrived_ns);
         let mark = marks.get(marks.partition_point(|mark| mark_key(mark) < wanted))?;
         let same = (mark.peer, mark.local, mark.request_offset) == (peer, local, wanted.2);

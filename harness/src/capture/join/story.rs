@@ -46,7 +46,7 @@ pub struct Passage {
 pub(super) struct Wanted {
     pub(super) sample: Sample,
     pub(super) mark: Option<Mark>,
-    pub(super) connections: [Option<u32>; 2],
+    pub(super) connections: Vec<u32>,
 }
 
 /// The `keep` slowest of `requests`, slowest first; of equally slow ones those that came first.
@@ -66,7 +66,7 @@ pub(super) fn tell(
 ) -> Vec<Story> {
     let mut of_connection: HashMap<u32, Vec<usize>> = HashMap::new();
     for (index, one) in wanted.iter().enumerate() {
-        for connection in one.connections.iter().flatten() {
+        for connection in &one.connections {
             of_connection.entry(*connection).or_default().push(index);
         }
     }
@@ -80,8 +80,7 @@ pub(super) fn tell(
             let Story { sample, passages, .. } = &mut stories[index];
             let during = start_ns(sample)..=sample.last_byte_ns;
             if during.contains(&packet.time_ns) && passages.len() < PASSAGES_MAX {
-                let beyond_relay = connections.at(connection).beyond_relay;
-                let hop = hops.find(packet, leg, beyond_relay);
+                let hop = hops.find(packet, leg, connections.at(connection));
                 passages.push(Passage {
                     time_ns: packet.time_ns,
                     tap: packet.tap,

@@ -26,7 +26,7 @@ pub(crate) struct Scene {
     pub(crate) syns: Vec<Vec<u64>>,
 }
 
-/// Source, destination and first sequence numbers of one half of a connection.
+/// Source, destination and first sequence numbers of a connection at a place.
 #[derive(Clone, Copy)]
 struct Half {
     src: SocketAddrV4,
@@ -49,7 +49,7 @@ pub(crate) fn taps(path: &Path) -> (Vec<TapInfo>, Vec<u16>) {
     let mut tap_of = Vec::new();
     for hop in path.hops() {
         let node = match hop.host {
-            Host::Client => None,
+            Host::Client | Host::Balancer => None,
             Host::Entry => Some(0),
             Host::Backend | Host::Pod => Some(1),
         };
@@ -82,8 +82,8 @@ impl Director<'_> {
         *now
     }
 
-    /// Before NAT and behind it; two connections where a proxy process sits between.
-    fn halves(&mut self, number: u32) -> [Half; 2] {
+    /// Before NAT and behind it; of each connection where processes join several.
+    fn halves(&mut self, number: u32) -> Vec<[Half; 2]> {
         let address = |net: u8, host: u32, port: u16| {
             SocketAddrV4::new(Ipv4Addr::new(10, net, (host >> 8) as u8, host as u8), port)
         };
@@ -96,6 +96,21 @@ impl Director<'_> {
             isn,
             tsval: self.rng.random(),
         };
+        let mut parts = Vec::new();
+        let mut front = front;
+        if self.path.balanced() {
+            let balancer = Half {
+                src: address(8, 0xff00 + number / 60_000, port),
+                isn: self.rng.random(),
+                tsval: self.rng.random(),
+                ..front
+            };
+            front.dst = address(8, 0xff00, 80);
+            let (client, upstream, backend) = (front.src, balancer.src, balancer.dst);
+            self.scene.relays.push(Relay { client, upstream, backend });
+            parts.push([front; 2]);
+            front = balancer;
+        }
         let mut back = Half {
             src: address(9, 11 + 256 * (number / 60_000), 1024 + (number * 7919 % 60_000) as u16),
             dst: address(244, 256 + 5, 8080),
@@ -105,20 +120,23 @@ impl Director<'_> {
             (back.isn, back.tsval) = (self.rng.random(), self.rng.random());
             let (client, upstream, backend) = (front.src, back.src, back.dst);
             self.scene.relays.push(Relay { client, upstream, backend });
+            parts.extend([[front; 2], [back; 2]]);
+            return parts;
         }
         // Past the entry node's stack nothing is translated.
         let mut hops = self.path.hops().iter();
         if !hops.any(|hop| hop.stage.contains("proxy")) {
             back = front;
         }
-        [front, back]
+        parts.push([front, back]);
+        parts
     }
 
     /// Sends one segment over a leg from `now` on; returns its times at the leg's hops.
     fn send(
         &mut self,
         leg: Leg,
-        halves: &[Half; 2],
+        halves: &[[Half; 2]],
         offset: u32,
         (flags, bytes): (u8, u32),
         now: &mut u64,
@@ -129,8 +147,8 @@ impl Director<'_> {
             if hop.stage.contains("proxy") {
                 behind_nat = leg == Leg::Request;
             }
-            let half = if self.path.relayed() { hop.beyond_relay } else { behind_nat };
-            let Half { src, dst, isn, tsval } = halves[usize::from(half)];
+            let Half { src, dst, isn, tsval } =
+                halves[usize::from(hop.part)][usize::from(behind_nat)];
             let stream = usize::from(leg == Leg::Response);
             let (src, dst) = if leg == Leg::Request { (src, dst) } else { (dst, src) };
             let segment = Segment {
@@ -157,6 +175,7 @@ impl Director<'_> {
     fn connection(&mut self, number: u32, requests: u32) {
         use super::world::flags::{ACK, FIN, SYN};
         let halves = self.halves(number);
+        let [_, at_pod] = halves[halves.len() - 1];
         let mut now = 1_000_000 + u64::from(number) * 15_000;
         let connect_ns = now;
         let syn = self.send(Leg::Request, &halves, 0, (SYN, 0), &mut now);
@@ -178,7 +197,7 @@ impl Director<'_> {
             self.scene.truth.push(truth);
             let new = requests == 1;
             self.scene.samples.push(Sample {
-                client: halves[0].src,
+                client: halves[0][0].src,
                 request_offset: request_offset.into(),
                 response_offset: response_offset.into(),
                 intended_ns: sent_ns,
@@ -190,8 +209,8 @@ impl Director<'_> {
                 last_byte_ns,
             });
             self.scene.marks.push(Mark {
-                peer: halves[1].src,
-                local: halves[1].dst,
+                peer: at_pod.src,
+                local: at_pod.dst,
                 request_offset: request_offset.into(),
                 response_offset: response_offset.into(),
                 read_ns,

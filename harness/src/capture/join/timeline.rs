@@ -3,6 +3,7 @@
 
 use record::Leg;
 
+use super::connections::Connection;
 use crate::capture::packet::{Direction, Packet};
 use crate::capture::path::{Hop, Host, Path};
 use crate::capture::{Site, TapInfo};
@@ -77,15 +78,18 @@ pub(super) fn points(path: &Path, hops: &HopTable) -> Vec<Point> {
 pub(super) struct HopTable {
     hops: Vec<Hop>,
     sites: Vec<Site>,
-    /// By tap, then by [`slot`].
-    table: Vec<[Option<u16>; 8]>,
+    /// By tap: the node it is on.
+    nodes: Vec<Option<usize>>,
+    /// Nodes that connections enter by, indices.
+    entries: Vec<usize>,
+    /// By entry node, then by tap, then by [`slot`].
+    tables: Vec<Vec<[Option<u16>; 8]>>,
     tapped: Vec<bool>,
     /// By tap: the tap that knows a connection's addresses here. Its own, but of a socket that of
     /// the device before it: no SYN is ever readable.
     addresses: Vec<u16>,
-    /// Where connections are first seen: the client's, and the proxy process's own.
-    client_origin: u16,
-    relay_origin: Option<u16>,
+    /// By part: where its connections are first seen.
+    origins: Vec<u16>,
     /// Where the entry node and the pod receive a SYN.
     pub(super) first_packet: Option<(u16, u16)>,
 }
@@ -98,46 +102,46 @@ fn slot(direction: Direction, encapsulated: bool, leg: Leg) -> usize {
 
 impl HopTable {
     /// `None` when connections would not be seen to open: there is no tap at the client's
-    /// interface, or none where a proxy process's own connections leave the entry node.
+    /// interface, or none where the own connections of a process that joins two leave its host.
     pub(super) fn new(path: &Path, taps: &[TapInfo]) -> Option<Self> {
         let hops = path.hops();
         let mut tapped = vec![false; hops.len()];
-        let mut table = vec![[None; 8]; taps.len()];
-        for (row, tap) in table.iter_mut().zip(taps) {
-            for (index, hop) in hops.iter().enumerate() {
-                let here = hop.host == Host::of(tap) && hop.site == tap.site;
-                if here && tap.direction.is_none_or(|direction| direction == hop.direction) {
-                    row[slot(hop.direction, hop.encapsulated, hop.leg)] = Some(index as u16);
-                    tapped[index] = true;
+        let mut tables = Vec::new();
+        for &entry in path.entries() {
+            let mut table = vec![[None; 8]; taps.len()];
+            for (row, tap) in table.iter_mut().zip(taps) {
+                for (index, hop) in hops.iter().enumerate() {
+                    let host = path.host_of(tap, entry);
+                    let here = Some(hop.host) == host && hop.site == tap.site;
+                    if here && tap.direction.is_none_or(|direction| direction == hop.direction) {
+                        row[slot(hop.direction, hop.encapsulated, hop.leg)] = Some(index as u16);
+                        tapped[index] = true;
+                    }
                 }
             }
+            tables.push(table);
         }
         let find = |wanted: &dyn Fn(&Hop) -> bool| {
             let mut seen = hops.iter().zip(&tapped);
             seen.position(|(hop, &tapped)| tapped && wanted(hop)).map(|index| index as u16)
         };
-        let client_origin = find(&|hop| hop.host == Host::Client)?;
-        let relay_origin = find(&|hop| hop.beyond_relay && hop.leg == Leg::Request);
-        if path.relayed() && relay_origin.is_none() {
-            return None;
-        }
-        let entry_in = |hop: &Hop| hop.host == Host::Entry && hop.direction == Direction::In;
-        let first_packet =
-            find(&|hop| hop.leg == Leg::Request && entry_in(hop) && hop.stage == "wire")
-                .zip(find(&|hop| hop.leg == Leg::Request && hop.host == Host::Pod));
+        let origin = |part| match part {
+            0 => find(&|hop| hop.host == Host::Client),
+            _ => find(&|hop| hop.part == part && hop.leg == Leg::Request),
+        };
+        let origins = (0..path.parts()).map(origin).collect::<Option<_>>()?;
+        let entry_in = |hop: &Hop| {
+            let from_wire = ["wire", "lb_wire"].contains(&hop.stage);
+            hop.host == Host::Entry && hop.direction == Direction::In && from_wire
+        };
+        let first_packet = find(&|hop| hop.leg == Leg::Request && entry_in(hop))
+            .zip(find(&|hop| hop.leg == Leg::Request && hop.host == Host::Pod));
         let sites = taps.iter().map(|tap| tap.site).collect();
+        let nodes = taps.iter().map(|tap| tap.node).collect();
+        let entries = path.entries().to_vec();
         let hops = hops.to_vec();
         let addresses = (0..taps.len()).map(|tap| address_tap(taps, tap) as u16).collect();
-        Some(Self {
-            hops,
-            sites,
-            table,
-            tapped,
-            addresses,
-            client_origin,
-            relay_origin,
-            first_packet,
-        })
+        Some(Self { hops, sites, nodes, entries, tables, tapped, addresses, origins, first_packet })
     }
 
     fn tapped(&self, hop: usize) -> bool {
@@ -157,21 +161,28 @@ impl HopTable {
         &self.hops[usize::from(index)]
     }
 
-    /// Where on the path a packet of a connection is.
-    pub(super) fn find(&self, packet: &Packet, leg: Leg, beyond_relay: bool) -> Option<u16> {
-        let row = self.table.get(usize::from(packet.tap))?;
-        let hop = row[slot(packet.direction, packet.segment.encapsulated, leg)]?;
-        (self.hop(hop).beyond_relay == beyond_relay).then_some(hop)
+    /// Which of the entry nodes a tap is on, if it is on one.
+    pub(super) fn entry_at(&self, tap: u16) -> Option<usize> {
+        let node = self.nodes[usize::from(tap)]?;
+        self.entries.iter().position(|&entry| entry == node)
     }
 
-    /// Whether a SYN is where connections are first seen, and on which side of a proxy process.
-    pub(super) fn origin(&self, syn: &Packet) -> Option<bool> {
-        let row = self.table.get(usize::from(syn.tap))?;
-        let hop = row[slot(syn.direction, syn.segment.encapsulated, Leg::Request)]?;
-        if hop == self.client_origin {
-            return Some(false);
-        }
-        (Some(hop) == self.relay_origin).then_some(true)
+    /// Where on the path a packet of a connection is.
+    pub(super) fn find(&self, packet: &Packet, leg: Leg, connection: &Connection) -> Option<u16> {
+        let hop = self.at(packet, leg, connection.entry.unwrap_or(0))?;
+        (self.hop(hop).part == connection.part).then_some(hop)
+    }
+
+    fn at(&self, packet: &Packet, leg: Leg, entry: usize) -> Option<u16> {
+        let row = self.tables[entry].get(usize::from(packet.tap))?;
+        row[slot(packet.direction, packet.segment.encapsulated, leg)]
+    }
+
+    /// The part whose connections are first seen where a SYN is, if it is such a place.
+    pub(super) fn origin(&self, syn: &Packet) -> Option<u8> {
+        let mut here = (0..self.tables.len()).filter_map(|entry| self.at(syn, Leg::Request, entry));
+        let part = here.find_map(|hop| self.origins.iter().position(|&origin| origin == hop))?;
+        u8::try_from(part).ok()
     }
 }
 

@@ -19,7 +19,10 @@ impl Walk {
     pub(super) fn bypass(&mut self) {
         self.hop("client_tx", Host::Client, Site::ClientEth, Direction::Out);
         match (self.from_pod, self.local) {
-            (false, _) => self.hop("wire", Host::Entry, Site::Nic, Direction::In),
+            (false, _) => {
+                let wire = self.through_balancer();
+                self.hop(wire, Host::Entry, Site::Nic, Direction::In);
+            }
             (true, true) => {}
             (true, false) => {
                 self.hop("wire", Host::Entry, Site::Nic, Direction::Out);
@@ -34,7 +37,7 @@ impl Walk {
         let home = match (self.from_pod, self.local) {
             (false, _) => {
                 self.hop("cni", Host::Entry, Site::Nic, Direction::Out);
-                "wire"
+                self.through_balancer()
             }
             (true, true) => "cni",
             (true, false) => {

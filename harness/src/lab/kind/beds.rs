@@ -169,6 +169,13 @@ impl KindBeds {
                 "--lab netns",
             ));
         }
+        if case.route.road == Road::Loadbalancer {
+            return Err(Unavailable::new(
+                "a load balancer beside the cluster",
+                "lab kind, which starts none yet",
+                "--route nodeport-local,nodeport-remote, or --lab netns",
+            ));
+        }
         match case.mode {
             Mode::Userspace => Err(Unavailable::new(
                 "a mode that kind's clusters have (none, iptables, ipvs, nftables, ebpf)",

@@ -107,6 +107,7 @@ impl Cluster {
                 addresses: client.addresses.clone(),
                 load: Some(client.socket()),
             },
+            balancer: None,
             wiring: self.wiring.clone(),
             notes: self.notes.clone(),
             turn: Some(turn),

@@ -61,7 +61,7 @@ impl Placement {
                     "--route direct-local, or --lab netns",
                 ));
             }
-            (Road::Lbip, _) => {
+            (Road::Lbip | Road::Loadbalancer, _) => {
                 return Err(Unavailable::new(
                     "a load balancer in front of the cluster",
                     "a cluster that exists, in which none is made",

@@ -22,8 +22,9 @@ use crate::Cancel;
 use crate::capture::join::Story;
 use crate::lab::{Bed, Down, Iteration, LabError, Ready, Walks};
 use crate::net::{Agent, ToolError, conntrack};
-use crate::plan::{ArrivalKind, Case, LabSettings, Mode, Profile, Road, WorkloadSettings};
-use crate::proxy::{Matched, Relay};
+use crate::plan::{ArrivalKind, Case, Mode, Profile, Road, WorkloadSettings};
+use crate::proxy::Matched;
+use crate::relay::Relay;
 
 /// What an agent may take beyond the time it was told to work.
 const SLACK: Duration = Duration::from_secs(20);
@@ -83,7 +84,8 @@ impl NetnsBed {
     ) -> Result<Self, LabError> {
         let profile = &ground.profile;
         let start = Instant::now();
-        let mut lab = NetnsLab::up(&topology(&profile.lab, emulation), case.cni)?;
+        let topology = topology(profile, emulation, case);
+        let mut lab = NetnsLab::up(&topology, case.cni)?;
         let certificates = ground.certificates_for(case)?;
         lab.start_targets(&ground.program, &["agent", "target"], certificates)?;
         let lab_up_ms = ms(start);
@@ -91,6 +93,8 @@ impl NetnsBed {
 
         let measured = Measured::of(&lab, case, profile)?;
         let datapath = Datapath::install(&ground, &lab, case.mode, &measured.table)?;
+        let programs = (&*ground.program, ground.scratch.path());
+        lab.start_balancer(profile.lab.balancer, programs, case.mode, &measured)?;
         stop_if(cancel)?;
 
         let start = Instant::now();
@@ -106,11 +110,14 @@ impl NetnsBed {
         stand: Stand,
         case: &Case,
     ) -> Result<Self, LabError> {
-        let Stand { site, measured, mut datapath, wiring, lab_up_ms } = stand;
-        let (lab, profile) = (site.hosts(), &ground.profile);
+        let Stand { mut site, measured, mut datapath, wiring, lab_up_ms } = stand;
         let start = Instant::now();
         let (mut evidence, wiring_ms) = wiring;
-        evidence.extend(datapath.prove(&ground, lab, case, &measured)?);
+        evidence.extend(datapath.prove(&ground, site.hosts(), case, &measured)?);
+        if let Some(balancer) = &mut site.hosts_mut().balancer {
+            evidence.push(balancer.prove()?);
+        }
+        let (lab, profile) = (site.hosts(), &ground.profile);
         let prove_ms = wiring_ms + ms(start);
         let met = datapath.met(&ground, lab, case, &measured, 0)?;
 
@@ -215,6 +222,15 @@ impl NetnsBed {
         Ok(all)
     }
 
+    /// Connections that the load balancer and the proxy processes joined since the last call.
+    fn take_relays(&mut self) -> Result<Vec<Relay>, LabError> {
+        let mut all = self.datapath.take_relays()?;
+        if let Some(balancer) = &mut self.site.hosts_mut().balancer {
+            all.extend(balancer.take_relays()?);
+        }
+        Ok(all)
+    }
+
     fn conntrack(&self) -> Result<Conntrack, LabError> {
         let entry = &self.site.hosts().nodes()[0].netns;
         Ok(Conntrack { max: conntrack::max(entry)?, peak: conntrack::count(entry)? })
@@ -308,7 +324,7 @@ impl NetnsBed {
             return Ok((self.load(duration, 0, cancel)?, None));
         };
         self.marks()?;
-        self.datapath.take_relays()?;
+        self.take_relays()?;
         follower.on(self.site.hosts())?;
         if !self.ground.profile.run.unprobed {
             // They have stayed on, and have seen what answered the block before to its end.
@@ -316,7 +332,7 @@ impl NetnsBed {
         }
         let mut load = self.load(duration, self.sample_every, cancel)?;
         let samples = std::mem::take(&mut load.samples);
-        let (marks, relays) = (self.marks()?, self.datapath.take_relays()?);
+        let (marks, relays) = (self.marks()?, self.take_relays()?);
         let walks =
             follower.walks(&samples, &marks, &relays, self.sample_every, self.site.hosts())?;
         // On and off takes longer than a short block does: only for the sake of one without them.
@@ -358,10 +374,10 @@ impl NetnsBed {
         cancel: &Cancel,
     ) -> Result<Option<(Story, Vec<Relay>)>, LabError> {
         self.marks()?;
-        self.datapath.take_relays()?;
+        self.take_relays()?;
         follower.forget()?;
         let load = self.load_up_to(Some(1), ONE_REQUEST, 1, cancel)?;
-        let (marks, relays) = (self.marks()?, self.datapath.take_relays()?);
+        let (marks, relays) = (self.marks()?, self.take_relays()?);
         Ok(follower.story(&load.samples, &marks, &relays)?.map(|story| (story, relays)))
     }
 
@@ -428,7 +444,7 @@ impl NetnsBed {
         let duration = run.duration.0;
         let load = self.load(duration, self.sample_every, cancel)?;
         self.marks()?;
-        self.datapath.take_relays()?;
+        self.take_relays()?;
         Ok(Some(PhaseReport { samples: Vec::new(), ..load }))
     }
 
@@ -465,7 +481,8 @@ fn notes(lab: &Hosts, case: &Case, profile: &Profile) -> Vec<String> {
     notes
 }
 
-fn topology(settings: &LabSettings, emulation: Option<Emulation>) -> Topology {
+fn topology(profile: &Profile, emulation: Option<Emulation>, case: &Case) -> Topology {
+    let settings = &profile.lab;
     Topology {
         nodes: settings.nodes,
         pods_per_node: settings.pods_per_node,
@@ -473,6 +490,7 @@ fn topology(settings: &LabSettings, emulation: Option<Emulation>) -> Topology {
         client_addresses: settings.client_addresses,
         pod_extra_addresses: settings.pod_extra_addresses,
         emulation,
+        balanced: road::balanced(case, settings.nodes, profile.service.external_policy),
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use record::Walk;
 use workloads::protocol::LoadTls;
 
+use super::balancer::Balancer;
 use super::bed::NetnsBed;
 use super::emulation::Emulation;
 use super::engine::Engine;
@@ -94,7 +95,7 @@ impl Ground {
         let choose = || Emulation::choose(&lab.wire, *seed, lab.mtu, question);
         match road {
             Road::Clusterip => Ok(None),
-            Road::Direct | Road::Nodeport | Road::Lbip => {
+            Road::Direct | Road::Nodeport | Road::Lbip | Road::Loadbalancer => {
                 self.emulation.get_or_init(choose).clone()
             }
         }
@@ -220,6 +221,9 @@ impl NetnsBeds {
         let external = self.ground.profile.service.external_policy;
         cni::of(case.cni).carries(case.mode, case.route, external)?;
         self.has_mode(case.mode)?;
+        if case.route.road == Road::Loadbalancer {
+            Balancer::check(self.ground.profile.lab.balancer, &self.question)?;
+        }
         self.ground.emulation(case.route.road, &self.question)?;
         self.ground.engine(&self.question).map(drop)
     }

@@ -16,9 +16,8 @@ use crate::lab::LabError;
 use crate::net::addresses::SERVICES;
 use crate::net::conntrack::{self, Flow, Tuple};
 use crate::plan::{Case, Mode, Road};
-use crate::proxy::{
-    Installed, Matched, NodeView, Probe, ProxyError, Relay, RuleText, ServiceTable,
-};
+use crate::proxy::{Installed, Matched, NodeView, Probe, ProxyError, RuleText, ServiceTable};
+use crate::relay::Relay;
 
 /// First of the probe connections that are watched; those before are the proofs'.
 const MET_FIRST: u16 = 2;
@@ -65,7 +64,7 @@ impl Datapath {
     }
 
     /// Makes a connection by the case's own road, and one by the Service's NodePort where the road
-    /// passes the Service by, and shows that the mode carried what it had to carry.
+    /// passes the Service by or another host comes before it, and shows that the mode carried what it had to carry.
     pub(super) fn prove(
         &mut self,
         ground: &Ground,
@@ -77,8 +76,13 @@ impl Datapath {
         let destination = road::destination(lab, case, measured);
         let certificates = ground.certificates_for(case)?;
         let mut evidence = Vec::new();
-        let around = case.mode != Mode::None && road == Road::Direct;
-        if around {
+        if road == Road::Loadbalancer {
+            let beyond = road::beyond_balancer(lab, case, measured);
+            evidence.extend(self.prove_one(ground, lab, case, measured, beyond)?);
+            let source = source(lab, road, 1);
+            let greeting = greet(road::origin(lab, road), source, destination, certificates)?;
+            evidence.push(format!("{destination} answered as {}", greeting.pod));
+        } else if case.mode != Mode::None && road == Road::Direct {
             let service_address = road::service_address(lab, road);
             evidence.extend(self.prove_one(ground, lab, case, measured, service_address)?);
             let source = source(lab, road, 1);
@@ -155,7 +159,7 @@ impl Datapath {
         port: u16,
     ) -> Result<Met, LabError> {
         let road = case.route.road;
-        let destination = road::destination(lab, case, measured);
+        let destination = road::beyond_balancer(lab, case, measured);
         let client = source(lab, road, port);
         let before = tracked(lab)?;
         let entry = view(ground, lab, 0);
@@ -222,9 +226,13 @@ impl Datapath {
         removed.flatten().collect()
     }
 
-    /// Connections that the entry node's proxy process joined since the last call.
+    /// Connections that the nodes' proxy processes joined since the last call.
     pub(super) fn take_relays(&mut self) -> Result<Vec<Relay>, ProxyError> {
-        self.installed[0].take_relays()
+        let mut all = Vec::new();
+        for installed in &mut self.installed {
+            all.extend(installed.take_relays()?);
+        }
+        Ok(all)
     }
 }
 

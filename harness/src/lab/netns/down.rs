@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use super::wire::is_between_switches;
-use super::{Hosts, NetnsLab};
+use super::{Balancer, Hosts, NetnsLab};
 use crate::net::{Agent, NetError, Netns, State};
 
 /// How long what was killed may take to leave its host.
@@ -67,15 +67,19 @@ impl NetnsLab {
                 errors.push(format!("failed to end the server in {}: {error}", pod.name));
             }
         }
+        if let Some(Err(error)) = self.balancer.as_mut().map(Balancer::stop) {
+            errors.push(error.to_string());
+        }
         errors.extend(self.forget_connections());
         let strays = self.strays();
         let left_behind = !strays.is_empty();
         errors.extend(strays);
-        let Self { hosts: Hosts { pods, nodes, client, .. }, fabric, .. } = self;
+        let Self { hosts: Hosts { pods, nodes, client, balancer, .. }, fabric, .. } = self;
         // Nodes last: the kernel dismantles in the order of departure, so that when they are gone
         // all are.
         let pods = pods.into_iter().map(|pod| pod.netns);
-        Netns::drop_all(pods.chain([client.netns]).chain(nodes.into_iter().map(|n| n.netns)));
+        let outside = [client.netns].into_iter().chain(balancer.map(|balancer| balancer.netns));
+        Netns::drop_all(pods.chain(outside).chain(nodes.into_iter().map(|node| node.netns)));
         Leaving { started, fabric: (!left_behind).then_some(fabric), errors }
     }
 

@@ -3,6 +3,7 @@
 
 use crate::net::{NetError, ToolError};
 use crate::plan::CniKind;
+use crate::relay::RelayError;
 
 use super::TopologyError;
 
@@ -35,6 +36,12 @@ pub enum NetnsError {
         /// What is there.
         found: String,
     },
+    /// The load balancer could not be started or asked.
+    #[error("the load balancer: {0}")]
+    Balancer(String),
+    /// The load balancer did not carry the connection that was made to it.
+    #[error("failed to prove the load balancer: it passed no connection on")]
+    BalancerIdle,
     /// A server in a pod could not be started.
     #[error("failed to start the server in {pod}: {source}")]
     Target {
@@ -51,4 +58,10 @@ pub enum NetnsError {
         /// Its own words.
         reason: String,
     },
+}
+
+impl From<RelayError> for NetnsError {
+    fn from(error: RelayError) -> Self {
+        Self::Balancer(error.to_string())
+    }
 }

@@ -17,7 +17,7 @@ use crate::lab::tell::Teller;
 use crate::lab::walks::{self, capture_error};
 use crate::lab::{LabError, Walks};
 use crate::plan::{Case, Road};
-use crate::proxy::Relay;
+use crate::relay::Relay;
 
 /// Frames kept of one iteration for a capture file, bytes.
 const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -56,7 +56,7 @@ impl Follower {
         ground: &Ground,
     ) -> Result<Option<Self>, LabError> {
         let Ground { thorough, ref profile, pcap, .. } = *ground;
-        let path = Path::of(case.mode, case.cni, road::walked(case));
+        let path = Path::of(case.mode, case.cni, road::walked(case)).entered_by(lab.entries());
         let road = case.route.road;
         let backends = &measured.backends;
         let capture =

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use super::{NetnsError, Topology, wire};
+use super::{Balancer, NetnsError, Topology, wire};
 use crate::capture::{Site, TapPoint};
 use crate::cni::{self, Wiring};
 use crate::net::{Agent, Netns};
@@ -17,6 +17,8 @@ pub struct Hosts {
     pub(in crate::lab) pods: Vec<Pod>,
     pub(in crate::lab) nodes: Vec<Node>,
     pub(in crate::lab) client: Client,
+    /// Where the road leads through one.
+    pub(in crate::lab) balancer: Option<Balancer>,
     pub(in crate::lab) wiring: Wiring,
     pub(in crate::lab) notes: Vec<String>,
     /// How many cases were measured on these hosts before, where hosts outlive a case.
@@ -32,6 +34,16 @@ impl Hosts {
     /// The client outside.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The load balancer outside, where the lab has one.
+    pub fn balancer(&self) -> Option<&Balancer> {
+        self.balancer.as_ref()
+    }
+
+    /// Nodes that requests enter by, indices.
+    pub(in crate::lab) fn entries(&self) -> Vec<usize> {
+        self.balancer.as_ref().map_or_else(|| vec![0], |balancer| balancer.nodes.clone())
     }
 
     /// Nodes; the first is the entry node.
@@ -52,6 +64,7 @@ impl Hosts {
     /// Every host of the cluster and the client; not the wire.
     pub fn hosts(&self) -> impl Iterator<Item = &Netns> {
         std::iter::once(&self.client.netns)
+            .chain(self.balancer.iter().map(|balancer| &balancer.netns))
             .chain(self.nodes.iter().map(|node| &node.netns))
             .chain(self.pods.iter().map(|pod| &pod.netns))
     }
@@ -70,6 +83,12 @@ impl Hosts {
             device: &client.nic,
             kind: Site::ClientEth,
         }];
+        points.extend(self.balancer.iter().map(|balancer| TapPoint {
+            netns: &balancer.netns,
+            node: None,
+            device: wire::ETH,
+            kind: Site::BalancerEth,
+        }));
         for (index, node) in self.nodes.iter().enumerate() {
             let at =
                 |device, kind| TapPoint { netns: &node.netns, node: Some(index), device, kind };
@@ -142,14 +161,22 @@ pub struct Pod {
     pub netns: Netns,
 }
 
-/// Makes the switch, the client, the nodes and the pods, with nothing in their namespaces.
-pub(super) fn create(
-    topology: &Topology,
-) -> Result<(Netns, Client, Vec<Node>, Vec<Pod>), NetnsError> {
+/// Hosts with nothing in their namespaces.
+pub(super) struct Created {
+    pub(super) fabric: Netns,
+    pub(super) client: Client,
+    pub(super) balancer: Option<Balancer>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) pods: Vec<Pod>,
+}
+
+/// Makes the switch, the client, the load balancer if there is to be one, the nodes and the pods.
+pub(super) fn create(topology: &Topology) -> Result<Created, NetnsError> {
     let pairs = (0..topology.nodes).flat_map(|n| (0..topology.pods_per_node).map(move |p| (n, p)));
     let pod_name = |(node, pod): (u32, u32)| format!("pod{}-{}", node + 1, pod + 1);
     let names = ["fabric".to_owned(), "client".to_owned()]
         .into_iter()
+        .chain((!topology.balanced.is_empty()).then(|| "balancer".to_owned()))
         .chain((0..topology.nodes).map(|node| format!("node{}", node + 1)))
         .chain(pairs.clone().map(pod_name));
     let mut made = Netns::create_all(names)?.into_iter();
@@ -161,6 +188,8 @@ pub(super) fn create(
         addresses: topology.client_addresses().collect(),
         load: None,
     };
+    let balanced = topology.balanced.iter().map(|&node| node as usize).collect();
+    let balancer = (!topology.balanced.is_empty()).then(|| Balancer::new(next(), balanced));
     let nodes: Vec<_> = (0..topology.nodes)
         .map(|index| {
             let netns = next();
@@ -189,5 +218,5 @@ pub(super) fn create(
         }
     });
     let pods = pods.collect();
-    Ok((fabric, client, nodes, pods))
+    Ok(Created { fabric, client, balancer, nodes, pods })
 }

@@ -7,15 +7,19 @@
 //!                 (fabric) +-- eth0 node2 veth.. -- eth0 pod2-1, pod2-2
 //! ```
 //!
+//! On road `loadbalancer` there is a host `balancer` besides, on the nodes' switch.
+//!
 //! Where a profile asks for a wire that resembles a network's, the client has a switch of its own, and
 //! a queue at each end of a wire between the switches does it: `client eth0 -- br1 == br0 -- eth0 node1`.
 
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
+use super::hosts::Created;
 use super::settings::{BRIDGE_NETFILTER, REFLECT_TOS, Role, dispensable, settings};
 use super::{Hosts, NetnsError, Node, Pod, Topology, hosts, wire};
 use crate::cni::{self, Cluster, ClusterNode, ClusterPod};
+use crate::net::addresses::LOAD_BALANCER;
 use crate::net::{Change, LinkSettings, NetError, Netns};
 use crate::plan::CniKind;
 
@@ -37,10 +41,11 @@ impl NetnsLab {
     pub fn up(topology: &Topology, cni: CniKind) -> Result<Self, NetnsError> {
         let started = Instant::now();
         topology.check()?;
-        let (fabric, client, nodes, pods) = hosts::create(topology)?;
+        let Created { fabric, client, balancer, nodes, pods } = hosts::create(topology)?;
         let mut notes = Vec::new();
         let all = std::iter::once((&fabric, Role::Fabric))
             .chain([(&client.netns, Role::Client)])
+            .chain(balancer.iter().map(|balancer| (&balancer.netns, Role::Balancer)))
             .chain(nodes.iter().map(|node| (&node.netns, Role::Node)))
             .chain(pods.iter().map(|pod| (&pod.netns, Role::Pod)));
         let absent = set_up(all)?;
@@ -63,7 +68,7 @@ impl NetnsLab {
             wire::emulated(topology.mtu, fabric.reference(), emulation)
         });
         let up = started.elapsed();
-        let hosts = Hosts { cni, pods, nodes, client, wiring, notes, turn: None };
+        let hosts = Hosts { cni, pods, nodes, client, balancer, wiring, notes, turn: None };
         let mut lab = Self { hosts, fabric, emulated, up };
         lab.wire(topology)?;
         lab.up = started.elapsed();
@@ -71,21 +76,25 @@ impl NetnsLab {
     }
 
     fn wire(&mut self, topology: &Topology) -> Result<(), NetnsError> {
-        let Hosts { pods, nodes, client, wiring, .. } = &mut self.hosts;
+        let Hosts { pods, nodes, client, balancer, wiring, .. } = &mut self.hosts;
         for pod in pods.iter_mut() {
             let veth = wiring.nodes[pod.node].veth_of(&pod.name);
             pod.veth = veth.map(str::to_owned);
         }
         let ends = nodes.iter().map(|node| (node.netns.reference(), node.address));
-        let ends: Vec<_> =
-            std::iter::once((client.netns.reference(), client.addresses[0])).chain(ends).collect();
+        let outside = balancer.iter().map(|host| (host.netns.reference(), LOAD_BALANCER));
+        let ends: Vec<_> = std::iter::once((client.netns.reference(), client.addresses[0]))
+            .chain(outside)
+            .chain(ends)
+            .collect();
         self.fabric.apply(wire::switch(topology.mtu, &ends))?;
         self.fabric.apply(self.emulated.clone())?;
         let mut outer = vec![(&client.netns, wire::client(topology))];
+        outer.extend(balancer.iter().map(|host| (&host.netns, wire::balancer())));
         let mut inner = Vec::new();
         for ((index, node), wiring) in (0..).zip(nodes).zip(&wiring.nodes) {
             (node.bridge, node.vxlan, node.ipvlan) = (wiring.bridge, wiring.vxlan, wiring.ipvlan);
-            let mut changes = wire::node(index);
+            let mut changes = wire::node(index, topology.balanced.contains(&index));
             changes.extend(wiring.changes.iter().cloned());
             outer.push((&node.netns, changes));
             let pods = pods.iter().filter(|pod| pod.node == index as usize);

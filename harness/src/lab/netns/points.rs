@@ -4,12 +4,12 @@
 use super::{Hosts, road};
 #[cfg(feature = "bpf")]
 use crate::capture::bpf::ProbePoint;
-use crate::capture::{Host, Path, Site, TapInfo, TapPoint};
+use crate::capture::{Path, Site, TapInfo, TapPoint};
 use crate::plan::Road;
 
 /// Devices on a path.
 pub(super) fn taps<'a>(lab: &'a Hosts, path: &Path, road: Road) -> Vec<TapPoint<'a>> {
-    devices(lab, road).into_iter().filter(|point| passes(path, point)).collect()
+    devices(lab, road).into_iter().filter(|point| path.passes(&TapInfo::of(point))).collect()
 }
 
 /// Devices, hooks and sockets that requests of a road may pass: of the pods, the client and those
@@ -74,11 +74,4 @@ fn devices(lab: &Hosts, road: Road) -> Vec<TapPoint<'_>> {
             _ => Some(point),
         })
         .collect()
-}
-
-/// Whether a path has a hop at a tap's interface.
-fn passes(path: &Path, point: &TapPoint<'_>) -> bool {
-    let info = TapInfo::of(point);
-    let host = Host::of(&info);
-    path.hops().iter().any(|hop| hop.host == host && hop.site == point.kind)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use workloads::protocol::Sources;
 
-use super::{Hosts, Measured};
+use super::{Balancer, Hosts, Measured};
 use crate::net::addresses::{LOAD_BALANCERS, SERVICES};
 use crate::net::{Agent, Netns, ToolError};
 use crate::plan::{AffinityKind, Case, Mode, Place, PolicyKind, Road, Route, ServiceSettings};
@@ -42,17 +42,48 @@ fn load_balancer_ip() -> Ipv4Addr {
 }
 
 /// Indices of the pods behind the measured Service. The entry node's first pod is the client of
-/// the clusterip road and never answers.
+/// the clusterip road and never answers. Where requests enter by several nodes and have to stay on
+/// them, each has as many.
 pub(super) fn backends(lab: &Hosts, place: Place, endpoints: u32) -> Vec<usize> {
-    let node = match place {
-        Place::Local => 0,
-        Place::Remote => 1,
+    let nodes = match place {
+        Place::Local => lab.entries(),
+        Place::Remote => vec![REMOTE_NODE],
     };
-    (0..lab.pods().len())
-        .filter(|&index| lab.pods()[index].node == node && index != CLIENT_POD)
-        .take(endpoints as usize)
-        .collect()
+    let of_node = |node: usize| {
+        (0..lab.pods().len())
+            .filter(move |&index| lab.pods()[index].node == node && index != CLIENT_POD)
+            .take(endpoints as usize)
+    };
+    nodes.into_iter().flat_map(of_node).collect()
 }
+
+/// Nodes that a load balancer spreads a case's connections over, indices: those from which the pod
+/// that answers is where the route says. None where the road has no load balancer.
+pub(super) fn balanced(case: &Case, nodes: u32, external: PolicyKind) -> Vec<u32> {
+    let Route { road: Road::Loadbalancer, place } = case.route else { return Vec::new() };
+    match (case.mode, place, external) {
+        // It connects to the pods themselves.
+        (Mode::None, ..) => vec![0],
+        // Endpoints anywhere answer, so that they are on one node, and this is it.
+        (_, Place::Local, PolicyKind::Cluster) => vec![0],
+        // Each node answers from its own.
+        (_, Place::Local, PolicyKind::Local) => (0..nodes).collect(),
+        (_, Place::Remote, _) => (0..nodes).filter(|&node| node as usize != REMOTE_NODE).collect(),
+    }
+}
+
+/// What the load balancer connects to: its nodes at the NodePort, or without Services the pods.
+pub(super) fn balanced_backends(lab: &Hosts, mode: Mode, measured: &Measured) -> Vec<SocketAddrV4> {
+    let pods = measured.backends.iter().map(|&pod| lab.pods()[pod].address);
+    let nodes = lab.entries().into_iter().map(|node| lab.nodes()[node].address);
+    match mode {
+        Mode::None => pods.map(|pod| SocketAddrV4::new(pod, measured.port)).collect(),
+        _ => nodes.map(|node| SocketAddrV4::new(node, NODE_PORT)).collect(),
+    }
+}
+
+/// Node of the pods that are not on the entry node.
+const REMOTE_NODE: usize = 1;
 
 /// The client pod: the entry node's first.
 const CLIENT_POD: usize = 0;
@@ -96,12 +127,21 @@ pub(super) fn service(
     }
 }
 
-/// Where requests go. Under mode `none` it is the pod itself, whatever the road.
-pub(super) fn destination(lab: &Hosts, case: &Case, measured: &Measured) -> SocketAddrV4 {
+/// Where a connection goes that is to meet the entry node as a request does. Under mode `none` it is the
+/// pod itself, whatever the road.
+pub(super) fn beyond_balancer(lab: &Hosts, case: &Case, measured: &Measured) -> SocketAddrV4 {
     let pod = SocketAddrV4::new(lab.pods()[measured.backends[0]].address, measured.port);
     match (case.mode, case.route.road) {
         (Mode::None, _) | (_, Road::Direct) => pod,
         (_, road) => service_address(lab, road),
+    }
+}
+
+/// Where requests go: to the load balancer, or where a connection beyond it goes.
+pub(super) fn destination(lab: &Hosts, case: &Case, measured: &Measured) -> SocketAddrV4 {
+    match case.route.road {
+        Road::Loadbalancer => Balancer::address(),
+        _ => beyond_balancer(lab, case, measured),
     }
 }
 
@@ -110,7 +150,9 @@ pub(super) fn service_address(lab: &Hosts, road: Road) -> SocketAddrV4 {
     match road {
         Road::Clusterip => SocketAddrV4::new(cluster_ip(), SERVICE_PORT),
         Road::Lbip => SocketAddrV4::new(load_balancer_ip(), SERVICE_PORT),
-        Road::Nodeport | Road::Direct => SocketAddrV4::new(lab.nodes()[0].address, NODE_PORT),
+        Road::Nodeport | Road::Loadbalancer | Road::Direct => {
+            SocketAddrV4::new(lab.nodes()[0].address, NODE_PORT)
+        }
     }
 }
 
@@ -128,7 +170,7 @@ pub(super) fn walked(case: &Case) -> Route {
 pub(super) fn origin(lab: &Hosts, road: Road) -> &Netns {
     match road {
         Road::Clusterip => &lab.pods()[CLIENT_POD].netns,
-        Road::Direct | Road::Nodeport | Road::Lbip => &lab.client().netns,
+        Road::Direct | Road::Nodeport | Road::Lbip | Road::Loadbalancer => &lab.client().netns,
     }
 }
 
@@ -137,7 +179,7 @@ pub(super) fn load(lab: &Hosts, road: Road, program: &FilePath) -> Result<Agent,
     let origin = origin(lab, road);
     let socket = match road {
         Road::Clusterip => &lab.pods()[CLIENT_POD].socket,
-        Road::Direct | Road::Nodeport | Road::Lbip => &lab.client().load,
+        Road::Direct | Road::Nodeport | Road::Lbip | Road::Loadbalancer => &lab.client().load,
     };
     match socket {
         Some(socket) => Agent::connect(origin.name(), socket, CONNECT_PATIENCE),
@@ -152,7 +194,9 @@ pub(super) fn sources(lab: &Hosts, road: Road) -> Sources {
             let pod = &lab.pods()[CLIENT_POD];
             std::iter::once(pod.address).chain(pod.extra_addresses.iter().copied()).collect()
         }
-        Road::Direct | Road::Nodeport | Road::Lbip => lab.client().addresses.clone(),
+        Road::Direct | Road::Nodeport | Road::Lbip | Road::Loadbalancer => {
+            lab.client().addresses.clone()
+        }
     };
     let Some(turn) = lab.turn else {
         return Sources { addresses, port_first: PORT_FIRST, port_last: u16::MAX };

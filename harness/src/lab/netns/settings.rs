@@ -7,6 +7,7 @@
 pub(in crate::lab) enum Role {
     Fabric,
     Client,
+    Balancer,
     Node,
     Pod,
 }
@@ -56,7 +57,7 @@ pub(in crate::lab) fn settings(role: Role) -> Vec<(&'static str, &'static str)> 
         Role::Fabric => &[&BARE_BRIDGE],
         Role::Client => &[&NO_REDIRECTS, &NO_REVERSE_PATH_FILTER],
         Role::Node => &[&NODE, &NO_REDIRECTS, &NO_REVERSE_PATH_FILTER, &SERVER],
-        Role::Pod => &[&NO_REDIRECTS, &NO_REVERSE_PATH_FILTER, &SERVER],
+        Role::Balancer | Role::Pod => &[&NO_REDIRECTS, &NO_REVERSE_PATH_FILTER, &SERVER],
     };
     own.iter().copied().chain([&NO_IPV6[..]]).flatten().copied().collect()
 }

@@ -24,6 +24,9 @@ pub struct Topology {
     pub pod_extra_addresses: u32,
     /// What the wire between client and nodes does besides carrying packets.
     pub emulation: Option<Emulation>,
+    /// Nodes that a load balancer outside spreads connections over, indices from 0; without any,
+    /// there is no such host.
+    pub balanced: Vec<u32>,
 }
 
 impl Default for Topology {
@@ -35,6 +38,7 @@ impl Default for Topology {
             client_addresses: 32,
             pod_extra_addresses: 16,
             emulation: None,
+            balanced: Vec::new(),
         }
     }
 }
@@ -90,6 +94,9 @@ impl Topology {
         within("mtu", self.mtu, MTU_ALLOWED)?;
         within("client_addresses", self.client_addresses, CLIENTS_ALLOWED)?;
         within("pod_extra_addresses", self.pod_extra_addresses, 0..=EXTRA_PER_NODE)?;
+        for &node in &self.balanced {
+            within("a balanced node", node, 0..=self.nodes - 1)?;
+        }
         if self.pods_per_node * self.pod_extra_addresses > EXTRA_PER_NODE {
             return Err(TopologyError::ExtraAddresses {
                 pods_per_node: self.pods_per_node,
@@ -192,6 +199,7 @@ mod tests {
             };
             prop_assert_eq!(topology.check(), Ok(()));
             let mut seen: Vec<Ipv4Addr> = topology.client_addresses().collect();
+            seen.push(crate::net::addresses::LOAD_BALANCER);
             for node in 0..nodes {
                 seen.push(Topology::node_address(node));
                 // The VXLAN device's, the gateway's and the broadcast address.

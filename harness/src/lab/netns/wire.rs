@@ -4,7 +4,9 @@
 use std::net::Ipv4Addr;
 
 use super::{Emulation, Topology};
-use crate::net::addresses::{CLIENTS, LOAD_BALANCERS, NODES, PODS};
+use crate::net::addresses::{
+    CLIENTS, LOAD_BALANCER, LOAD_BALANCER_FOLLOWED, LOAD_BALANCERS, NODES, PODS,
+};
 use crate::net::{
     Address, Change, Cidr, LinkKind, LinkSettings, Mac, NetnsRef, NewLink, Peer, Qdisc, QdiscKind,
     Route,
@@ -22,6 +24,9 @@ const CLIENT_SWITCH: &str = "br1";
 /// Ends of that wire, both in the fabric, named after where what leaves by them goes.
 const TO_NODES: &str = "to-nodes";
 const TO_CLIENT: &str = "to-client";
+
+/// Addresses of the load balancer.
+const OF_BALANCER: [Ipv4Addr; 2] = [LOAD_BALANCER, LOAD_BALANCER_FOLLOWED];
 
 /// Whether a port of a switch leads to the other switch, and not to a host.
 pub(super) fn is_between_switches(port: &str) -> bool {
@@ -98,9 +103,23 @@ pub(super) fn client(topology: &Topology) -> Vec<Change> {
     up().chain(addresses).chain(routes.map(Change::Route)).collect()
 }
 
+/// The load balancer: clients through the first, as the entry node reaches them, nodes on its link,
+/// pods, which it asks where there are no Services, through the entry node.
+pub(super) fn balancer() -> Vec<Change> {
+    let own =
+        OF_BALANCER.map(|address| Address { cidr: Cidr::host(address), device: ETH.to_owned() });
+    let routes = [
+        Route::via_on_link(CLIENTS, CLIENTS.nth(1), ETH),
+        Route::on_link(NODES, ETH),
+        Route::via(PODS, Topology::node_address(0), ETH),
+    ];
+    up().chain(own.map(Change::Address)).chain(routes.map(Change::Route)).collect()
+}
+
 /// A node before its CNI. The entry node reaches all client addresses through the first, as it
-/// would clients behind their own router: one neighbour to resolve, and not one per address.
-pub(super) fn node(index: u32) -> Vec<Change> {
+/// would clients behind their own router: one neighbour to resolve, and not one per address. A node
+/// that the load balancer connects to has it on its link; the others answer it as they answer clients.
+pub(super) fn node(index: u32, balanced: bool) -> Vec<Change> {
     let cidr = Cidr { address: Topology::node_address(index), prefix: NODES.prefix };
     let to_clients = Route::via_on_link(CLIENTS, CLIENTS.nth(1), ETH);
     // Every node has a way out. Without one a packet for a Service that is not translated (no
@@ -110,8 +129,11 @@ pub(super) fn node(index: u32) -> Vec<Change> {
         0 => Route::via_on_link(Cidr::ANY, CLIENTS.nth(1), ETH),
         _ => Route::via(Cidr::ANY, Topology::node_address(0), ETH),
     };
+    let to_balancer = OF_BALANCER.iter().filter(|_| balanced);
+    let to_balancer = to_balancer.map(|&address| Route::on_link(Cidr::host(address), ETH));
     up().chain([Change::Address(Address { cidr, device: ETH.to_owned() })])
         .chain((index == 0).then_some(Change::Route(to_clients)))
+        .chain(to_balancer.map(Change::Route))
         .chain([Change::Route(way_out)])
         .collect()
 }

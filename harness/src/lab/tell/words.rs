@@ -36,6 +36,10 @@ pub(super) fn passage(probe: &TapInfo, leg: Leg, encapsulated: bool) -> String {
     let words = match probe.site {
         Site::ClientEth if outward => "The client's kernel hands the packet to its network card.",
         Site::ClientEth => "The packet is back at the client's network card.",
+        Site::BalancerEth if outward => {
+            "The load balancer passes it on, by the connection that it has on the other side."
+        }
+        Site::BalancerEth => "The packet reaches the load balancer.",
         Site::Nic if encapsulated && outward => {
             "The node sends it to the other node inside a UDP packet (VXLAN)."
         }

@@ -7,14 +7,14 @@ use std::net::SocketAddrV4;
 use super::super::iptables::{Backend, Counters, Counting, Look, Rules};
 use super::super::sysctl::Sysctls;
 use super::super::{
-    Installed, NodeView, Probe, ProxyError, Relay, RuleText, ServiceTable, Watch, foreign,
+    Installed, NodeView, Probe, ProxyError, RuleText, ServiceTable, Watch, foreign,
 };
 use super::ports::{Port, Ports};
-use super::process::Process;
 use super::watch::UserspaceWatch;
 use super::{owner, rules};
 use crate::net::{NetError, ToolError};
 use crate::plan::Mode;
+use crate::relay::{Portal, Process, Relay, RelayError};
 
 /// The second lets the process see the type-of-service byte of a SYN, and gives it to the answers.
 const SYSCTLS: &[(&str, &str)] = &[("net/ipv4/ip_forward", "1"), ("net/ipv4/tcp_reflect_tos", "1")];
@@ -39,7 +39,8 @@ impl InstalledUserspace {
         texts: &[RuleText],
     ) -> Result<Self, ProxyError> {
         let ports = Ports::assign(table, node.name)?;
-        let process = Process::start(node, &ports.ports)?;
+        let process =
+            Process::start(node.netns, node.agent, portals(&ports.ports)).map_err(relay)?;
         let sysctls = Sysctls::write(node.netns, SYSCTLS).map_err(net)?;
         match Rules::install(Mode::Userspace, backend, node.netns, texts) {
             Ok(rules) => {
@@ -97,7 +98,7 @@ impl InstalledUserspace {
     ) -> Result<String, ProxyError> {
         let listen_port = port.portal.listen_port;
         let mut connections = 0;
-        for (endpoint, now) in self.process.carried(listen_port)? {
+        for (endpoint, now) in self.process.carried(listen_port).map_err(relay)? {
             let before = self.carried.insert((listen_port, endpoint), now).unwrap_or(0);
             if endpoint == backend {
                 connections = now - before;
@@ -108,6 +109,17 @@ impl InstalledUserspace {
         }
         let expected = format!("a connection passed on from port {listen_port} to {backend}");
         Err(self.look(node).missing(expected, "none since the last look".to_owned()))
+    }
+}
+
+fn portals(ports: &[Port]) -> Vec<Portal> {
+    ports.iter().map(|port| port.portal.clone()).collect()
+}
+
+fn relay(error: RelayError) -> ProxyError {
+    match error {
+        RelayError::Tool { op, source } => ProxyError::Tool { op, mode: Mode::Userspace, source },
+        RelayError::Refused(what) => ProxyError::Unsupported { mode: Mode::Userspace, what },
     }
 }
 
@@ -146,12 +158,12 @@ impl Installed for InstalledUserspace {
 
     fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError> {
         let ports = Ports::assign(table, node.name)?;
-        self.process.open(&ports.ports[ports.last..])?;
+        self.process.open(portals(&ports.ports[ports.last..])).map_err(relay)?;
         self.rules.change(node.netns, rules::addition(&ports, node.address))
     }
 
     fn take_relays(&mut self) -> Result<Vec<Relay>, ProxyError> {
-        self.process.take_relays()
+        self.process.take_relays().map_err(relay)
     }
 
     fn remove(self: Box<Self>, node: &NodeView<'_>) -> Result<(), ProxyError> {

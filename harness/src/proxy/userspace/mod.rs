@@ -23,14 +23,10 @@
 //! The node has one address to connect from, so an endpoint can have 28,232 connections at once
 //! (`net.ipv4.ip_local_port_range`), those in TIME_WAIT included unless they were reset.
 
-mod balance;
 mod installed;
 mod owner;
 mod ports;
-mod process;
-pub mod relay;
 mod rules;
-mod spec;
 mod watch;
 
 use std::net::Ipv4Addr;

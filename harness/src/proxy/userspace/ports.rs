@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use super::super::port_name::port_name;
 use super::super::reach::Reach;
 use super::super::{Affinity, Policy, Protocol, ProxyError, Service, ServicePort, ServiceTable};
-use super::spec::Portal;
 use crate::plan::Mode;
+use crate::relay::Portal;
 
 /// Below NodePorts (30000-32767) and source ports (32768-60999), and then above both.
 const RANGES: [std::ops::RangeInclusive<u16>; 2] = [2048..=29_999, 61_000..=65_535];
@@ -90,7 +90,7 @@ fn of_port(service: &Service, port: &ServicePort, node: &str) -> Result<Vec<Port
     };
     let make = |policy: Policy, addresses: Vec<SocketAddrV4>, node_port: Option<u16>| {
         let endpoints = reach.under(policy).iter().map(|endpoint| endpoint.address).collect();
-        let portal = Portal { listen_port: 0, endpoints, affinity_seconds };
+        let portal = Portal { listen_port: 0, endpoints, affinity_seconds, one_by_one: true };
         Port { name: name.clone(), portal, addresses, node_port }
     };
     let inside = vec![SocketAddrV4::new(service.cluster_ip, port.port)];

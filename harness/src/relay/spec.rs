@@ -1,30 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is said to the proxy process, and what it answers: one JSON value per line.
+//! What is said to the process, and what it answers: one JSON value per line.
 
 use std::net::SocketAddrV4;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::Relay;
+use super::Relay;
 
 /// First line to the process. Answered with [`Reply::Listening`] once all ports are open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Spec {
     /// Ports to open.
-    pub(super) services: Vec<Portal>,
+    pub(super) portals: Vec<Portal>,
 }
 
 /// A port of the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Portal {
+pub(crate) struct Portal {
     /// Port it listens at, on every address.
-    pub(super) listen_port: u16,
+    pub(crate) listen_port: u16,
     /// Where its connections go, in turn; if there are none, they are closed.
-    pub(super) endpoints: Vec<SocketAddrV4>,
+    pub(crate) endpoints: Vec<SocketAddrV4>,
     /// How long a client stays with its endpoint after its last connection, seconds.
-    pub(super) affinity_seconds: Option<u64>,
+    pub(crate) affinity_seconds: Option<u64>,
+    /// Whether a connection is accepted only when the one before has its endpoint.
+    pub(crate) one_by_one: bool,
 }
 
 /// Later lines.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The proxy process: listens at a port for each Service, connects to an endpoint for each
-//! connection, and copies bytes both ways. Run as `PROGRAM agent proxy`; it is told what to do on
-//! standard input and ends with it.
+//! The process itself: listens at ports, connects to an endpoint for each connection, and copies
+//! bytes both ways. Run as `PROGRAM agent proxy`; it is told what to do on standard input and ends
+//! with it.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, Read, Write};
@@ -17,7 +17,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use workloads::protocol::SAMPLE_TOS;
 
-use super::super::Relay;
+use super::Relay;
 use super::balance::Balance;
 use super::spec::{Command, Portal, Reply, Spec};
 
@@ -130,15 +130,16 @@ impl Process {
     }
 
     fn open(&mut self, spec: &Spec) -> Result<(), String> {
-        raise_limit((self.ports.len() + spec.services.len()) as u64)?;
-        for portal in &spec.services {
+        raise_limit((self.ports.len() + spec.portals.len()) as u64)?;
+        for portal in &spec.portals {
             let at = SocketAddr::from((Ipv4Addr::UNSPECIFIED, portal.listen_port));
             let listener =
                 listen(at).map_err(|error| format!("failed to listen at {at}: {error}"))?;
             let carried: Carried =
                 portal.endpoints.iter().map(|to| (*to, AtomicU64::new(0))).collect();
             self.ports.insert(portal.listen_port, carried.clone());
-            tokio::spawn(accept(listener, Dialer::new(portal, carried), self.relays.clone()));
+            let dialer = Arc::new(Dialer::new(portal, carried));
+            tokio::spawn(accept(listener, dialer, self.relays.clone(), portal.one_by_one));
         }
         Ok(())
     }
@@ -167,9 +168,14 @@ fn listen(at: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Takes a port's connections one after the other. The next one waits until this one's endpoint
-/// has accepted, as in kube-proxy (`ProxyLoop`, with a TODO about it).
-async fn accept(listener: TcpListener, mut dialer: Dialer, relays: Arc<Mutex<Relays>>) {
+/// Takes a port's connections. One by one, the next waits until this one's endpoint has accepted,
+/// as in kube-proxy (`ProxyLoop`, with a TODO about it).
+async fn accept(
+    listener: TcpListener,
+    dialer: Arc<Dialer>,
+    relays: Arc<Mutex<Relays>>,
+    one_by_one: bool,
+) {
     loop {
         let (inbound, client) = match listener.accept().await {
             Ok((inbound, SocketAddr::V4(client))) => (inbound, client),
@@ -179,22 +185,43 @@ async fn accept(listener: TcpListener, mut dialer: Dialer, relays: Arc<Mutex<Rel
                 continue;
             }
         };
-        // The kernel gives an accepted socket the SYN's byte where `tcp_reflect_tos` is set.
-        let tos = SockRef::from(&inbound).tos_v4().unwrap_or(0);
-        // Nobody to connect to: the client finds its connection closed.
-        let Some((outbound, backend)) = dialer.dial(*client.ip(), tos).await else { continue };
-        if tos == u32::from(SAMPLE_TOS)
-            && let Ok(SocketAddr::V4(upstream)) = outbound.local_addr()
-        {
-            let mut relays = relays.lock().unwrap_or_else(PoisonError::into_inner);
-            if relays.kept.len() < RELAYS {
-                relays.kept.push(Relay { client, upstream, backend });
-            } else {
-                relays.not_kept += 1;
+        if one_by_one {
+            if let Some(outbound) = join(&inbound, client, &dialer, &relays).await {
+                tokio::spawn(carry(inbound, outbound));
             }
+        } else {
+            let (dialer, relays) = (dialer.clone(), relays.clone());
+            tokio::spawn(async move {
+                if let Some(outbound) = join(&inbound, client, &dialer, &relays).await {
+                    carry(inbound, outbound).await;
+                }
+            });
         }
-        tokio::spawn(carry(inbound, outbound));
     }
+}
+
+/// Makes the connection to an endpoint that belongs to a client's, and remembers which it is. `None`
+/// when there is nobody to connect to: the client finds its connection closed.
+async fn join(
+    inbound: &TcpStream,
+    client: SocketAddrV4,
+    dialer: &Dialer,
+    relays: &Mutex<Relays>,
+) -> Option<TcpStream> {
+    // The kernel gives an accepted socket the SYN's byte where `tcp_reflect_tos` is set.
+    let tos = SockRef::from(inbound).tos_v4().unwrap_or(0);
+    let (outbound, backend) = dialer.dial(*client.ip(), tos).await?;
+    if tos == u32::from(SAMPLE_TOS)
+        && let Ok(SocketAddr::V4(upstream)) = outbound.local_addr()
+    {
+        let mut relays = relays.lock().unwrap_or_else(PoisonError::into_inner);
+        if relays.kept.len() < RELAYS {
+            relays.kept.push(Relay { client, upstream, backend });
+        } else {
+            relays.not_kept += 1;
+        }
+    }
+    Some(outbound)
 }
 
 /// kube-proxy panics when it has no descriptor left; so does this, in a sentence.
@@ -209,18 +236,18 @@ fn give_up_if_full(error: &io::Error) {
 /// Connects to a port's endpoints.
 #[derive(Debug)]
 struct Dialer {
-    balance: Balance,
+    balance: Mutex<Balance>,
     carried: Carried,
 }
 
 impl Dialer {
     fn new(portal: &Portal, carried: Carried) -> Self {
-        Self { balance: Balance::new(portal), carried }
+        Self { balance: Mutex::new(Balance::new(portal)), carried }
     }
 
-    async fn dial(&mut self, client: Ipv4Addr, tos: u32) -> Option<(TcpStream, SocketAddrV4)> {
+    async fn dial(&self, client: Ipv4Addr, tos: u32) -> Option<(TcpStream, SocketAddrV4)> {
         for (attempt, patience) in DIAL_TIMEOUTS.into_iter().enumerate() {
-            let (index, endpoint) = self.balance.choose(client, attempt > 0, Instant::now())?;
+            let (index, endpoint) = self.choose(client, attempt > 0)?;
             match tokio::time::timeout(patience, connect(endpoint, tos)).await {
                 Ok(Ok(stream)) => {
                     self.carried[index].1.fetch_add(1, Ordering::Relaxed);
@@ -231,6 +258,11 @@ impl Dialer {
             }
         }
         None
+    }
+
+    fn choose(&self, client: Ipv4Addr, afresh: bool) -> Option<(usize, SocketAddrV4)> {
+        let mut balance = self.balance.lock().unwrap_or_else(PoisonError::into_inner);
+        balance.choose(client, afresh, Instant::now())
     }
 }
 

@@ -90,7 +90,7 @@ mod tests {
         let endpoints = (0..endpoints)
             .map(|pod| SocketAddrV4::new(Ipv4Addr::new(10, 244, 0, pod), 8080))
             .collect();
-        Balance::new(&Portal { listen_port: 1, endpoints, affinity_seconds })
+        Balance::new(&Portal { listen_port: 1, endpoints, affinity_seconds, one_by_one: true })
     }
 
     fn client(last: u8) -> Ipv4Addr {

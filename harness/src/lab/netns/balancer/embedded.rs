@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The load balancer of our own: the relaying process, with the nodes in turn.
+
+use std::net::SocketAddrV4;
+use std::path::Path;
+
+use super::{PORT, Running};
+use crate::lab::netns::NetnsError;
+use crate::net::{NetError, Netns};
+use crate::relay::{Portal, Process, Relay};
+
+#[derive(Debug)]
+pub(super) struct Embedded(Process);
+
+impl Embedded {
+    pub(super) fn start(
+        host: &Netns,
+        program: &Path,
+        backends: &[SocketAddrV4],
+    ) -> Result<Self, NetnsError> {
+        let portal = Portal {
+            listen_port: PORT,
+            endpoints: backends.to_vec(),
+            affinity_seconds: None,
+            one_by_one: false,
+        };
+        Ok(Self(Process::start(host, program, vec![portal])?))
+    }
+}
+
+impl Running for Embedded {
+    fn name(&self) -> &str {
+        "the load balancer"
+    }
+
+    fn carried(&mut self) -> Result<Vec<(SocketAddrV4, u64)>, NetnsError> {
+        Ok(self.0.carried(PORT)?)
+    }
+
+    fn take_relays(&mut self) -> Result<Vec<Relay>, NetnsError> {
+        Ok(self.0.take_relays()?)
+    }
+
+    fn stop(self: Box<Self>) -> Result<(), NetnsError> {
+        Ok(self.0.down().map_err(NetError::os("end", "the load balancer"))?)
+    }
+}
