@@ -4,6 +4,7 @@
 
 mod bridge;
 mod cluster;
+pub mod exec;
 mod ipvlan;
 mod others;
 mod ptp;
@@ -58,6 +59,7 @@ pub fn of(kind: CniKind) -> &'static dyn Cni {
         CniKind::Flannel => &Others(CniKind::Flannel),
         CniKind::Calico => &Others(CniKind::Calico),
         CniKind::Cilium => &Others(CniKind::Cilium),
+        CniKind::Exec => &Others(CniKind::Exec),
     }
 }
 

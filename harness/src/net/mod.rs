@@ -30,4 +30,5 @@ pub use netns::{Netns, NetnsRef, Pending};
 pub use offload::Offloads;
 pub use qdisc::{Netem, Qdisc, QdiscKind, Tbf};
 pub use state::{Counters, Link, State};
+pub(crate) use tool::Ended;
 pub use tool::Tool;

@@ -5,6 +5,7 @@
 
 mod host;
 mod links;
+mod plugins;
 mod process;
 mod services;
 mod traffic;

@@ -79,7 +79,7 @@ impl Cluster {
                 netns: node.enter()?,
                 address: node.address,
                 nic: NIC.to_owned(),
-                bridge: wiring.bridge,
+                bridge: wiring.bridge.map(str::to_owned),
                 vxlan: wiring.vxlan,
                 ipvlan: wiring.ipvlan,
             });
@@ -99,6 +99,7 @@ impl Cluster {
         }
         Ok(Hosts {
             cni: self.path.cni,
+            walked: self.path.cni,
             pods,
             nodes,
             client: ClientHost {

@@ -67,6 +67,7 @@ impl NetnsLab {
                 errors.push(format!("failed to end the server in {}: {error}", pod.name));
             }
         }
+        errors.extend(self.detach());
         errors.extend(self.forget_connections());
         let strays = self.strays();
         let left_behind = !strays.is_empty();
@@ -77,6 +78,13 @@ impl NetnsLab {
         let pods = pods.into_iter().map(|pod| pod.netns);
         Netns::drop_all(pods.chain([client.netns]).chain(nodes.into_iter().map(|n| n.netns)));
         Leaving { started, fabric: (!left_behind).then_some(fabric), errors }
+    }
+
+    /// Has plugins of others undo what they did. Returns what went wrong; to be called once, and
+    /// nothing the second time.
+    pub fn detach(&mut self) -> Vec<String> {
+        let Self { attachments, hosts, .. } = self;
+        attachments.as_mut().map_or_else(Vec::new, |attachments| attachments.detach(hosts))
     }
 
     /// Lets connections go that nobody holds and whose last segment the wire has lost: each keeps its

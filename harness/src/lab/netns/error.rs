@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Failures of a lab.
 
+use crate::cni::exec::ExecError;
 use crate::net::{NetError, ToolError};
 use crate::plan::CniKind;
 
@@ -35,6 +36,9 @@ pub enum NetnsError {
         /// What is there.
         found: String,
     },
+    /// A plugin of a CNI failed.
+    #[error(transparent)]
+    Exec(Box<ExecError>),
     /// A server in a pod could not be started.
     #[error("failed to start the server in {pod}: {source}")]
     Target {
@@ -51,4 +55,10 @@ pub enum NetnsError {
         /// Its own words.
         reason: String,
     },
+}
+
+impl From<ExecError> for NetnsError {
+    fn from(error: ExecError) -> Self {
+        Self::Exec(Box::new(error))
+    }
 }

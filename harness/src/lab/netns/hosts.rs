@@ -14,6 +14,9 @@ use crate::plan::CniKind;
 #[derive(Debug)]
 pub struct Hosts {
     pub(in crate::lab) cni: CniKind,
+    /// The CNI whose path the packets take: that one, or the one whose devices plugins of others were
+    /// found to have made.
+    pub(in crate::lab) walked: CniKind,
     pub(in crate::lab) pods: Vec<Pod>,
     pub(in crate::lab) nodes: Vec<Node>,
     pub(in crate::lab) client: Client,
@@ -27,6 +30,12 @@ impl Hosts {
     /// Which CNI wires the pods.
     pub fn cni(&self) -> CniKind {
         self.cni
+    }
+
+    /// The CNI whose path packets take between a node and its pods: [`Hosts::cni`], or the one whose
+    /// devices plugins of others were found to have made.
+    pub fn walked(&self) -> CniKind {
+        self.walked
     }
 
     /// The client outside.
@@ -74,7 +83,7 @@ impl Hosts {
             let at =
                 |device, kind| TapPoint { netns: &node.netns, node: Some(index), device, kind };
             points.push(at(&node.nic, Site::Nic));
-            points.extend(node.bridge.map(|device| at(device, Site::Bridge)));
+            points.extend(node.bridge.as_deref().map(|device| at(device, Site::Bridge)));
             points.extend(node.vxlan.map(|device| at(device, Site::Vxlan)));
             points.extend(node.ipvlan.map(|device| at(device, Site::Ipvlan)));
             for pod in self.pods.iter().filter(|pod| pod.node == index) {
@@ -113,7 +122,7 @@ pub struct Node {
     /// Its NIC, `eth0`.
     pub nic: String,
     /// The CNI's bridge, where it has one.
-    pub bridge: Option<&'static str>,
+    pub bridge: Option<String>,
     /// The CNI's VXLAN device, where it has one.
     pub vxlan: Option<&'static str>,
     /// The node's own ipvlan slave, where the CNI has one.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The lab of network namespaces on this machine.
 
+mod attachments;
 mod bed;
 mod beds;
 mod datapath;
@@ -22,6 +23,7 @@ mod targets;
 mod topology;
 mod wire;
 
+pub use attachments::Attachment;
 #[cfg(feature = "kind")]
 pub(in crate::lab) use bed::{NetnsBed, Stand};
 #[cfg(feature = "kind")]
