@@ -22,8 +22,8 @@ mod watch;
 pub use addresses::{Cidr, Mac};
 pub use agent::Agent;
 pub use change::{
-    Address, Change, Forward, Ipvlan, LinkKind, LinkSettings, Neighbour, NewLink, Peer, Route,
-    Scope, Vxlan,
+    Address, Change, Forward, Ipvlan, LinkKind, LinkSettings, Macvlan, Neighbour, NewLink, Peer,
+    Route, Scope, Vxlan,
 };
 pub use error::{NetError, ToolError};
 pub use netns::{Netns, NetnsRef, Pending};

@@ -74,6 +74,9 @@ words! {
         Vxlan = "vxlan",
         /// Pods as slaves of their node's NIC, as the reference plugin `ipvlan` makes them.
         Ipvlan = "ipvlan",
+        /// Pods as slaves of their node's NIC with link-layer addresses of their own, as the reference
+        /// plugin `macvlan` makes them.
+        Macvlan = "macvlan",
         /// kind's own, as the image of the nodes has it.
         Kindnet = "kindnet",
         /// flannel, by its manifest.
@@ -90,7 +93,7 @@ words! {
 impl CniKind {
     /// Those that nic2pod wires itself. The others come with their own programs: all but
     /// [`CniKind::Exec`]'s need a cluster to run in.
-    pub const OWN: &[Self] = &[Self::Ptp, Self::Bridge, Self::Vxlan, Self::Ipvlan];
+    pub const OWN: &[Self] = &[Self::Ptp, Self::Bridge, Self::Vxlan, Self::Ipvlan, Self::Macvlan];
 
     /// Whether nic2pod wires it itself.
     pub fn is_own(self) -> bool {

@@ -84,7 +84,7 @@ fn conforms(list: &str, walked: CniKind) {
     for pod in lab.pods() {
         let line = format!("{} has {}/24 on eth0", pod.name, pod.address);
         assert!(evidence.contains(&line), "{line} in {evidence}");
-        assert_eq!(pod.veth.is_some(), walked != CniKind::Exec, "{}", pod.name);
+        assert_eq!(pod.veth.is_some(), walked != CniKind::Macvlan, "{}", pod.name);
     }
     assert!(evidence.contains(&list.sha256()), "{evidence}");
     let check = if list.has_check() { "CHECK of 4 pods found" } else { "CHECK was left out" };
@@ -122,6 +122,11 @@ fn the_reference_bridge_attaches_pods_as_the_lab_needs_them() {
 #[test]
 fn the_reference_ptp_attaches_pods_as_the_lab_needs_them() {
     conforms("ptp.conflist", CniKind::Ptp);
+}
+
+#[test]
+fn the_reference_macvlan_attaches_pods_beside_the_nodes_own_slave() {
+    conforms("macvlan.conflist", CniKind::Macvlan);
 }
 
 #[test]

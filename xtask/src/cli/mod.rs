@@ -240,7 +240,7 @@ pub(crate) struct BenchArgs {
     /// Proxy modes: none, userspace, iptables, ipvs, nftables, ebpf
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) mode: Vec<Mode>,
-    /// CNIs: ptp, bridge, vxlan, ipvlan; exec:FILE.conflist (plugins of others); in lab kind also kindnet,
+    /// CNIs: ptp, bridge, vxlan, ipvlan, macvlan; exec:FILE.conflist (plugins of others); in lab kind also kindnet,
     /// flannel, calico, cilium
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) cni: Vec<CniChoice>,
@@ -382,7 +382,7 @@ pub(crate) struct TraceArgs {
     /// Proxy modes, traced in turn: none, userspace, iptables, ipvs, nftables, ebpf
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "nftables")]
     pub(crate) mode: Vec<Mode>,
-    /// CNI: ptp, bridge, vxlan, ipvlan; exec:FILE.conflist (plugins of others); in lab kind also kindnet,
+    /// CNI: ptp, bridge, vxlan, ipvlan, macvlan; exec:FILE.conflist (plugins of others); in lab kind also kindnet,
     /// flannel, calico, cilium
     #[arg(long, value_name = "CNI", default_value = "bridge")]
     pub(crate) cni: CniChoice,

@@ -17,7 +17,8 @@ use crate::Unavailable;
 use crate::net::Netns;
 use crate::plan::{CniKind, Conflist, Mode, Place, PolicyKind, Road, Route};
 
-use super::{Cluster, Cni, NodeWiring, Wiring};
+use super::macvlan::with_own_slave;
+use super::{Cluster, Cni, Macvlan, NodeWiring, Wiring};
 
 pub use answer::{Answer, Interface, Refusal, versions};
 pub use attached::{Attached, Attaching};
@@ -26,7 +27,7 @@ pub use plugins::{FOLDERS, PACKAGE, Plugins};
 pub use render::NodeValues;
 
 /// CNIs whose devices are known.
-const KNOWN: &str = "a list that begins with bridge or ptp";
+const KNOWN: &str = "a list that begins with bridge, ptp or macvlan";
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,7 @@ impl Exec<'_> {
         match list.first() {
             "bridge" => CniKind::Bridge,
             "ptp" => CniKind::Ptp,
+            "macvlan" => CniKind::Macvlan,
             _ => CniKind::Exec,
         }
     }
@@ -57,16 +59,27 @@ impl Cni for Exec<'_> {
         Plugins::find(self.list, scratch).map(drop)
     }
 
-    /// What is between nodes; what is on them is the plugins'.
+    /// What is between nodes; what is on them is the plugins'. Plugin `macvlan` leaves it to others
+    /// that the node can talk to its pods.
     fn wire(&self, cluster: &Cluster) -> Wiring {
-        let nodes = (0..cluster.nodes.len()).map(|index| NodeWiring {
-            changes: cluster.host_gateway_routes(index),
-            ..NodeWiring::default()
+        let macvlan = Self::expected(self.list) == CniKind::Macvlan;
+        let nodes = (0..cluster.nodes.len()).map(|index| match macvlan {
+            true => with_own_slave(cluster, index),
+            false => {
+                NodeWiring { changes: cluster.host_gateway_routes(index), ..NodeWiring::default() }
+            }
         });
         Wiring { nodes: nodes.collect(), notes: Vec::new() }
     }
 
-    fn carries(&self, mode: Mode, route: Route, _: PolicyKind) -> Result<(), Unavailable> {
+    fn carries(&self, mode: Mode, route: Route, external: PolicyKind) -> Result<(), Unavailable> {
+        if self.list.first() == "ipvlan" {
+            return Err(Unavailable::new(
+                "nodes that can talk to their pods",
+                "a list that begins with ipvlan, whose slaves and their NIC cannot",
+                "--cni ipvlan, where the node has a slave of its own",
+            ));
+        }
         let unknown = |why: &str| {
             Unavailable::new(
                 format!("{KNOWN}, {why}"),
@@ -75,6 +88,7 @@ impl Cni for Exec<'_> {
             )
         };
         match (Self::expected(self.list), mode) {
+            (CniKind::Macvlan, _) => Macvlan.carries(mode, route, external),
             (CniKind::Exec, Mode::Ebpf) => {
                 Err(unknown("for mode ebpf has its programs on the pods' devices"))
             }

@@ -82,6 +82,7 @@ impl Cluster {
                 bridge: wiring.bridge.map(str::to_owned),
                 vxlan: wiring.vxlan,
                 ipvlan: wiring.ipvlan,
+                macvlan: wiring.macvlan,
             });
         }
         let mut pods = Vec::new();

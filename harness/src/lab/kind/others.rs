@@ -49,7 +49,7 @@ impl<'a> Recipe<'a> {
         match cni {
             CniKind::Ptp | CniKind::Bridge | CniKind::Vxlan => Ok(Self::Own),
             CniKind::Kindnet => Ok(Self::OfImage),
-            CniKind::Ipvlan | CniKind::Exec => Err(Unavailable::new(
+            CniKind::Ipvlan | CniKind::Macvlan | CniKind::Exec => Err(Unavailable::new(
                 "a CNI that the lab kind has (ptp, bridge, vxlan, kindnet, flannel, calico, cilium)",
                 format!("cni {cni}"),
                 "--lab netns",
@@ -232,7 +232,7 @@ mod tests {
         let supplies = Supplies::default();
         for &cni in CniKind::ALL {
             let missing = Recipe::of(cni, &supplies).is_err();
-            let of_namespaces = matches!(cni, CniKind::Ipvlan | CniKind::Exec);
+            let of_namespaces = matches!(cni, CniKind::Ipvlan | CniKind::Macvlan | CniKind::Exec);
             assert_eq!(missing, of_namespaces || cni.is_by_manifest(), "{cni}");
         }
     }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::{Hosts, NetnsError, Node, Pod, Topology};
 use crate::cni::POD_ETH;
 use crate::cni::exec::{Attached, Attaching, Exec, ExecError, NodeValues, Plugins};
-use crate::net::{Cidr, Netns, State};
+use crate::net::{Cidr, Link, State};
 use crate::plan::{CniKind, Conflist};
 
 /// What the lab has its pods attached by.
@@ -120,11 +120,14 @@ impl Attachments {
     pub(super) fn find_devices(&self, hosts: &mut Hosts) -> Result<CniKind, NetnsError> {
         let Hosts { pods, nodes, .. } = hosts;
         let mut bridges = Vec::new();
+        let mut slaves = true;
         for (index, node) in nodes.iter_mut().enumerate() {
             let state = node.netns.state()?;
             let mut of_pods = Vec::new();
             for pod in pods.iter_mut().filter(|pod| pod.node == index) {
-                let found = veth(&state, &pod.netns)?;
+                let inner = pod.netns.state()?;
+                slaves &= inner.link(POD_ETH).is_some_and(is_macvlan);
+                let found = veth(&state, &inner);
                 pod.veth = found.as_ref().map(|(name, _)| name.clone());
                 of_pods.push(found.map(|(_, bridge)| bridge));
             }
@@ -136,6 +139,7 @@ impl Attachments {
             bridges.push(same);
         }
         let walked = match &bridges[..] {
+            _ if slaves => CniKind::Macvlan,
             all if all.iter().all(|one| matches!(one, Some(None))) => CniKind::Ptp,
             all if all.iter().all(|one| matches!(one, Some(Some(_)))) => CniKind::Bridge,
             _ => CniKind::Exec,
@@ -166,14 +170,15 @@ fn attaching<'a>(pod: &'a Pod, node: &'a Node) -> Attaching<'a> {
 
 /// The node's end of a pod's veth pair, each end of which names the other's index, and the bridge it
 /// is a port of. `None` where the pod has no such pair.
-fn veth(node: &State, pod: &Netns) -> Result<Option<(String, Option<String>)>, NetnsError> {
-    let state = pod.state()?;
+fn veth(node: &State, pod: &State) -> Option<(String, Option<String>)> {
     let is_veth = |kind: &Option<String>| kind.as_deref() == Some("veth");
-    let Some(inner) = state.link(POD_ETH).filter(|link| is_veth(&link.kind)) else {
-        return Ok(None);
-    };
+    let inner = pod.link(POD_ETH).filter(|link| is_veth(&link.kind))?;
     let outer = node.links.iter().find(|link| {
         is_veth(&link.kind) && Some(link.index) == inner.parent && link.parent == Some(inner.index)
     });
-    Ok(outer.map(|link| (link.name.clone(), link.bridge.clone())))
+    outer.map(|link| (link.name.clone(), link.bridge.clone()))
+}
+
+fn is_macvlan(link: &Link) -> bool {
+    link.kind.as_deref() == Some("macvlan") && link.macvlan_bridge
 }

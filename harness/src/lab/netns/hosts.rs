@@ -86,6 +86,7 @@ impl Hosts {
             points.extend(node.bridge.as_deref().map(|device| at(device, Site::Bridge)));
             points.extend(node.vxlan.map(|device| at(device, Site::Vxlan)));
             points.extend(node.ipvlan.map(|device| at(device, Site::Ipvlan)));
+            points.extend(node.macvlan.map(|device| at(device, Site::Macvlan)));
             for pod in self.pods.iter().filter(|pod| pod.node == index) {
                 points.extend(pod.veth.as_deref().map(|device| at(device, Site::PodVeth)));
                 let (netns, kind) = (&pod.netns, Site::PodEth);
@@ -127,6 +128,8 @@ pub struct Node {
     pub vxlan: Option<&'static str>,
     /// The node's own ipvlan slave, where the CNI has one.
     pub ipvlan: Option<&'static str>,
+    /// The node's own macvlan slave, where the CNI has one.
+    pub macvlan: Option<&'static str>,
 }
 
 /// A pod.
@@ -181,6 +184,7 @@ pub(super) fn create(
                 bridge: None,
                 vxlan: None,
                 ipvlan: None,
+                macvlan: None,
             }
         })
         .collect();

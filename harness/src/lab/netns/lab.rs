@@ -111,7 +111,10 @@ impl NetnsLab {
         let mut inner = Vec::new();
         for ((index, node), wiring) in (0..).zip(nodes).zip(&wiring.nodes) {
             node.bridge = wiring.bridge.map(str::to_owned);
-            (node.vxlan, node.ipvlan) = (wiring.vxlan, wiring.ipvlan);
+            (node.vxlan, node.ipvlan, node.macvlan) = (wiring.vxlan, wiring.ipvlan, wiring.macvlan);
+            if let Some(key) = node.netns.write_sysctls(wiring.settings.iter().copied())?.pop() {
+                return Err(NetnsError::NoSysctl { host: node.name.clone(), key });
+            }
             let mut changes = wire::node(index);
             changes.extend(wiring.changes.iter().cloned());
             outer.push((&node.netns, changes));
