@@ -110,6 +110,50 @@ fn ptp_and_chained_plugins_carry_what_they_are_asked_to() {
     }
 }
 
+/// The same cases are carried and refused, by the same stages, whoever makes the slaves.
+#[test]
+fn macvlan_measures_what_it_can_carry_and_refuses_the_rest_by_whichever_hand() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let cnis = format!("macvlan,{}", exec(&example("macvlan.conflist")));
+    let routes = "direct-local,direct-remote,clusterip-local,clusterip-remote,nodeport-local,nodeport-remote";
+    let modes = "none,userspace,iptables,nftables,ebpf";
+    let output = bench(&out, &cnis, &["--mode", modes, "--route", routes]).output().unwrap();
+    let cases = cases(&output);
+    assert_eq!(cases.len(), 2 * 6 * 5);
+    let (own, theirs): (Vec<&Value>, Vec<&Value>) =
+        cases.iter().partition(|case| case["cni"] == "macvlan");
+    if own.iter().all(|case| case["reason"]["need"].to_string().contains("CONFIG_MACVLAN")) {
+        eprintln!("SKIP {}", own[0]["reason"]);
+        return;
+    }
+    for case in &own {
+        let neighbours = case["route"] == "clusterip-local";
+        let translated = case["mode"] == "iptables" || case["mode"] == "nftables";
+        if case["mode"] == "ebpf" || translated && neighbours {
+            assert_eq!(case["status"], "skipped", "{case:#}");
+            assert!(case["reason"]["found"].to_string().contains("macvlan"), "{case:#}");
+            continue;
+        }
+        assert_eq!((&case["status"], &case["errors"]), (&"measured".into(), &0.into()), "{case:#}");
+        assert!(case["joined_ratio"].as_f64().unwrap() >= 0.999, "{case:#}");
+        // Only between two pods of a node nothing enters it.
+        let at_hooks = stages(case).iter().any(|stage| stage.contains("proxy"));
+        assert_eq!(at_hooks, case["mode"] != "none" || !neighbours, "{case:#}");
+    }
+    if theirs.iter().any(|case| lacks_plugins(case)) {
+        return;
+    }
+    for (own, case) in own.into_iter().zip(theirs) {
+        assert_eq!(
+            (&case["status"], &case["reason"]),
+            (&own["status"], &own["reason"]),
+            "{case:#}"
+        );
+        assert_eq!((&case["errors"], stages(case)), (&0.into(), stages(own)), "{case:#}");
+    }
+}
+
 #[test]
 fn a_record_makes_its_plan_again_without_the_file() {
     let dir = tempfile::tempdir().unwrap();

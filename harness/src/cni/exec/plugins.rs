@@ -176,8 +176,10 @@ impl Program {
         let bytes = std::fs::read(&path).map_err(|error| of_use(error.to_string()))?;
         let digest = Sha256::digest(&bytes);
         let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        // Called without a command, a plugin built with the reference library says what it is.
-        let about = ask("")?.stderr.lines().next().unwrap_or_default().trim().to_owned();
+        // Called without a command, a plugin built with the reference library says what it is. One that
+        // is not need not.
+        let said = ask("").map(|ended| ended.stderr).unwrap_or_default();
+        let about = said.lines().next().unwrap_or_default().trim().to_owned();
         Ok(Self { name: name.to_owned(), path, sha256, about })
     }
 }

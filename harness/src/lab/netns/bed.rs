@@ -85,9 +85,10 @@ impl NetnsBed {
         cancel: &Cancel,
     ) -> Result<Self, LabError> {
         let profile = &ground.profile;
+        let attachment = ground.attachment(case, question)?;
         let start = Instant::now();
         let topology = topology(&profile.lab, emulation);
-        let mut lab = match ground.attachment(case, question)? {
+        let mut lab = match attachment {
             Some(attachment) => {
                 // A plugin gives a pod one address.
                 let topology = Topology { pod_extra_addresses: 0, ..topology };
