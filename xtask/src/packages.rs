@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use harness::plan::{BalancerKind, KernelChoice, Mode, Profile, Road};
+use harness::cni::exec;
+use harness::plan::{BalancerKind, CniKind, KernelChoice, Mode, Profile, Road};
 
 use crate::kernels;
 
@@ -28,13 +29,17 @@ const IPSET: Program = program("ipset", "ipset", "mode ipvs");
 const HAPROXY: Program = program("haproxy", "haproxy", "load balancer haproxy");
 const IPVSADM: Program = program("ipvsadm", "ipvsadm", "mode ipvs");
 
+/// Where it is, the other reference plugins are.
+const CNI_PLUGINS: Program = program("host-local", exec::PACKAGE, "cni exec");
+
 /// Programs the tests compare nic2pod with.
-pub(crate) const FOR_TESTS: [Program; 12] = [
+pub(crate) const FOR_TESTS: [Program; 13] = [
     HAPROXY,
     IPTABLES,
     NFT,
     IPSET,
     IPVSADM,
+    CNI_PLUGINS,
     program("ip", "iproute2", "tests of the lab"),
     program("conntrack", "conntrack", "tests of conntrack"),
     program("tcpdump", "tcpdump", "tests of the taps"),
@@ -44,7 +49,7 @@ pub(crate) const FOR_TESTS: [Program; 12] = [
     program("chromium", "chromium", "tests of the report in a browser"),
 ];
 
-/// Programs that a profile's modes call. Those of ipvs are of no use where no kernel has IPVS: the
+/// Programs that a profile's modes and CNIs call. Those of ipvs are of no use where no kernel has IPVS: the
 /// mode is skipped there whatever is installed. Guests have the machine's own programs.
 pub(crate) fn for_bench(profile: &Profile) -> Vec<Program> {
     let ip_vs = profile.matrix.kernel.iter().any(|choice| match choice {
@@ -54,7 +59,8 @@ pub(crate) fn for_bench(profile: &Profile) -> Vec<Program> {
         }
         KernelChoice::Uml(_) | KernelChoice::Qemu(_) => true,
     });
-    let mut programs = Vec::new();
+    let plugins = profile.matrix.cni.iter().any(|cni| cni.kind() == CniKind::Exec);
+    let mut programs: Vec<_> = plugins.then_some(CNI_PLUGINS).into_iter().collect();
     for mode in &profile.matrix.mode {
         match mode {
             Mode::None | Mode::Ebpf => {}
@@ -71,11 +77,12 @@ pub(crate) fn for_bench(profile: &Profile) -> Vec<Program> {
     programs
 }
 
-/// Where a program is: PATH, and the administrator's folders that an ordinary user's PATH lacks.
+/// Where a program is: PATH, and the administrator's folders that an ordinary user's PATH lacks, those of
+/// CNI plugins among them.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .chain(["/usr/sbin", "/sbin"].into_iter().chain(exec::FOLDERS).map(PathBuf::from))
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
 }

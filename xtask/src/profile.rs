@@ -39,7 +39,8 @@ pub(crate) fn run(command: &ProfilesCommand) -> Result<Exit> {
             }
         }
         ProfilesCommand::Show { profile: name } => {
-            let profile = read(name)?;
+            let mut profile = read(name)?;
+            profile.read_conflists()?;
             println!("# {}: {}", profile.name, profile.question);
             for line in wrapped(&profile.about) {
                 println!("# {line}");

@@ -46,6 +46,8 @@ pub enum Site {
     Vxlan,
     /// A node's own ipvlan slave.
     Ipvlan,
+    /// A node's own macvlan slave.
+    Macvlan,
     /// The node's end of a pod's veth pair.
     PodVeth,
     /// A pod's `eth0`.
@@ -90,6 +92,7 @@ impl Site {
             Self::Bridge => "bridge",
             Self::Vxlan => "vxlan",
             Self::Ipvlan => "ipvlan",
+            Self::Macvlan => "macvlan",
             Self::PodVeth => "veth",
             Self::PreConntrack => "PREROUTING before conntrack",
             Self::Conntracked => "PREROUTING behind conntrack",

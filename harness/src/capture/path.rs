@@ -20,7 +20,7 @@
 //! | `filter` | -> POSTROUTING: the chains of FORWARD, or of OUTPUT with its connection tracking |
 //! | `masq` | -> behind source NAT |
 //! | `egress` | -> the device, out: a new connection's confirmation, the neighbour's address, the queue |
-//! | `cni` | local backend: that device, out -> pod `eth0`, in, and back; under ipvlan, where the node's stack is passed by, from its NIC, in, or from the client pod's interface, out |
+//! | `cni` | local backend: that device, out -> pod `eth0`, in, and back; under ipvlan and macvlan, where the node's stack is passed by, from its NIC, in, or from the client pod's interface, out |
 //! | `encap` | VXLAN device, out -> NIC, out, on whichever node wraps the packet |
 //! | `fabric` | NIC of one node, out -> NIC of the other, in |
 //! | `decap` | NIC, in -> VXLAN device, in, on whichever node unwraps it |
@@ -172,6 +172,7 @@ impl Path {
             bridged: matches!(cni, CniKind::Bridge | CniKind::Vxlan),
             vxlan: cni == CniKind::Vxlan,
             ipvlan: cni == CniKind::Ipvlan,
+            macvlan: cni == CniKind::Macvlan,
             others: !cni.is_own(),
             to_service: mode != Mode::None && to_service,
             taken_up: relayed || mode == Mode::Ipvs && to_service,
@@ -257,6 +258,7 @@ struct Walk {
     bridged: bool,
     vxlan: bool,
     ipvlan: bool,
+    macvlan: bool,
     /// Whether the CNI is somebody else's.
     others: bool,
     /// Whether requests are for a Service's address, and not for a pod's.
@@ -347,15 +349,19 @@ impl Walk {
         }
     }
 
-    /// The entry node's device on the way to its pods.
+    /// A node's device on the way to its pods.
     fn to_pods(&self) -> Site {
-        if self.ipvlan { Site::Ipvlan } else { Site::PodVeth }
+        match (self.ipvlan, self.macvlan) {
+            (true, _) => Site::Ipvlan,
+            (_, true) => Site::Macvlan,
+            _ => Site::PodVeth,
+        }
     }
 
     fn client_to_entry(&mut self) {
         self.hop("client_tx", Host::Client, Site::ClientEth, Direction::Out);
         // ipvlan has what is for no slave come in by the NIC.
-        let site = if self.from_pod && !self.ipvlan { Site::PodVeth } else { Site::Nic };
+        let site = if self.from_pod && !self.ipvlan { self.to_pods() } else { Site::Nic };
         let wire = self.through_balancer();
         self.hop(wire, Host::Entry, site, Direction::In);
     }
@@ -445,7 +451,7 @@ impl Walk {
         if !self.ipvlan {
             self.through_backend();
             self.bridge_hop("deliver", Host::Backend);
-            self.hop("deliver", Host::Backend, Site::PodVeth, Direction::Out);
+            self.hop("deliver", Host::Backend, self.to_pods(), Direction::Out);
         }
         self.hop("deliver", Host::Pod, Site::PodEth, Direction::In);
     }
@@ -467,7 +473,7 @@ impl Walk {
 
     fn remote_pod_to_entry(&mut self) {
         if !self.ipvlan {
-            self.hop("deliver", Host::Backend, Site::PodVeth, Direction::In);
+            self.hop("deliver", Host::Backend, self.to_pods(), Direction::In);
             self.through_backend();
         }
         if self.reply_wrapped {

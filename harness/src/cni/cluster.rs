@@ -71,6 +71,10 @@ pub struct NodeWiring {
     pub vxlan: Option<&'static str>,
     /// The node's own ipvlan slave, where the CNI has one; its pods have no veth pairs then.
     pub ipvlan: Option<&'static str>,
+    /// The node's own macvlan slave, where the CNI has one; its pods have no veth pairs then.
+    pub macvlan: Option<&'static str>,
+    /// Settings of the node's that the CNI needs, before its changes.
+    pub settings: &'static [(&'static str, &'static str)],
 }
 
 /// Name of every pod's interface.
@@ -191,6 +195,9 @@ impl fmt::Display for Wiring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, node) in self.nodes.iter().enumerate() {
             writeln!(f, "node {index}")?;
+            for (key, value) in node.settings {
+                writeln!(f, "  sysctl -w {key}={value}")?;
+            }
             node.changes.iter().try_for_each(|change| writeln!(f, "  {change}"))?;
             for (pod, changes) in node.pods.iter().enumerate() {
                 writeln!(f, "pod {index}.{pod}")?;

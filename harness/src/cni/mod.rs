@@ -4,7 +4,9 @@
 
 mod bridge;
 mod cluster;
+pub mod exec;
 mod ipvlan;
+mod macvlan;
 mod others;
 mod ptp;
 mod vxlan;
@@ -17,6 +19,7 @@ pub use bridge::Bridge;
 pub(crate) use cluster::POD_ETH;
 pub use cluster::{Cluster, ClusterNode, ClusterPod, NodeWiring, Wiring};
 pub use ipvlan::Ipvlan;
+pub use macvlan::Macvlan;
 pub use others::Others;
 pub use ptp::Ptp;
 pub use vxlan::Vxlan;
@@ -54,10 +57,12 @@ pub fn of(kind: CniKind) -> &'static dyn Cni {
         CniKind::Bridge => &Bridge,
         CniKind::Vxlan => &Vxlan,
         CniKind::Ipvlan => &Ipvlan,
+        CniKind::Macvlan => &Macvlan,
         CniKind::Kindnet => &Others(CniKind::Kindnet),
         CniKind::Flannel => &Others(CniKind::Flannel),
         CniKind::Calico => &Others(CniKind::Calico),
         CniKind::Cilium => &Others(CniKind::Cilium),
+        CniKind::Exec => &Others(CniKind::Exec),
     }
 }
 

@@ -4,18 +4,18 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, IpVlanMode};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, IpVlanMode, MacVlanMode};
 use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::packet_route::tc::TcHandle;
 use rtnetlink::{
-    Handle, LinkBridge, LinkBridgePort, LinkIpVlan, LinkMessageBuilder, LinkUnspec, LinkVeth,
-    LinkVxlan, RouteMessageBuilder,
+    Handle, LinkBridge, LinkBridgePort, LinkIpVlan, LinkMacVlan, LinkMessageBuilder, LinkUnspec,
+    LinkVeth, LinkVxlan, RouteMessageBuilder,
 };
 
 use super::{
-    Change, Forward, Ipvlan, LinkKind, LinkSettings, NetError, Netns, NewLink, Peer, Pending,
-    Route, Scope,
+    Change, Forward, Ipvlan, LinkKind, LinkSettings, Macvlan, NetError, Netns, NewLink, Peer,
+    Pending, Route, Scope,
 };
 
 /// Why a change was not made, before it is known on which host.
@@ -157,6 +157,13 @@ async fn add_link(netlink: &Handle, link: &NewLink) -> Result<(), Refusal> {
         LinkKind::Ipvlan(Ipvlan { parent, netns }) => {
             // The parent is looked for in the namespace that asks (rtnl_newlink_create()).
             let mut builder = LinkIpVlan::new(&link.name, index(parent)?, IpVlanMode::L2);
+            if let Some(netns) = netns {
+                builder = builder.setns_by_fd(other_netns.insert(netns.fd()?).as_raw_fd());
+            }
+            common(builder, link)?.build()
+        }
+        LinkKind::Macvlan(Macvlan { parent, netns }) => {
+            let mut builder = LinkMacVlan::new(&link.name, index(parent)?, MacVlanMode::Bridge);
             if let Some(netns) = netns {
                 builder = builder.setns_by_fd(other_netns.insert(netns.fd()?).as_raw_fd());
             }

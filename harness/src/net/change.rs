@@ -61,6 +61,8 @@ pub enum LinkKind {
     Vxlan(Vxlan),
     /// A slave of an interface in ipvlan's L2 mode.
     Ipvlan(Ipvlan),
+    /// A slave of an interface in macvlan's bridge mode.
+    Macvlan(Macvlan),
 }
 
 /// The other end of a veth pair, made directly in its namespace.
@@ -78,6 +80,15 @@ pub struct Peer {
 /// (`drivers/net/ipvlan/ipvlan_main.c`, `ipvlan_link_new()`).
 #[derive(Clone, Debug)]
 pub struct Ipvlan {
+    /// Interface it is a slave of.
+    pub parent: String,
+    /// Namespace it is made in; that of its parent if absent.
+    pub netns: Option<NetnsRef>,
+}
+
+/// A macvlan slave, with a link-layer address of its own.
+#[derive(Clone, Debug)]
+pub struct Macvlan {
     /// Interface it is a slave of.
     pub parent: String,
     /// Namespace it is made in; that of its parent if absent.
@@ -103,6 +114,9 @@ impl Change {
     pub fn elsewhere(&self) -> Option<&NetnsRef> {
         match self {
             Self::AddLink(NewLink { kind: LinkKind::Ipvlan(ipvlan), .. }) => ipvlan.netns.as_ref(),
+            Self::AddLink(NewLink { kind: LinkKind::Macvlan(macvlan), .. }) => {
+                macvlan.netns.as_ref()
+            }
             _ => None,
         }
     }
@@ -257,6 +271,13 @@ impl fmt::Display for NewLink {
                     write!(f, " netns {}", netns.name())?;
                 }
                 write!(f, " up type ipvlan mode l2")
+            }
+            LinkKind::Macvlan(Macvlan { parent, netns }) => {
+                write!(f, " link {parent}")?;
+                if let Some(netns) = netns {
+                    write!(f, " netns {}", netns.name())?;
+                }
+                write!(f, " up type macvlan mode bridge")
             }
         }
     }

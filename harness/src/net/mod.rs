@@ -22,12 +22,13 @@ mod watch;
 pub use addresses::{Cidr, Mac};
 pub use agent::Agent;
 pub use change::{
-    Address, Change, Forward, Ipvlan, LinkKind, LinkSettings, Neighbour, NewLink, Peer, Route,
-    Scope, Vxlan,
+    Address, Change, Forward, Ipvlan, LinkKind, LinkSettings, Macvlan, Neighbour, NewLink, Peer,
+    Route, Scope, Vxlan,
 };
 pub use error::{NetError, ToolError};
 pub use netns::{Netns, NetnsRef, Pending};
 pub use offload::Offloads;
 pub use qdisc::{Netem, Qdisc, QdiscKind, Tbf};
 pub use state::{Counters, Link, State};
+pub(crate) use tool::Ended;
 pub use tool::Tool;

@@ -98,8 +98,12 @@ impl Netns {
     /// too: the default, `/run/xtables.lock`, is the machine's, and not everyone's to write. A
     /// memory file, so that nothing is left on disk.
     pub(super) fn xtables_lock(&self) -> PathBuf {
-        let (pid, fd) = (std::process::id(), self.xtables_lock.as_raw_fd());
-        PathBuf::from(format!("/proc/{pid}/fd/{fd}"))
+        path_of(&self.xtables_lock)
+    }
+
+    /// A path to the namespace for other processes, good while the handle lives.
+    pub(crate) fn path(&self) -> PathBuf {
+        path_of(&self.fd)
     }
 
     /// Runs `work` on the namespace's thread and waits for it. Sockets, child processes and
@@ -152,6 +156,11 @@ impl Netns {
             .expect("the thread ends only when the sender is dropped");
         Pending(result)
     }
+}
+
+/// A descriptor of this process as others find it. It is inherited by nobody.
+fn path_of(fd: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()))
 }
 
 fn leave(name: &str) -> Result<(), NetError> {

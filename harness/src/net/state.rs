@@ -8,8 +8,8 @@ use futures_util::{Stream, StreamExt};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
-    InfoBridgePort, InfoData, InfoIpVlan, InfoPortData, InfoVxlan, IpVlanMode, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    InfoBridgePort, InfoData, InfoIpVlan, InfoMacVlan, InfoPortData, InfoVxlan, IpVlanMode,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
 };
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
@@ -48,7 +48,7 @@ pub struct Link {
     pub index: u32,
     /// Name.
     pub name: String,
-    /// Kind by its kernel name: `veth`, `bridge`, `vxlan`, `ipvlan`; absent for the loopback.
+    /// Kind by its kernel name: `veth`, `bridge`, `vxlan`, `ipvlan`, `macvlan`; absent for the loopback.
     pub kind: Option<String>,
     /// Link-layer address.
     pub mac: Option<Mac>,
@@ -64,6 +64,8 @@ pub struct Link {
     pub vxlan: Option<Vxlan>,
     /// As an ipvlan slave: whether in L2 mode.
     pub ipvlan_l2: bool,
+    /// As a macvlan slave: whether in bridge mode.
+    pub macvlan_bridge: bool,
     /// Index of the interface it is made upon, in that one's namespace.
     pub parent: Option<u32>,
     /// What went through it so far.
@@ -182,6 +184,7 @@ fn link(message: &LinkMessage, names: &Names) -> Link {
         hairpin: false,
         vxlan: None,
         ipvlan_l2: false,
+        macvlan_bridge: false,
         parent: None,
         counters: Counters::default(),
     };
@@ -217,6 +220,10 @@ fn kind(info: &LinkInfo, link: &mut Link, names: &Names) {
         LinkInfo::Data(InfoData::IpVlan(infos)) => {
             link.ipvlan_l2 =
                 infos.iter().any(|info| matches!(info, InfoIpVlan::Mode(IpVlanMode::L2)));
+        }
+        LinkInfo::Data(InfoData::MacVlan(infos)) => {
+            link.macvlan_bridge =
+                infos.iter().any(|info| matches!(info, InfoMacVlan::Mode(MacVlanMode::Bridge)));
         }
         LinkInfo::Data(InfoData::Vxlan(infos)) => link.vxlan = vxlan(infos, names),
         LinkInfo::PortData(InfoPortData::BridgePort(infos)) => {

@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
 
@@ -25,6 +27,7 @@ pub struct Tool {
     env: Vec<(OsString, OsString)>,
     stdin: Vec<u8>,
     patience: Duration,
+    output_limit: u64,
 }
 
 /// What a tool has written so far.
@@ -32,6 +35,17 @@ pub struct Tool {
 struct Said {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
+}
+
+/// A tool that has ended, well or not.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// How.
+    pub(crate) status: ExitStatus,
+    /// Its standard output.
+    pub(crate) stdout: Vec<u8>,
+    /// The start of its standard error.
+    pub(crate) stderr: String,
 }
 
 impl Tool {
@@ -43,6 +57,7 @@ impl Tool {
             env: Vec::new(),
             stdin: Vec::new(),
             patience: PATIENCE,
+            output_limit: OUTPUT_LIMIT,
         }
     }
 
@@ -71,11 +86,30 @@ impl Tool {
         self
     }
 
+    /// Fails where it writes more than this to either of its streams, bytes; 256 MiB unless called.
+    pub(crate) fn writes_at_most(mut self, bytes: u64) -> Self {
+        self.output_limit = bytes;
+        self
+    }
+
     /// Runs it on a host to its end and returns its standard output.
     ///
     /// # Errors
     /// It cannot be started, ends with anything but success, or does not end in time.
     pub fn run_on(self, host: &Netns) -> Result<String, ToolError> {
+        let (shown, name) = (self.shown(), host.name().to_owned());
+        let Ended { status, stdout, stderr } = self.end_on(host)?;
+        if status.success() {
+            return Ok(String::from_utf8_lossy(&stdout).into_owned());
+        }
+        Err(ToolError::Failed { program: shown, host: name, status, stderr })
+    }
+
+    /// Runs it on a host to its end, for tools whose output counts also where they fail.
+    ///
+    /// # Errors
+    /// It cannot be started, writes too much, or does not end in time.
+    pub(crate) fn end_on(self, host: &Netns) -> Result<Ended, ToolError> {
         let name = host.name().to_owned();
         let mut command = Command::new(&self.program);
         command.args(&self.args);
@@ -84,31 +118,29 @@ impl Tool {
         host.block_on(move || self.run_here(command, name))
     }
 
-    async fn run_here(self, command: Command, host: String) -> Result<String, ToolError> {
+    async fn run_here(self, command: Command, host: String) -> Result<Ended, ToolError> {
         let program = self.program.clone();
         let mut child = match tokio::process::Command::from(command).spawn() {
             Ok(child) => child,
             Err(source) => return Err(ToolError::Start { program, host, source }),
         };
         let mut said = Said::default();
-        let ended =
-            tokio::time::timeout(self.patience, finish(&mut child, &self.stdin, &mut said)).await;
+        let ended = tokio::time::timeout(self.patience, self.finish(&mut child, &mut said)).await;
         let stderr = |said: &Said| {
             let kept = said.stderr.len().min(STDERR_LIMIT);
             String::from_utf8_lossy(&said.stderr[..kept]).into_owned()
         };
         match ended {
-            Ok(Ok(status)) if status.success() => {
-                Ok(String::from_utf8_lossy(&said.stdout).into_owned())
-            }
             Ok(Ok(status)) => {
-                let (program, stderr) = (self.shown(), stderr(&said));
-                Err(ToolError::Failed { program, host, status, stderr })
+                let stderr = stderr(&said);
+                Ok(Ended { status, stdout: said.stdout, stderr })
             }
-            Ok(Err(source)) => Err(ToolError::Pipe { program, host, source }),
+            Ok(Err(source)) => {
+                kill(&mut child).await;
+                Err(ToolError::Pipe { program, host, source })
+            }
             Err(_elapsed) => {
-                // Killed and reaped here, so that a tool that hangs is not left on the host.
-                let _ = child.kill().await;
+                kill(&mut child).await;
                 let (program, waited, stderr) = (self.shown(), self.patience, stderr(&said));
                 Err(ToolError::Silent { program, host, waited, stderr })
             }
@@ -119,28 +151,46 @@ impl Tool {
         let args: Vec<_> = self.args.iter().map(|arg| arg.to_string_lossy()).collect();
         format!("{} {}", self.program, args.join(" ")).trim_end().to_owned()
     }
+
+    /// Feeds a tool and reads it to its end, all three streams at once: a tool may answer before it
+    /// has read everything.
+    async fn finish(&self, child: &mut Child, said: &mut Said) -> std::io::Result<ExitStatus> {
+        let mut stdin = child.stdin.take().expect("piped");
+        let stdout = child.stdout.take().expect("piped");
+        let stderr = child.stderr.take().expect("piped");
+        let limit = self.output_limit;
+        let feed = async move {
+            // A tool that stops reading early says so by its exit status.
+            let _ = stdin.write_all(&self.stdin).await;
+            Ok(())
+        };
+        tokio::try_join!(
+            feed,
+            read_all(stdout, &mut said.stdout, limit),
+            read_all(stderr, &mut said.stderr, limit),
+        )?;
+        child.wait().await
+    }
 }
 
-/// Feeds a tool and reads it to its end, all three streams at once: a tool may answer before it
-/// has read everything.
-async fn finish(child: &mut Child, input: &[u8], said: &mut Said) -> std::io::Result<ExitStatus> {
-    let mut stdin = child.stdin.take().expect("piped");
-    let stdout = child.stdout.take().expect("piped");
-    let stderr = child.stderr.take().expect("piped");
-    let feed = async move {
-        // A tool that stops reading early says so by its exit status.
-        let _ = stdin.write_all(input).await;
-    };
-    let ((), out, err) =
-        tokio::join!(feed, read_all(stdout, &mut said.stdout), read_all(stderr, &mut said.stderr));
-    out.and(err)?;
-    child.wait().await
+/// Kills a tool that did not end, and what it has started: its process group is its own
+/// ([`prepare`]). Reaped here, so that nothing of it is left on the host.
+async fn kill(child: &mut Child) {
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+        // It may have ended by itself; until it is reaped the number is nobody else's.
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    let _ = child.kill().await;
 }
 
-async fn read_all(stream: impl AsyncRead + Unpin, into: &mut Vec<u8>) -> std::io::Result<()> {
-    stream.take(OUTPUT_LIMIT + 1).read_to_end(into).await?;
-    if into.len() as u64 > OUTPUT_LIMIT {
-        return Err(std::io::Error::other(format!("it wrote more than {OUTPUT_LIMIT} bytes")));
+async fn read_all(
+    stream: impl AsyncRead + Unpin,
+    into: &mut Vec<u8>,
+    limit: u64,
+) -> std::io::Result<()> {
+    stream.take(limit + 1).read_to_end(into).await?;
+    if into.len() as u64 > limit {
+        return Err(std::io::Error::other(format!("it wrote more than {limit} bytes")));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Looks for changes in what the kernel holds: the proof that they are what carries the packets.
 
-use super::{Change, Ipvlan, LinkKind, LinkSettings, NewLink, State};
+use super::{Change, Ipvlan, LinkKind, LinkSettings, Macvlan, NewLink, State};
 
 impl State {
     /// Whether this kernel state holds what `change` asked for; of the host where the change is
@@ -55,6 +55,11 @@ impl State {
                 // link-layer address tells whose it is.
                 let index = self.link(parent).map(|parent| parent.index);
                 let kind = link.kind.as_deref() == Some("ipvlan") && link.ipvlan_l2;
+                kind && link.parent.is_some() && (netns.is_some() || link.parent == index)
+            }
+            LinkKind::Macvlan(Macvlan { parent, netns }) => {
+                let index = self.link(parent).map(|parent| parent.index);
+                let kind = link.kind.as_deref() == Some("macvlan") && link.macvlan_bridge;
                 kind && link.parent.is_some() && (netns.is_some() || link.parent == index)
             }
         };

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::HOST_KERNEL;
+use super::{Conflist, HOST_KERNEL};
 
 /// Gives an enum its one spelling, used in profiles, on the command line and in case ids.
 macro_rules! words {
@@ -74,6 +74,9 @@ words! {
         Vxlan = "vxlan",
         /// Pods as slaves of their node's NIC, as the reference plugin `ipvlan` makes them.
         Ipvlan = "ipvlan",
+        /// Pods as slaves of their node's NIC with link-layer addresses of their own, as the reference
+        /// plugin `macvlan` makes them.
+        Macvlan = "macvlan",
         /// kind's own, as the image of the nodes has it.
         Kindnet = "kindnet",
         /// flannel, by its manifest.
@@ -82,13 +85,15 @@ words! {
         Calico = "calico",
         /// Cilium, by its manifest.
         Cilium = "cilium",
+        /// Plugins of others, as a network configuration list chains them.
+        Exec = "exec",
     }
 }
 
 impl CniKind {
-    /// Those that nic2pod wires itself. The others come with their own programs, which need a cluster
-    /// to run in.
-    pub const OWN: &[Self] = &[Self::Ptp, Self::Bridge, Self::Vxlan, Self::Ipvlan];
+    /// Those that nic2pod wires itself. The others come with their own programs: all but
+    /// [`CniKind::Exec`]'s need a cluster to run in.
+    pub const OWN: &[Self] = &[Self::Ptp, Self::Bridge, Self::Vxlan, Self::Ipvlan, Self::Macvlan];
 
     /// Whether nic2pod wires it itself.
     pub fn is_own(self) -> bool {
@@ -189,6 +194,9 @@ pub struct Case {
     pub mode: Mode,
     /// How pods are wired.
     pub cni: CniKind,
+    /// What plugins of others are called with; of [`CniKind::Exec`], and of no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflist: Option<Conflist>,
     /// Road and place.
     pub route: Route,
     /// Services in the table, the measured one included; at least 1.
@@ -200,11 +208,17 @@ pub struct Case {
 }
 
 impl Case {
+    /// What stands for the CNI in ids and reports: its word, or `exec-` and the name of its list.
+    pub fn cni_label(&self) -> String {
+        self.conflist.as_ref().map_or_else(|| self.cni.to_string(), Conflist::label)
+    }
+
     /// Path-like name: `netns/nftables+bridge/nodeport-remote/svc-1000/newconn`. The kernel is named
     /// where it is not the host's, `netns+uml-7.2.13/...`; the measured Service's position where it
     /// is not the usual one, the last.
     pub fn id(&self, lab: &str) -> String {
-        let Self { kernel, mode, cni, route, services, position, workload } = self;
+        let Self { kernel, mode, route, services, position, workload, .. } = self;
+        let cni = self.cni_label();
         let kernel = match kernel.as_str() {
             HOST_KERNEL => String::new(),
             label => format!("+{label}"),

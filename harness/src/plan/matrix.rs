@@ -5,7 +5,10 @@ use std::fmt;
 
 use workloads::protocol::Connection;
 
-use super::{ArrivalKind, Case, Mode, Place, PolicyKind, Position, Profile, Road};
+use super::{
+    ArrivalKind, Case, CniChoice, CniKind, Conflist, Mode, Place, PolicyKind, Position, Profile,
+    Road,
+};
 
 /// Most cases a plan may have.
 pub const CASES_MAX: usize = 10_000;
@@ -45,7 +48,7 @@ impl Plan {
         validate(profile, kernels)?;
         let matrix = &profile.matrix;
         let mut groups = Vec::new();
-        for &cni in &matrix.cni {
+        for (cni, conflist) in cnis(profile)? {
             for &route in &matrix.route {
                 for &services in &matrix.services {
                     for &position in positions(&matrix.position, services) {
@@ -54,6 +57,7 @@ impl Plan {
                                 kernel: kernel.to_owned(),
                                 mode,
                                 cni,
+                                conflist: conflist.cloned(),
                                 route,
                                 services,
                                 position,
@@ -78,7 +82,7 @@ impl Plan {
     pub fn by_services(mut self) -> Self {
         let key = |group: &Group| {
             let case = &group.cases[0];
-            (case.cni, case.services)
+            (case.cni_label(), case.services)
         };
         self.groups.sort_by_key(key);
         self
@@ -88,6 +92,28 @@ impl Plan {
     pub fn cases(&self) -> usize {
         self.groups.iter().map(|group| group.cases.len()).sum()
     }
+}
+
+/// The matrix's CNIs with their lists. Ids name a list by the name in it, so that no two may share one.
+fn cnis(profile: &Profile) -> Result<Vec<(CniKind, Option<&Conflist>)>, PlanError> {
+    let mut all: Vec<(CniKind, Option<&Conflist>)> = Vec::new();
+    for choice in &profile.matrix.cni {
+        let conflist = match choice {
+            CniChoice::Known(_) => None,
+            CniChoice::Exec(path) => {
+                let list = profile.lab.conflist.get(&*path.to_string_lossy());
+                Some(list.ok_or_else(|| wrong("matrix.cni", format!("{choice} was not read")))?)
+            }
+        };
+        if let Some(list) = conflist
+            && all.iter().flat_map(|(_, other)| other).any(|other| other.name() == list.name())
+        {
+            let message = format!("two lists have the name `{}`", list.name());
+            return Err(wrong("matrix.cni", message));
+        }
+        all.push((choice.kind(), conflist));
+    }
+    Ok(all)
 }
 
 /// A Service that is alone has one place only.

@@ -2,6 +2,8 @@
 //! From a profile to the list of cases it asks for. Pure: no host is looked at here.
 
 mod case;
+mod cni;
+mod conflist;
 mod kernel;
 mod matrix;
 mod profile;
@@ -9,6 +11,8 @@ mod source;
 mod wire;
 
 pub use case::{Case, CniKind, Mode, Place, Position, Road, Route};
+pub use cni::CniChoice;
+pub use conflist::{CNI_VERSIONS, Conflist, Plugin};
 pub use kernel::{HOST_KERNEL, KernelChoice};
 pub use matrix::{CASES_MAX, Group, Plan, PlanError};
 pub use profile::{

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use workloads::protocol::{Connection, Protocol, Schedule, TlsVersion};
 
 use super::wire::WireSettings;
-use super::{CniKind, KernelChoice, Mode, Position, Route};
+use super::{CniChoice, CniKind, Conflist, KernelChoice, Mode, PlanError, Position, Route};
 use crate::units::Span;
 
 /// A profile with every default filled in.
@@ -46,7 +46,7 @@ pub struct MatrixSettings {
     /// Proxy modes.
     pub mode: Vec<Mode>,
     /// CNIs.
-    pub cni: Vec<CniKind>,
+    pub cni: Vec<CniChoice>,
     /// Routes.
     pub route: Vec<Route>,
     /// Service counts, each at least 1.
@@ -128,6 +128,32 @@ pub struct LabSettings {
     /// Files of CNIs that come as manifests, by CNI.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cni: BTreeMap<CniKind, CniFiles>,
+    /// Texts of the network configuration lists of CNI `exec`, by the path in `matrix.cni`. What is here
+    /// is not read from its file: so a record's profile makes the same plan again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub conflist: BTreeMap<String, Conflist>,
+}
+
+impl Profile {
+    /// Reads the network configuration lists that the matrix names and the profile does not hold.
+    ///
+    /// # Errors
+    /// A file cannot be read or is no such list.
+    pub fn read_conflists(&mut self) -> Result<(), PlanError> {
+        for choice in &self.matrix.cni {
+            let CniChoice::Exec(path) = choice else { continue };
+            let name = path.to_string_lossy().into_owned();
+            if self.lab.conflist.contains_key(&name) {
+                continue;
+            }
+            let list = Conflist::read(path).map_err(|error| PlanError {
+                key: "matrix.cni".to_owned(),
+                message: format!("{name}: {error}"),
+            })?;
+            self.lab.conflist.insert(name, list);
+        }
+        Ok(())
+    }
 }
 
 /// A load balancer in front of the nodes.

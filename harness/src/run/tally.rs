@@ -193,7 +193,7 @@ impl Tally {
             kernel: case.kernel.clone(),
             fidelity: ready.as_ref().and_then(|ready| ready.fidelity),
             mode: case.mode.to_string(),
-            cni: case.cni.to_string(),
+            cni: case.cni_label(),
             route: case.route.to_string(),
             services: case.services,
             workload: case.workload.clone(),

@@ -97,6 +97,14 @@ fn wiring_that_has_been_tampered_with_is_not_proved() {
         (CniKind::Vxlan, "bridge fdb del 02:00:0a:f4:01:00 dev flannel.1", "bridge fdb add"),
         (CniKind::Vxlan, "ip neighbour del 10.244.1.0 dev flannel.1", "ip neighbour add"),
         (CniKind::Ipvlan, "ip link del ipvlan0", "ip link add ipvlan0 mtu 1500"),
+        (CniKind::Macvlan, routes, "ip route add 10.244.1.0/24 via 10.9.0.12 dev eth0"),
+        (CniKind::Macvlan, "ip link del macvlan0", "ip link add macvlan0 mtu 1500"),
+        (
+            CniKind::Macvlan,
+            "sysctl -qw net.ipv4.conf.all.arp_ignore=0",
+            "sysctl -w net/ipv4/conf/all/arp",
+        ),
+        (CniKind::Macvlan, "ip link set macvlan0 type macvlan mode vepa", "ip link add macvlan0"),
         // The mode is the NIC's: all its slaves change with one.
         (CniKind::Ipvlan, "ip link set ipvlan0 type ipvlan mode l3", "ip link add ipvlan0"),
     ] {

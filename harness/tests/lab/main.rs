@@ -5,6 +5,7 @@
 
 mod host;
 mod links;
+mod plugins;
 mod process;
 mod services;
 mod traffic;
@@ -20,14 +21,14 @@ fn lab(topology: &Topology, cni: CniKind) -> Option<NetnsLab> {
     has(cni).then(|| NetnsLab::up(topology, cni).unwrap())
 }
 
-/// Whether this machine can have a CNI. Only ipvlan may be missing: the others are in every kernel
-/// that these tests are for, and a missing one is a failure to be seen.
+/// Whether this machine can have a CNI. Only ipvlan and macvlan may be missing: the others are in every
+/// kernel that these tests are for, and a missing one is a failure to be seen.
 fn has(cni: CniKind) -> bool {
     if !may_make_namespaces() {
         return false;
     }
     match harness::cni::of(cni).check(&Netns::create("question").unwrap()) {
-        Err(unavailable) if cni == CniKind::Ipvlan => {
+        Err(unavailable) if matches!(cni, CniKind::Ipvlan | CniKind::Macvlan) => {
             eprintln!("SKIP {cni}: {unavailable}");
             false
         }

@@ -37,6 +37,11 @@ fn ipvlan_carries_traffic_the_way_it_says() {
 }
 
 #[test]
+fn macvlan_carries_traffic_the_way_it_says() {
+    conforms(CniKind::Macvlan);
+}
+
+#[test]
 fn jumbo_frames_fit_where_they_are_asked_for() {
     for &cni in CniKind::OWN {
         let topology = Topology { mtu: 9000, ..Topology::default() };
@@ -146,10 +151,13 @@ fn goes_through_the_entry_node(lab: &NetnsLab) {
     expect("node1", Site::Nic, 2, 2);
     expect("node2", Site::Nic, 1, 1);
     expect("node1", Site::PodVeth, 0, 0);
-    let veth = u64::from(cni != CniKind::Ipvlan);
+    let veth = u64::from(!has_slaves(cni));
     expect("node2", Site::PodVeth, veth, veth);
     // Nodes pass nothing on to pods of theirs.
     expect("node2", Site::Ipvlan, 0, 0);
+    // What is for a pod passes its node's stack, and its slave.
+    let macvlan = u64::from(cni == CniKind::Macvlan);
+    expect("node2", Site::Macvlan, macvlan, macvlan);
     expect(&pod.name, Site::PodEth, 1, 1);
     let tunnel = u64::from(cni == CniKind::Vxlan);
     expect("node1", Site::Vxlan, tunnel, tunnel);
@@ -161,6 +169,11 @@ fn goes_through_the_entry_node(lab: &NetnsLab) {
 
 fn has_bridge(cni: CniKind) -> bool {
     matches!(cni, CniKind::Bridge | CniKind::Vxlan)
+}
+
+/// Whether pods are slaves of their node's NIC.
+fn has_slaves(cni: CniKind) -> bool {
+    matches!(cni, CniKind::Ipvlan | CniKind::Macvlan)
 }
 
 type Place = (String, Site, String);
@@ -194,9 +207,9 @@ fn has_every_tap_point(lab: &NetnsLab) {
     expected.extend([Site::Nic; 2]);
     expected.extend([Site::Bridge; 2].iter().filter(|_| has_bridge(lab.cni())));
     expected.extend([Site::Vxlan; 2].iter().filter(|_| lab.cni() == CniKind::Vxlan));
-    let ipvlan = lab.cni() == CniKind::Ipvlan;
-    expected.extend([Site::Ipvlan; 2].iter().filter(|_| ipvlan));
-    expected.extend([Site::PodVeth; 4].iter().filter(|_| !ipvlan));
+    expected.extend([Site::Ipvlan; 2].iter().filter(|_| lab.cni() == CniKind::Ipvlan));
+    expected.extend([Site::Macvlan; 2].iter().filter(|_| lab.cni() == CniKind::Macvlan));
+    expected.extend([Site::PodVeth; 4].iter().filter(|_| !has_slaves(lab.cni())));
     expected.extend([Site::PodEth; 4]);
     assert_eq!(found, expected);
 }

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Flags laid over the profile.
 
-use harness::plan::{Profile, ProfileError};
+use anyhow::Result;
+use harness::plan::Profile;
 
 use crate::cli::{BenchArgs, CniArgs};
 
 /// The profile that `args` ask for, else the one named `default`.
 ///
 /// # Errors
-/// The profile cannot be read.
-pub(crate) fn profile(args: &BenchArgs, default: &str) -> Result<Profile, ProfileError> {
+/// The profile, or a file that it or a flag names, cannot be read.
+pub(crate) fn profile(args: &BenchArgs, default: &str) -> Result<Profile> {
     let mut profile = crate::profile::read(args.profile.as_deref().unwrap_or(default))?;
     let matrix = &mut profile.matrix;
     replace(&mut matrix.kernel, &args.kernel);
@@ -26,6 +27,7 @@ pub(crate) fn profile(args: &BenchArgs, default: &str) -> Result<Profile, Profil
     profile.lab.balancer = args.balancer.unwrap_or(profile.lab.balancer);
     profile.seed = args.seed.unwrap_or(profile.seed);
     cni_files(&mut profile, &args.cluster.kind.cni_files);
+    profile.read_conflists()?;
     Ok(profile)
 }
 

@@ -6,7 +6,9 @@ mod judge;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use harness::plan::{BalancerKind, CniKind, Engine, KernelChoice, Mode, Position, Route};
+use harness::plan::{
+    BalancerKind, CniChoice, CniKind, Engine, KernelChoice, Mode, Position, Route,
+};
 use harness::units::Span;
 
 pub(crate) use self::judge::{BaselineArgs, CompareArgs, GateArgs, JudgeArgs, OutputArgs};
@@ -240,9 +242,10 @@ pub(crate) struct BenchArgs {
     /// Proxy modes: none, userspace, iptables, ipvs, nftables, ebpf
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) mode: Vec<Mode>,
-    /// CNIs: ptp, bridge, vxlan, ipvlan; in lab kind also kindnet, flannel, calico, cilium
+    /// CNIs: ptp, bridge, vxlan, ipvlan, macvlan; exec:FILE.conflist (plugins of others); in lab kind also kindnet,
+    /// flannel, calico, cilium
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub(crate) cni: Vec<CniKind>,
+    pub(crate) cni: Vec<CniChoice>,
     /// Routes: direct, clusterip, nodeport, lbip, loadbalancer, each with -local or -remote
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) route: Vec<Route>,
@@ -392,9 +395,10 @@ pub(crate) struct TraceArgs {
     /// Proxy modes, traced in turn: none, userspace, iptables, ipvs, nftables, ebpf
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "nftables")]
     pub(crate) mode: Vec<Mode>,
-    /// CNI: ptp, bridge, vxlan, ipvlan; in lab kind also kindnet, flannel, calico, cilium
+    /// CNI: ptp, bridge, vxlan, ipvlan, macvlan; exec:FILE.conflist (plugins of others); in lab kind also kindnet,
+    /// flannel, calico, cilium
     #[arg(long, value_name = "CNI", default_value = "bridge")]
-    pub(crate) cni: CniKind,
+    pub(crate) cni: CniChoice,
     /// Route: direct, clusterip, nodeport, lbip, loadbalancer, each with -local or -remote
     #[arg(long, value_name = "ROUTE", default_value = "nodeport-remote")]
     pub(crate) route: Route,

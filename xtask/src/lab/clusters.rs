@@ -24,7 +24,7 @@ pub(crate) fn up(args: &LabUpArgs) -> Result<Exit> {
 
     let mut profile = Profile::embedded()?;
     profile.lab.nodes = args.nodes;
-    profile.matrix.cni = vec![args.cni];
+    profile.matrix.cni = vec![args.cni.into()];
     overrides::cni_files(&mut profile, &args.cni_files);
     let supplies = Supplies::gather(&profile)?;
     let agents = crate::agents::image(true, false)?;

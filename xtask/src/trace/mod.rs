@@ -81,13 +81,14 @@ fn narrowed(args: &TraceArgs) -> Result<Profile> {
         matrix.kernel = vec![kernel.clone()];
     }
     matrix.mode = args.mode.clone();
-    matrix.cni = vec![args.cni];
+    matrix.cni = vec![args.cni.clone()];
     matrix.route = vec![args.route];
     matrix.services = vec![args.services];
     matrix.position.truncate(1);
     matrix.workload = vec![args.workload.clone()];
     profile.run.engine = args.engine.unwrap_or(profile.run.engine);
     bench::overrides::cni_files(&mut profile, &args.kind.cni_files);
+    profile.read_conflists()?;
     Ok(profile)
 }
 

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Walks that pass the entry node's network stack by: under ipvlan, to and from a pod's own address.
+//! Walks that pass the entry node's network stack by: under ipvlan, to and from a pod's own address, and
+//! under macvlan from pod to pod of one node.
 //!
 //! A frame for a slave goes from the NIC's receive handler to the slave (`ipvlan_handle_mode_l2()`),
 //! one that a slave sends goes to the NIC's queue, or, between slaves of one NIC, straight to the
-//! other (`ipvlan_xmit_mode_l2()`): no hook, no route, no connection tracking.
+//! other (`ipvlan_xmit_mode_l2()`): no hook, no route, no connection tracking. A macvlan slave has a
+//! link-layer address of its own, which nobody but its node and its neighbours sends to
+//! (`macvlan_queue_xmit()`).
 
 use record::Leg;
 
@@ -13,7 +16,9 @@ impl Walk {
     /// Whether no node's stack sees any of the walk. A client outside reaches pods of other nodes through
     /// the entry node's stack.
     pub(super) fn is_bypass(&self) -> bool {
-        self.ipvlan && !self.to_service && (self.local || self.from_pod)
+        let own = !self.to_service;
+        own && (self.ipvlan && (self.local || self.from_pod)
+            || self.macvlan && self.local && self.from_pod)
     }
 
     pub(super) fn bypass(&mut self) {

@@ -127,4 +127,16 @@ fn walks_are_as_the_topology_has_them() {
         "userspace_clusterip_local_ipvlan",
         drawn(Mode::Userspace, CniKind::Ipvlan, Road::Clusterip, Place::Local)
     );
+    insta::assert_snapshot!(
+        "nodeport_remote_macvlan",
+        drawn(Mode::Nftables, CniKind::Macvlan, Road::Nodeport, Place::Remote)
+    );
+    insta::assert_snapshot!(
+        "clusterip_local_macvlan_without_services",
+        drawn(Mode::None, CniKind::Macvlan, Road::Clusterip, Place::Local)
+    );
+    insta::assert_snapshot!(
+        "userspace_clusterip_local_macvlan",
+        drawn(Mode::Userspace, CniKind::Macvlan, Road::Clusterip, Place::Local)
+    );
 }

@@ -79,9 +79,10 @@ impl Cluster {
                 netns: node.enter()?,
                 address: node.address,
                 nic: NIC.to_owned(),
-                bridge: wiring.bridge,
+                bridge: wiring.bridge.map(str::to_owned),
                 vxlan: wiring.vxlan,
                 ipvlan: wiring.ipvlan,
+                macvlan: wiring.macvlan,
             });
         }
         let mut pods = Vec::new();
@@ -99,6 +100,7 @@ impl Cluster {
         }
         Ok(Hosts {
             cni: self.path.cni,
+            walked: self.path.cni,
             pods,
             nodes,
             client: ClientHost {

@@ -36,6 +36,8 @@ pub(super) fn conflist(cni: CniKind, pod_cidr: Cidr, mtu: u32) -> Option<Value> 
         CniKind::Bridge => bridge(ipam, mtu),
         CniKind::Ptp => json!({ "type": "ptp", "ipMasq": false, "mtu": mtu, "ipam": ipam }),
         CniKind::Ipvlan
+        | CniKind::Macvlan
+        | CniKind::Exec
         | CniKind::Kindnet
         | CniKind::Flannel
         | CniKind::Calico

@@ -49,7 +49,7 @@ impl<'a> Recipe<'a> {
         match cni {
             CniKind::Ptp | CniKind::Bridge | CniKind::Vxlan => Ok(Self::Own),
             CniKind::Kindnet => Ok(Self::OfImage),
-            CniKind::Ipvlan => Err(Unavailable::new(
+            CniKind::Ipvlan | CniKind::Macvlan | CniKind::Exec => Err(Unavailable::new(
                 "a CNI that the lab kind has (ptp, bridge, vxlan, kindnet, flannel, calico, cilium)",
                 format!("cni {cni}"),
                 "--lab netns",
@@ -228,11 +228,12 @@ mod tests {
     }
 
     #[test]
-    fn every_cni_but_ipvlan_has_a_way_into_a_cluster() {
+    fn every_cni_but_those_of_namespaces_has_a_way_into_a_cluster() {
         let supplies = Supplies::default();
         for &cni in CniKind::ALL {
             let missing = Recipe::of(cni, &supplies).is_err();
-            assert_eq!(missing, cni == CniKind::Ipvlan || cni.is_by_manifest(), "{cni}");
+            let of_namespaces = matches!(cni, CniKind::Ipvlan | CniKind::Macvlan | CniKind::Exec);
+            assert_eq!(missing, of_namespaces || cni.is_by_manifest(), "{cni}");
         }
     }
 }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::published::{Published, published};
 use crate::Unavailable;
-use crate::plan::{CniFiles, CniKind, PlanError, Profile};
+use crate::plan::{CniChoice, CniFiles, CniKind, PlanError, Profile};
 
 /// Largest manifest, bytes; Calico's has 300 KiB.
 const MANIFEST_MAX: u64 = 4 << 20;
@@ -44,7 +44,7 @@ impl Supplies {
     /// A file that the profile names cannot be read, or is not the one that it says.
     pub fn gather(profile: &Profile) -> Result<Self, PlanError> {
         let mut all = BTreeMap::new();
-        for &cni in &profile.matrix.cni {
+        for cni in profile.matrix.cni.iter().map(CniChoice::kind) {
             let Some(published) = published(cni) else { continue };
             let files = profile.lab.cni.get(&cni).cloned().unwrap_or_default();
             let supply = match &files.manifest {

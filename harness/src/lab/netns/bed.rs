@@ -21,7 +21,7 @@ use super::{Emulation, Hosts, NetnsLab, Topology, road};
 use crate::Cancel;
 use crate::capture::join::Story;
 use crate::lab::{Bed, Down, Iteration, LabError, Ready, Walks};
-use crate::net::{Agent, ToolError, conntrack};
+use crate::net::{Agent, Netns, ToolError, conntrack};
 use crate::plan::{ArrivalKind, Case, Mode, Profile, Road, WorkloadSettings};
 use crate::proxy::Matched;
 use crate::relay::Relay;
@@ -69,6 +69,8 @@ pub(in crate::lab) struct Stand {
     pub(in crate::lab) datapath: Datapath,
     /// Evidence of the wiring, which took this long to find, milliseconds.
     pub(in crate::lab) wiring: (Vec<String>, f64),
+    /// Texts by which it is wired, for the record.
+    pub(in crate::lab) files: Vec<(String, Vec<u8>)>,
     /// Hosts, wiring and servers, milliseconds.
     pub(in crate::lab) lab_up_ms: f64,
 }
@@ -79,13 +81,22 @@ impl NetnsBed {
         ground: Rc<Ground>,
         engine: &Engine,
         emulation: Option<Emulation>,
+        question: &Netns,
         case: &Case,
         cancel: &Cancel,
     ) -> Result<Self, LabError> {
         let profile = &ground.profile;
+        let attachment = ground.attachment(case, question)?;
         let start = Instant::now();
         let topology = topology(profile, emulation, case);
-        let mut lab = NetnsLab::up(&topology, case.cni)?;
+        let mut lab = match attachment {
+            Some(attachment) => {
+                // A plugin gives a pod one address.
+                let topology = Topology { pod_extra_addresses: 0, ..topology };
+                NetnsLab::up_by_plugins(&topology, attachment)?
+            }
+            None => NetnsLab::up(&topology, case.cni)?,
+        };
         let certificates = ground.certificates_for(case)?;
         lab.start_targets(&ground.program, &["agent", "target"], certificates)?;
         let lab_up_ms = ms(start);
@@ -99,8 +110,9 @@ impl NetnsBed {
 
         let start = Instant::now();
         let wiring = (lab.prove()?, ms(start));
+        let files = lab.files();
         let site = Box::new(lab);
-        Self::on(ground, engine, Stand { site, measured, datapath, wiring, lab_up_ms }, case)
+        Self::on(ground, engine, Stand { site, measured, datapath, wiring, files, lab_up_ms }, case)
     }
 
     /// Proves that the mode carries what it has to carry, and starts the load generator.
@@ -110,7 +122,7 @@ impl NetnsBed {
         stand: Stand,
         case: &Case,
     ) -> Result<Self, LabError> {
-        let Stand { mut site, measured, mut datapath, wiring, lab_up_ms } = stand;
+        let Stand { mut site, measured, mut datapath, wiring, files, lab_up_ms } = stand;
         let start = Instant::now();
         let (mut evidence, wiring_ms) = wiring;
         evidence.extend(datapath.prove(&ground, site.hosts(), case, &measured)?);
@@ -130,6 +142,7 @@ impl NetnsBed {
                 .texts
                 .iter()
                 .map(|t| (t.name.to_owned(), t.text.clone().into()))
+                .chain(files)
                 .collect(),
             rules: datapath.texts.iter().map(|text| text.rules).sum(),
             notes: notes(lab, case, profile),

@@ -8,11 +8,15 @@ use std::path::{Path, PathBuf};
 use record::Walk;
 use workloads::protocol::LoadTls;
 
+use super::attachments::Attachment;
 use super::balancer::Balancer;
 use super::bed::NetnsBed;
 use super::emulation::Emulation;
 use super::engine::Engine;
+use super::settings::has_bridge_netfilter;
 use crate::certificates::{CertificateError, Certificates};
+use crate::cni::Cni;
+use crate::cni::exec::{Exec, Plugins};
 use crate::lab::scratch::Scratch;
 use crate::lab::{Bed, Lab, LabError};
 use crate::net::{NetError, Netns};
@@ -135,6 +139,21 @@ impl Ground {
         Ok(self.certificates.get().expect("it was there a moment ago"))
     }
 
+    /// What a case's pods are attached by, where plugins of others do it.
+    ///
+    /// # Errors
+    /// One of them is missing.
+    pub(super) fn attachment(
+        &self,
+        case: &Case,
+        question: &Netns,
+    ) -> Result<Option<Attachment>, Unavailable> {
+        let Some(list) = &case.conflist else { return Ok(None) };
+        let plugins = Plugins::find(list, question)?;
+        let scratch = self.scratch.path().to_owned();
+        Ok(Some(Attachment { list: list.clone(), plugins, scratch }))
+    }
+
     pub(in crate::lab) fn mode(&self, mode: Mode) -> Box<dyn ProxyMode> {
         let service = &self.profile.service;
         let (backend, scheduler) = (service.iptables_backend.into(), service.ipvs_scheduler);
@@ -212,14 +231,21 @@ impl NetnsBeds {
         self.check(case)?;
         let engine = self.ground.engine(&self.question)?;
         let emulation = self.ground.emulation(case.route.road, &self.question)?;
-        NetnsBed::up(self.ground.clone(), engine, emulation, case, cancel)
+        NetnsBed::up(self.ground.clone(), engine, emulation, &self.question, case, cancel)
     }
 
     /// Whether the machine has what a case needs.
     fn check(&self, case: &Case) -> Result<(), Unavailable> {
-        self.has_cni(case.cni)?;
         let external = self.ground.profile.service.external_policy;
-        cni::of(case.cni).carries(case.mode, case.route, external)?;
+        if let Some(list) = &case.conflist {
+            let bridge_netfilter = has_bridge_netfilter(&self.question);
+            let exec = Exec { list, bridge_netfilter };
+            exec.carries(case.mode, case.route, external)?;
+            exec.check(&self.question)?;
+        } else {
+            self.has_cni(case.cni)?;
+            cni::of(case.cni).carries(case.mode, case.route, external)?;
+        }
         self.has_mode(case.mode)?;
         if case.route.road == Road::Loadbalancer {
             Balancer::check(self.ground.profile.lab.balancer, &self.question)?;

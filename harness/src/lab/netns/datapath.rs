@@ -164,7 +164,7 @@ impl Datapath {
         let before = tracked(lab)?;
         let entry = view(ground, lab, 0);
         // What passes the node's stack by meets none of its rules, and a watch would wait for it.
-        let past = Path::of(case.mode, case.cni, road::walked(case)).passes_entry_by();
+        let past = Path::of(case.mode, lab.walked, road::walked(case)).passes_entry_by();
         let watch = if past { None } else { Some(self.installed[0].watch(&entry)?) };
         let greeting =
             greet(road::origin(lab, road), client, destination, ground.certificates_for(case)?)?;

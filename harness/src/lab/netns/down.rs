@@ -70,6 +70,7 @@ impl NetnsLab {
         if let Some(Err(error)) = self.balancer.as_mut().map(Balancer::stop) {
             errors.push(error.to_string());
         }
+        errors.extend(self.detach());
         errors.extend(self.forget_connections());
         let strays = self.strays();
         let left_behind = !strays.is_empty();
@@ -81,6 +82,13 @@ impl NetnsLab {
         let outside = [client.netns].into_iter().chain(balancer.map(|balancer| balancer.netns));
         Netns::drop_all(pods.chain(outside).chain(nodes.into_iter().map(|node| node.netns)));
         Leaving { started, fabric: (!left_behind).then_some(fabric), errors }
+    }
+
+    /// Has plugins of others undo what they did. Returns what went wrong; to be called once, and
+    /// nothing the second time.
+    pub fn detach(&mut self) -> Vec<String> {
+        let Self { attachments, hosts, .. } = self;
+        attachments.as_mut().map_or_else(Vec::new, |attachments| attachments.detach(hosts))
     }
 
     /// Lets connections go that nobody holds and whose last segment the wire has lost: each keeps its

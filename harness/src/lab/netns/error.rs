@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Failures of a lab.
 
+use crate::cni::exec::ExecError;
 use crate::net::{NetError, ToolError};
 use crate::plan::CniKind;
 use crate::relay::RelayError;
@@ -42,6 +43,9 @@ pub enum NetnsError {
     /// The load balancer did not carry the connection that was made to it.
     #[error("failed to prove the load balancer: it passed no connection on")]
     BalancerIdle,
+    /// A plugin of a CNI failed.
+    #[error(transparent)]
+    Exec(Box<ExecError>),
     /// A server in a pod could not be started.
     #[error("failed to start the server in {pod}: {source}")]
     Target {
@@ -63,5 +67,11 @@ pub enum NetnsError {
 impl From<RelayError> for NetnsError {
     fn from(error: RelayError) -> Self {
         Self::Balancer(error.to_string())
+    }
+}
+
+impl From<ExecError> for NetnsError {
+    fn from(error: ExecError) -> Self {
+        Self::Exec(Box::new(error))
     }
 }

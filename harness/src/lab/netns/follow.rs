@@ -56,7 +56,7 @@ impl Follower {
         ground: &Ground,
     ) -> Result<Option<Self>, LabError> {
         let Ground { thorough, ref profile, pcap, .. } = *ground;
-        let path = Path::of(case.mode, case.cni, road::walked(case)).entered_by(lab.entries());
+        let path = Path::of(case.mode, lab.walked, road::walked(case)).entered_by(lab.entries());
         let road = case.route.road;
         let backends = &measured.backends;
         let capture =

@@ -14,6 +14,9 @@ use crate::plan::CniKind;
 #[derive(Debug)]
 pub struct Hosts {
     pub(in crate::lab) cni: CniKind,
+    /// The CNI whose path the packets take: that one, or the one whose devices plugins of others were
+    /// found to have made.
+    pub(in crate::lab) walked: CniKind,
     pub(in crate::lab) pods: Vec<Pod>,
     pub(in crate::lab) nodes: Vec<Node>,
     pub(in crate::lab) client: Client,
@@ -29,6 +32,12 @@ impl Hosts {
     /// Which CNI wires the pods.
     pub fn cni(&self) -> CniKind {
         self.cni
+    }
+
+    /// The CNI whose path packets take between a node and its pods: [`Hosts::cni`], or the one whose
+    /// devices plugins of others were found to have made.
+    pub fn walked(&self) -> CniKind {
+        self.walked
     }
 
     /// The client outside.
@@ -93,9 +102,10 @@ impl Hosts {
             let at =
                 |device, kind| TapPoint { netns: &node.netns, node: Some(index), device, kind };
             points.push(at(&node.nic, Site::Nic));
-            points.extend(node.bridge.map(|device| at(device, Site::Bridge)));
+            points.extend(node.bridge.as_deref().map(|device| at(device, Site::Bridge)));
             points.extend(node.vxlan.map(|device| at(device, Site::Vxlan)));
             points.extend(node.ipvlan.map(|device| at(device, Site::Ipvlan)));
+            points.extend(node.macvlan.map(|device| at(device, Site::Macvlan)));
             for pod in self.pods.iter().filter(|pod| pod.node == index) {
                 points.extend(pod.veth.as_deref().map(|device| at(device, Site::PodVeth)));
                 let (netns, kind) = (&pod.netns, Site::PodEth);
@@ -132,11 +142,13 @@ pub struct Node {
     /// Its NIC, `eth0`.
     pub nic: String,
     /// The CNI's bridge, where it has one.
-    pub bridge: Option<&'static str>,
+    pub bridge: Option<String>,
     /// The CNI's VXLAN device, where it has one.
     pub vxlan: Option<&'static str>,
     /// The node's own ipvlan slave, where the CNI has one.
     pub ipvlan: Option<&'static str>,
+    /// The node's own macvlan slave, where the CNI has one.
+    pub macvlan: Option<&'static str>,
 }
 
 /// A pod.
@@ -201,6 +213,7 @@ pub(super) fn create(topology: &Topology) -> Result<Created, NetnsError> {
                 bridge: None,
                 vxlan: None,
                 ipvlan: None,
+                macvlan: None,
             }
         })
         .collect();

@@ -15,10 +15,12 @@
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
+use super::attachments::{Attachment, Attachments};
 use super::hosts::Created;
 use super::settings::{BRIDGE_NETFILTER, REFLECT_TOS, Role, dispensable, settings};
 use super::{Hosts, NetnsError, Node, Pod, Topology, hosts, wire};
-use crate::cni::{self, Cluster, ClusterNode, ClusterPod};
+use crate::cni::exec::Exec;
+use crate::cni::{self, Cluster, ClusterNode, ClusterPod, Cni};
 use crate::net::addresses::LOAD_BALANCER;
 use crate::net::{Change, LinkSettings, NetError, Netns};
 use crate::plan::CniKind;
@@ -30,6 +32,8 @@ pub struct NetnsLab {
     pub(super) fabric: Netns,
     /// Changes to the fabric that make its wire more than one.
     pub(super) emulated: Vec<Change>,
+    /// What plugins of others did, and are to undo.
+    pub(super) attachments: Option<Attachments>,
     up: Duration,
 }
 
@@ -39,6 +43,22 @@ impl NetnsLab {
     /// # Errors
     /// The topology is out of bounds, or the kernel refuses; what was made is gone again.
     pub fn up(topology: &Topology, cni: CniKind) -> Result<Self, NetnsError> {
+        Self::up_by(topology, cni, None)
+    }
+
+    /// The same with pods that plugins of others attach.
+    ///
+    /// # Errors
+    /// As [`NetnsLab::up`], or a plugin fails.
+    pub fn up_by_plugins(topology: &Topology, attachment: Attachment) -> Result<Self, NetnsError> {
+        Self::up_by(topology, CniKind::Exec, Some(attachment))
+    }
+
+    fn up_by(
+        topology: &Topology,
+        cni: CniKind,
+        attachment: Option<Attachment>,
+    ) -> Result<Self, NetnsError> {
         let started = Instant::now();
         topology.check()?;
         let Created { fabric, client, balancer, nodes, pods } = hosts::create(topology)?;
@@ -56,21 +76,27 @@ impl NetnsLab {
                     .to_owned(),
             );
         }
-        let cluster = Cluster {
-            mtu: topology.mtu,
-            bridge_netfilter: !absent.iter().any(|key| key == BRIDGE_NETFILTER),
-            nodes: cluster_nodes(&nodes, &pods),
+        let bridge_netfilter = !absent.iter().any(|key| key == BRIDGE_NETFILTER);
+        let cluster =
+            Cluster { mtu: topology.mtu, bridge_netfilter, nodes: cluster_nodes(&nodes, &pods) };
+        let wiring = match &attachment {
+            Some(by) => Exec { list: &by.list, bridge_netfilter }.wire(&cluster),
+            None => cni::of(cni).wire(&cluster),
         };
-        let wiring = cni::of(cni).wire(&cluster);
         notes.extend(wiring.notes.iter().cloned());
         notes.extend(topology.emulation.iter().map(ToString::to_string));
         let emulated = topology.emulation.as_ref().map_or_else(Vec::new, |emulation| {
             wire::emulated(topology.mtu, fabric.reference(), emulation)
         });
         let up = started.elapsed();
-        let hosts = Hosts { cni, pods, nodes, client, balancer, wiring, notes, turn: None };
-        let mut lab = Self { hosts, fabric, emulated, up };
+        let hosts = Hosts { cni, walked: cni, pods, nodes, client, balancer, wiring, notes, turn: None };
+        let mut lab = Self { hosts, fabric, emulated, attachments: None, up };
         lab.wire(topology)?;
+        if let Some(attachment) = attachment {
+            let attachments = Attachments::make(attachment, topology, &lab.hosts)?;
+            let attachments = lab.attachments.insert(attachments);
+            lab.hosts.walked = attachments.find_devices(&mut lab.hosts)?;
+        }
         lab.up = started.elapsed();
         Ok(lab)
     }
@@ -93,7 +119,11 @@ impl NetnsLab {
         outer.extend(balancer.iter().map(|host| (&host.netns, wire::balancer())));
         let mut inner = Vec::new();
         for ((index, node), wiring) in (0..).zip(nodes).zip(&wiring.nodes) {
-            (node.bridge, node.vxlan, node.ipvlan) = (wiring.bridge, wiring.vxlan, wiring.ipvlan);
+            node.bridge = wiring.bridge.map(str::to_owned);
+            (node.vxlan, node.ipvlan, node.macvlan) = (wiring.vxlan, wiring.ipvlan, wiring.macvlan);
+            if let Some(key) = node.netns.write_sysctls(wiring.settings.iter().copied())?.pop() {
+                return Err(NetnsError::NoSysctl { host: node.name.clone(), key });
+            }
             let mut changes = wire::node(index, topology.balanced.contains(&index));
             changes.extend(wiring.changes.iter().cloned());
             outer.push((&node.netns, changes));
@@ -109,6 +139,11 @@ impl NetnsLab {
     /// The wire between the hosts: a namespace with a switch, one port per host, named after it.
     pub fn fabric(&self) -> &Netns {
         &self.fabric
+    }
+
+    /// Texts that say how the pods are wired, for the record: file name and content.
+    pub(super) fn files(&self) -> Vec<(String, Vec<u8>)> {
+        self.attachments.iter().map(Attachments::file).collect()
     }
 
     /// How long it took to come up, servers not included.

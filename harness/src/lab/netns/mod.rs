@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The lab of network namespaces on this machine.
 
+mod attachments;
 mod balancer;
 mod bed;
 mod beds;
@@ -23,6 +24,7 @@ mod targets;
 mod topology;
 mod wire;
 
+pub use attachments::Attachment;
 pub use balancer::Balancer;
 #[cfg(feature = "kind")]
 pub(in crate::lab) use bed::{NetnsBed, Stand};

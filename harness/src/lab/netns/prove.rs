@@ -19,6 +19,9 @@ impl NetnsLab {
             evidence.extend(self.prove_host(&self.fabric, &emulated)?);
         }
         evidence.extend(self.prove_wiring()?);
+        if let Some(attachments) = &self.attachments {
+            evidence.extend(attachments.prove(self)?);
+        }
         Ok(evidence)
     }
 }
@@ -30,6 +33,17 @@ impl Hosts {
         for ((index, node), wiring) in self.nodes.iter().enumerate().zip(&self.wiring.nodes) {
             let (inside, own): (Vec<&Change>, Vec<&Change>) =
                 wiring.changes.iter().partition(|change| change.elsewhere().is_some());
+            for &(key, value) in wiring.settings {
+                let found = node.netns.sysctl(key)?;
+                if found.as_deref() != Some(value) {
+                    return Err(NetnsError::NotProved {
+                        cni: self.cni,
+                        host: node.name.clone(),
+                        expected: format!("sysctl -w {key}={value}"),
+                        found: format!("{found:?}"),
+                    });
+                }
+            }
             evidence.extend(self.prove_host(&node.netns, &own)?);
             let pods = self.pods.iter().filter(|pod| pod.node == index);
             for (pod, changes) in pods.zip(&wiring.pods) {

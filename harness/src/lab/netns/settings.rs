@@ -2,6 +2,8 @@
 //! Kernel settings of the lab's hosts. A new namespace takes some from the host (`rp_filter`,
 //! `accept_redirects`), so whatever the path depends on is said here.
 
+use crate::net::Netns;
+
 /// What a host is to the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::lab) enum Role {
@@ -68,6 +70,11 @@ pub(in crate::lab) fn settings(role: Role) -> Vec<(&'static str, &'static str)> 
 pub(in crate::lab) fn cluster_node() -> Vec<(&'static str, &'static str)> {
     let own: [&[(&str, &str)]; 3] = [&NO_REDIRECTS, &NO_REVERSE_PATH_FILTER, &SERVER];
     own.into_iter().flatten().copied().collect()
+}
+
+/// Whether bridged packets can pass iptables on this kernel.
+pub(super) fn has_bridge_netfilter(question: &Netns) -> bool {
+    question.run(|| std::path::Path::new("/proc/sys").join(BRIDGE_NETFILTER).exists())
 }
 
 /// Whether the lab can do without a setting that the kernel does not have: an IPv6 that is not

@@ -50,10 +50,11 @@ pub(super) fn passage(probe: &TapInfo, leg: Leg, encapsulated: bool) -> String {
         Site::Bridge => "The bridge hands the packet up to the node.",
         Site::Vxlan if outward => "The tunnel device wraps the packet for the other node.",
         Site::Vxlan => "The tunnel device has unwrapped the packet.",
-        Site::Ipvlan if outward => {
+        Site::Ipvlan | Site::Macvlan if outward => {
             "The node's own slave of its network card hands the packet to the pod's."
         }
         Site::Ipvlan => "The pod's answer is for the node: it comes in by the node's own slave.",
+        Site::Macvlan => "The pod's packet comes in by the node's own slave of its network card.",
         Site::PodVeth if outward => "The packet leaves by the cable that ends in the pod.",
         Site::PodVeth => "The packet comes out of the pod's cable on the node.",
         Site::PodEth if outward => "The pod's kernel hands the answer to its network card.",
