@@ -8,7 +8,7 @@ mod profile;
 mod source;
 mod wire;
 
-pub use case::{Case, CniKind, Mode, Place, Position, Road, Route};
+pub use case::{Case, CniKind, Mode, Place, Position, Proxy, Road, Route};
 pub use kernel::{HOST_KERNEL, KernelChoice};
 pub use matrix::{CASES_MAX, Group, Plan, PlanError};
 pub use profile::{

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use workloads::protocol::{Connection, Protocol, Schedule, TlsVersion};
 
 use super::wire::WireSettings;
-use super::{CniKind, KernelChoice, Mode, Position, Route};
+use super::{CniKind, KernelChoice, Mode, Position, Proxy, Route};
 use crate::units::Span;
 
 /// A profile with every default filled in.
@@ -45,6 +45,10 @@ pub struct MatrixSettings {
     pub kernel: Vec<KernelChoice>,
     /// Proxy modes.
     pub mode: Vec<Mode>,
+    /// Who writes the modes' rules. Not in a resolved profile that does not ask for another than us, which
+    /// older revisions then read too (`compare --rev`).
+    #[serde(default = "own", skip_serializing_if = "is_own")]
+    pub proxy: Vec<Proxy>,
     /// CNIs.
     pub cni: Vec<CniKind>,
     /// Routes.
@@ -55,6 +59,14 @@ pub struct MatrixSettings {
     pub position: Vec<Position>,
     /// Names of workloads.
     pub workload: Vec<String>,
+}
+
+fn own() -> Vec<Proxy> {
+    vec![Proxy::Own]
+}
+
+fn is_own(proxies: &[Proxy]) -> bool {
+    *proxies == [Proxy::Own]
 }
 
 /// How each case is measured.
@@ -181,6 +193,9 @@ pub struct ServiceSettings {
     pub iptables_backend: IptablesBackend,
     /// How ip_vs chooses an endpoint.
     pub ipvs_scheduler: IpvsScheduler,
+    /// kube-proxy's program, where `matrix.proxy` has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kube_proxy: Option<PathBuf>,
 }
 
 /// Session affinity, as a profile spells it.

@@ -90,7 +90,7 @@ impl NetnsBed {
         stop_if(cancel)?;
 
         let measured = Measured::of(&lab, case, profile)?;
-        let datapath = Datapath::install(&ground, &lab, case.mode, &measured.table)?;
+        let datapath = Datapath::install(&ground, &lab, (case.mode, case.proxy), &measured.table)?;
         stop_if(cancel)?;
 
         let start = Instant::now();
@@ -117,7 +117,7 @@ impl NetnsBed {
         let sources = road::sources(lab, case.route.road);
         let workload = profile.workload[&case.workload].clone();
         let ready = Ready {
-            proof: Proof { mode: case.mode.to_string(), evidence },
+            proof: Proof { mode: case.proxied(), evidence },
             fidelity: None,
             files: datapath
                 .texts
@@ -125,7 +125,7 @@ impl NetnsBed {
                 .map(|t| (t.name.to_owned(), t.text.clone().into()))
                 .collect(),
             rules: datapath.texts.iter().map(|text| text.rules).sum(),
-            notes: notes(lab, case, profile),
+            notes: notes(lab, case, profile).into_iter().chain(datapath.note.clone()).collect(),
             tuple_budget: road::tuple_budget(&sources),
             lab_up_ms,
             install_ms: datapath.install_ms,
