@@ -7,6 +7,7 @@ use workloads::protocol::PhaseReport;
 
 use crate::kernel::KernelError;
 use crate::plan::Case;
+use crate::proxy::ProxyError;
 use crate::{Cancel, Unavailable};
 
 /// Why a case cannot be measured.
@@ -26,7 +27,7 @@ pub enum LabError {
     Tool(#[from] crate::net::ToolError),
     /// The proxy mode could not be installed or proved.
     #[error(transparent)]
-    Proxy(#[from] crate::proxy::ProxyError),
+    Proxy(crate::proxy::ProxyError),
     /// The probes failed or contradict each other.
     #[error("{0}")]
     Capture(String),
@@ -70,6 +71,16 @@ pub enum LabError {
     Cancelled,
 }
 
+impl From<ProxyError> for LabError {
+    /// What the machine lacks is a reason to skip, whoever found it out.
+    fn from(error: ProxyError) -> Self {
+        match error {
+            ProxyError::Unavailable(unavailable) => Self::Unavailable(unavailable),
+            error => Self::Proxy(error),
+        }
+    }
+}
+
 impl From<KernelError> for LabError {
     /// What the machine lacks is a reason to skip, whoever found it out.
     fn from(error: KernelError) -> Self {
@@ -96,13 +107,15 @@ impl LabError {
     /// of its console.
     pub fn stderr(&self) -> Option<String> {
         use crate::net::{NetError, ToolError};
-        use crate::proxy::ProxyError;
         let tool = match self {
             Self::Kernel(KernelError::Guest { console, .. }) => {
                 return Some(console.clone()).filter(|text| !text.is_empty());
             }
             Self::InGuest { stderr, .. } => return stderr.clone(),
             Self::Tool(tool) | Self::Net(NetError::Tool(tool)) => tool,
+            Self::Proxy(ProxyError::KubeProxy { log, .. }) => {
+                return Some(log.clone()).filter(|text| !text.is_empty());
+            }
             Self::Proxy(ProxyError::Tool { source, .. }) => source,
             Self::Proxy(ProxyError::Net { source: NetError::Tool(tool), .. }) => tool,
             _ => return None,

@@ -9,6 +9,7 @@ use workloads::protocol::PhaseReport;
 use super::{Bed, Down, Iteration, Lab, LabError, Ready, StageTimes, Walks};
 use std::collections::BTreeMap;
 
+use crate::lab::runs_no_kube_proxy;
 use crate::plan::{Case, FakeSettings, Mode, Profile, RunSettings, WorkloadSettings};
 use crate::{Cancel, Unavailable};
 
@@ -49,6 +50,7 @@ impl FakeLab {
 
     /// Whether the fake machine has what a case needs.
     fn check(&self, case: &Case) -> Result<(), Unavailable> {
+        runs_no_kube_proxy("fake", case)?;
         if !self.settings.unavailable.contains(&case.mode) {
             return Ok(());
         }

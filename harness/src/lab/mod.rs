@@ -17,3 +17,21 @@ mod walks;
 
 pub use bed::{Bed, Down, Iteration, Lab, LabError, Ready, StageTimes, Walks};
 pub use kernels::KernelLabs;
+
+use crate::Unavailable;
+use crate::plan::{Case, Proxy};
+
+/// Whether a lab whose nodes are not ours to run programs on has what a case asks of them.
+///
+/// # Errors
+/// The case's rules are to be written by a program of the user's.
+fn runs_no_kube_proxy(lab: &str, case: &Case) -> Result<(), Unavailable> {
+    match case.proxy {
+        Proxy::Own => Ok(()),
+        Proxy::KubeProxy => Err(Unavailable::new(
+            "nodes that a kube-proxy of the user's can be run on",
+            format!("lab {lab}"),
+            "--lab netns, or --proxy own",
+        )),
+    }
+}

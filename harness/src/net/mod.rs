@@ -6,6 +6,7 @@ mod agent;
 mod apply;
 mod change;
 pub mod conntrack;
+pub(crate) mod daemon;
 mod error;
 mod netns;
 pub(crate) mod nfnetlink;

@@ -64,6 +64,16 @@ words! {
 }
 
 words! {
+    /// Who writes a mode's rules.
+    Proxy {
+        /// nic2pod, in kube-proxy's shape.
+        Own = "own",
+        /// A kube-proxy program of the user's.
+        KubeProxy = "kube-proxy",
+    }
+}
+
+words! {
     /// How pods are wired.
     CniKind {
         /// A routed veth per pod, as kindnet does it.
@@ -192,6 +202,8 @@ pub struct Case {
     pub kernel: String,
     /// How Services are implemented.
     pub mode: Mode,
+    /// Who writes the mode's rules.
+    pub proxy: Proxy,
     /// How pods are wired.
     pub cni: CniKind,
     /// What plugins of others are called with; of [`CniKind::Exec`], and of no other.
@@ -215,10 +227,12 @@ impl Case {
 
     /// Path-like name: `netns/nftables+bridge/nodeport-remote/svc-1000/newconn`. The kernel is named
     /// where it is not the host's, `netns+uml-7.2.13/...`; the measured Service's position where it
-    /// is not the usual one, the last.
+    /// is not the usual one, the last; who wrote the rules where it was not nic2pod,
+    /// `netns/iptables.kube-proxy+bridge/...`.
     pub fn id(&self, lab: &str) -> String {
-        let Self { kernel, mode, route, services, position, workload, .. } = self;
+        let Self { kernel, route, services, position, workload, .. } = self;
         let cni = self.cni_label();
+        let mode = self.proxied();
         let kernel = match kernel.as_str() {
             HOST_KERNEL => String::new(),
             label => format!("+{label}"),
@@ -229,5 +243,14 @@ impl Case {
             other => format!("-{other}"),
         };
         format!("{lab}{kernel}/{mode}+{cni}/{route}/svc-{services}{place}/{workload}")
+    }
+
+    /// The mode, with who writes its rules where that is not nic2pod: `iptables.kube-proxy`. What a record
+    /// and its readers call the mode, so that the two are never taken for one.
+    pub fn proxied(&self) -> String {
+        match self.proxy {
+            Proxy::Own => self.mode.to_string(),
+            other => format!("{}.{other}", self.mode),
+        }
     }
 }

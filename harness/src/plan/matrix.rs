@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The matrix multiplied out: groups of cases that differ only in their mode.
+//! The matrix multiplied out: groups of cases that differ only in their mode and who writes its rules.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use workloads::protocol::Connection;
 
 use super::{
     ArrivalKind, Case, CniChoice, CniKind, Conflist, Mode, Place, PolicyKind, Position, Profile,
-    Road,
+    Proxy, Road,
 };
 
 /// Most cases a plan may have.
@@ -23,7 +23,7 @@ pub struct PlanError {
     pub message: String,
 }
 
-/// Cases that differ only in their mode. They are up at the same time and their iterations are
+/// Cases that differ only in their mode and who writes its rules. They are up at the same time and their iterations are
 /// interleaved, so that a drift of the machine meets all of them alike.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
@@ -47,15 +47,17 @@ impl Plan {
     pub fn new(profile: &Profile, kernels: &[&str]) -> Result<Self, PlanError> {
         validate(profile, kernels)?;
         let matrix = &profile.matrix;
+        let datapaths = datapaths(&matrix.mode, &matrix.proxy);
         let mut groups = Vec::new();
         for (cni, conflist) in cnis(profile)? {
             for &route in &matrix.route {
                 for &services in &matrix.services {
                     for &position in positions(&matrix.position, services) {
                         for workload in &matrix.workload {
-                            let case = |kernel: &str, mode: Mode| Case {
+                            let case = |kernel: &str, (mode, proxy): (Mode, Proxy)| Case {
                                 kernel: kernel.to_owned(),
                                 mode,
+                                proxy,
                                 cni,
                                 conflist: conflist.cloned(),
                                 route,
@@ -63,8 +65,9 @@ impl Plan {
                                 position,
                                 workload: workload.clone(),
                             };
-                            let of_kernel =
-                                |&kernel| matrix.mode.iter().map(move |&mode| case(kernel, mode));
+                            let of_kernel = |&kernel| {
+                                datapaths.iter().map(move |&datapath| case(kernel, datapath))
+                            };
                             groups.push(Group {
                                 cases: kernels.iter().flat_map(of_kernel).collect(),
                             });
@@ -116,6 +119,15 @@ fn cnis(profile: &Profile) -> Result<Vec<(CniKind, Option<&Conflist>)>, PlanErro
     Ok(all)
 }
 
+/// Each mode by each of those who write rules. Mode none has no rules to write, and is there once.
+fn datapaths(modes: &[Mode], proxies: &[Proxy]) -> Vec<(Mode, Proxy)> {
+    let of_mode = |&mode: &Mode| match mode {
+        Mode::None => vec![(mode, Proxy::Own)],
+        _ => proxies.iter().map(|&proxy| (mode, proxy)).collect(),
+    };
+    modes.iter().flat_map(of_mode).collect()
+}
+
 /// A Service that is alone has one place only.
 fn positions(asked: &[Position], services: u32) -> &[Position] {
     if services == 1 { &asked[..1] } else { asked }
@@ -146,6 +158,12 @@ fn validate(profile: &Profile, kernels: &[&str]) -> Result<(), PlanError> {
     let Profile { matrix, run, lab, service, .. } = profile;
     axis("matrix.kernel", kernels)?;
     axis("matrix.mode", &matrix.mode)?;
+    axis("matrix.proxy", &matrix.proxy)?;
+    if matrix.proxy.contains(&Proxy::KubeProxy) && service.kube_proxy.is_none() {
+        let message = "kube-proxy is to write the rules, and its program is not named: --proxy-bin PATH, or \
+                       service.kube_proxy in the profile";
+        return Err(wrong("matrix.proxy", message));
+    }
     axis("matrix.cni", &matrix.cni)?;
     axis("matrix.route", &matrix.route)?;
     axis("matrix.services", &matrix.services)?;
@@ -154,6 +172,7 @@ fn validate(profile: &Profile, kernels: &[&str]) -> Result<(), PlanError> {
     let cases = [
         kernels.len(),
         matrix.mode.len(),
+        matrix.proxy.len(),
         matrix.cni.len(),
         matrix.route.len(),
         matrix.services.len(),
@@ -293,9 +312,29 @@ mod tests {
     }
 
     #[test]
+    fn kube_proxy_takes_turns_with_our_own_rules_and_is_in_the_ids() {
+        let text = "[matrix]\nmode = [\"none\", \"iptables\"]\nproxy = [\"own\", \"kube-proxy\"]\n\
+                    [service]\nkube_proxy = \"/usr/bin/kube-proxy\"";
+        let plan = plan(text).unwrap();
+        let ids: Vec<_> = plan.groups[0].cases.iter().map(|case| case.id("netns")).collect();
+        assert_eq!(
+            ids,
+            [
+                "netns/none+bridge/nodeport-remote/svc-1/newconn",
+                "netns/iptables+bridge/nodeport-remote/svc-1/newconn",
+                "netns/iptables.kube-proxy+bridge/nodeport-remote/svc-1/newconn",
+            ]
+        );
+    }
+
+    #[test]
     fn impossible_matrices_name_the_key_to_change() {
         for (text, message) in [
             ("[matrix]\nmode = []", "matrix.mode: names nothing; give at least one value"),
+            (
+                "[matrix]\nproxy = [\"kube-proxy\"]",
+                "matrix.proxy: kube-proxy is to write the rules, and its program is not named: --proxy-bin PATH, or service.kube_proxy in the profile",
+            ),
             ("[matrix]\nservices = [0]", "matrix.services: 0 is not between 1 and 60000"),
             ("[matrix]\nservices = [7, 7]", "matrix.services: `7` is named twice"),
             ("[run]\ntrace_slowest = 101", "run.trace_slowest: 101 is not between 0 and 100"),

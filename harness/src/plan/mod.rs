@@ -10,7 +10,7 @@ mod profile;
 mod source;
 mod wire;
 
-pub use case::{Case, CniKind, Mode, Place, Position, Road, Route};
+pub use case::{Case, CniKind, Mode, Place, Position, Proxy, Road, Route};
 pub use cni::CniChoice;
 pub use conflist::{CNI_VERSIONS, Conflist, Plugin};
 pub use kernel::{HOST_KERNEL, KernelChoice};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use workloads::protocol::{Connection, Protocol, Schedule, TlsVersion};
 
 use super::wire::WireSettings;
-use super::{CniChoice, CniKind, Conflist, KernelChoice, Mode, PlanError, Position, Route};
+use super::{CniChoice, CniKind, Conflist, KernelChoice, Mode, PlanError, Position, Proxy, Route};
 use crate::units::Span;
 
 /// A profile with every default filled in.
@@ -45,6 +45,10 @@ pub struct MatrixSettings {
     pub kernel: Vec<KernelChoice>,
     /// Proxy modes.
     pub mode: Vec<Mode>,
+    /// Who writes the modes' rules. Not in a resolved profile that does not ask for another than us, which
+    /// older revisions then read too (`compare --rev`).
+    #[serde(default = "own", skip_serializing_if = "is_own")]
+    pub proxy: Vec<Proxy>,
     /// CNIs.
     pub cni: Vec<CniChoice>,
     /// Routes.
@@ -55,6 +59,14 @@ pub struct MatrixSettings {
     pub position: Vec<Position>,
     /// Names of workloads.
     pub workload: Vec<String>,
+}
+
+fn own() -> Vec<Proxy> {
+    vec![Proxy::Own]
+}
+
+fn is_own(proxies: &[Proxy]) -> bool {
+    *proxies == [Proxy::Own]
 }
 
 /// How each case is measured.
@@ -121,7 +133,9 @@ pub struct LabSettings {
     pub guest_memory_mib: u32,
     /// Processors of a guest; 0 for as many as suit its kernel.
     pub guest_cpus: u32,
-    /// What stands in front of the nodes on road `loadbalancer`.
+    /// What stands in front of the nodes on road `loadbalancer`. Not in a resolved profile that asks for
+    /// our own, which older revisions then read too (`compare --rev`).
+    #[serde(default, skip_serializing_if = "BalancerKind::is_own")]
     pub balancer: BalancerKind,
     /// What the wire between the client outside and the nodes does.
     pub wire: WireSettings,
@@ -157,13 +171,20 @@ impl Profile {
 }
 
 /// A load balancer in front of the nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BalancerKind {
     /// nic2pod's own.
+    #[default]
     Embedded,
     /// HAProxy, in TCP mode.
     Haproxy,
+}
+
+impl BalancerKind {
+    fn is_own(&self) -> bool {
+        *self == Self::Embedded
+    }
 }
 
 /// Files of a CNI that comes as a manifest, for the lab kind.
@@ -219,6 +240,9 @@ pub struct ServiceSettings {
     pub iptables_backend: IptablesBackend,
     /// How ip_vs chooses an endpoint.
     pub ipvs_scheduler: IpvsScheduler,
+    /// kube-proxy's program, where `matrix.proxy` has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kube_proxy: Option<PathBuf>,
 }
 
 /// Session affinity, as a profile spells it.

@@ -8,6 +8,19 @@ use crate::plan::Mode;
 /// A mode could not be installed, proved or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
+    /// The machine, or a program of the user's, lacks something that shows only now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// A kube-proxy that was started on a node did not do what it is there for.
+    #[error("failed to run kube-proxy on {host}: {what}")]
+    KubeProxy {
+        /// Node.
+        host: String,
+        /// What went wrong.
+        what: String,
+        /// The end of its log.
+        log: String,
+    },
     /// This node's rules cannot be watched.
     #[error("failed to watch {mode} rules match: {missing}")]
     Unwatchable {
@@ -86,6 +99,12 @@ pub enum ProxyError {
         /// What is left.
         left: String,
     },
+}
+
+impl ProxyError {
+    pub(super) fn kube_proxy(host: &str, what: String, log: String) -> Self {
+        Self::KubeProxy { host: host.to_owned(), what, log }
+    }
 }
 
 /// An error and what caused it.

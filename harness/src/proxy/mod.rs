@@ -7,7 +7,7 @@ mod fill;
 mod foreign;
 pub mod iptables;
 pub mod ipvs;
-mod kube_proxy;
+pub(crate) mod kube_proxy;
 pub mod nftables;
 mod none;
 mod port_name;
@@ -20,7 +20,7 @@ mod watch;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Unavailable;
 use crate::net::Netns;
@@ -32,7 +32,7 @@ pub use error::ProxyError;
 pub use fill::{Fill, FillError};
 pub use iptables::{Backend, Iptables};
 pub use ipvs::Ipvs;
-pub use kube_proxy::KubeProxy;
+pub use kube_proxy::{ApiServer, KubeProxy, Program, StandIn};
 pub use nftables::Nftables;
 pub use none::NoProxy;
 pub use table::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort, ServiceTable};
@@ -97,6 +97,17 @@ impl Probe {
     }
 }
 
+/// What somebody else's program made of a table.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Its configuration, and its rules as the kernel holds them.
+    pub texts: Vec<RuleText>,
+    /// From its start until the kernel had them all.
+    pub took: Duration,
+    /// Whose they are, for whoever reads the figures.
+    pub note: String,
+}
+
 /// A mode installed on one node. Holds what has to live as long (a proxy process).
 pub trait Installed: std::fmt::Debug + Send {
     /// Shows from the kernel's own state that this mode, and no other, carried `probe`, a
@@ -122,6 +133,31 @@ pub trait Installed: std::fmt::Debug + Send {
     /// # Errors
     /// The kernel tool says no.
     fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError>;
+
+    /// The same, and how long it took: of a mode that has to be waited for, without the looks at the kernel
+    /// that show that it is done.
+    ///
+    /// # Errors
+    /// As [`Installed::add_last`].
+    fn time_add_last(
+        &mut self,
+        node: &NodeView<'_>,
+        table: &ServiceTable,
+    ) -> Result<Duration, ProxyError> {
+        let start = Instant::now();
+        self.add_last(node, table)?;
+        Ok(start.elapsed())
+    }
+
+    /// What there is to tell where the rules are not those that were rendered; `None` where they are.
+    fn applied(&self) -> Option<&Applied> {
+        None
+    }
+
+    /// Whether something of it makes connections of its own on the node, which may begin beside any other.
+    fn talks(&self) -> bool {
+        false
+    }
 
     /// For modes with a process of their own: pairs of (client side, backend side) connections
     /// since the last call, so that a request can be followed through the process.

@@ -192,7 +192,7 @@ impl Tally {
             lab: lab.to_owned(),
             kernel: case.kernel.clone(),
             fidelity: ready.as_ref().and_then(|ready| ready.fidelity),
-            mode: case.mode.to_string(),
+            mode: case.proxied(),
             cni: case.cni_label(),
             route: case.route.to_string(),
             services: case.services,

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use harness::net::Tool;
 use harness::plan::Mode;
 use harness::proxy::{
-    Installed, NodeView, Options, Probe, ProxyError, ProxyMode, ServiceTable, Watch, mode,
+    Installed, Matched, NodeView, Options, Probe, ProxyError, ProxyMode, ServiceTable, StandIn,
+    Watch, mode,
 };
 
 use crate::lab::{Answer, Lab, NIC, NODE};
@@ -19,6 +20,8 @@ pub(crate) struct Bench {
     agent: PathBuf,
     mode: Box<dyn ProxyMode>,
     installed: Option<Box<dyn Installed>>,
+    /// Whether a program of others wrote the rules, which takes them away as it likes.
+    others: bool,
 }
 
 impl Bench {
@@ -45,7 +48,12 @@ impl Bench {
         let installed = mode
             .install(&node(&lab, &agent), &table, &texts)
             .unwrap_or_else(|error| panic!("{which}: {error}"));
-        Some(Self { lab, table, agent, mode, installed: Some(installed) })
+        Some(Self { lab, table, agent, mode, installed: Some(installed), others: false })
+    }
+
+    /// The same with a kube-proxy in place of our own rules.
+    pub(crate) fn by_kube_proxy(stand_in: StandIn, table: ServiceTable) -> Option<Self> {
+        Some(Self { others: true, ..Self::with(Box::new(stand_in), Lab::up()?, table)? })
     }
 
     /// Whether this machine can take `table`; says why not.
@@ -82,6 +90,15 @@ impl Bench {
         self.installed.as_mut().expect("installed").watch(&node)
     }
 
+    /// Ends a watch.
+    pub(crate) fn matched(
+        &self,
+        watch: Box<dyn Watch>,
+        probe: &Probe,
+    ) -> Result<Matched, ProxyError> {
+        watch.matched(&node(&self.lab, &self.agent), &self.table, probe)
+    }
+
     pub(crate) fn installed(&mut self) -> &mut dyn Installed {
         self.installed.as_mut().expect("installed").as_mut()
     }
@@ -106,7 +123,11 @@ impl Bench {
         let installed = self.installed.take().expect("installed");
         let node = node(&self.lab, &self.agent);
         installed.remove(&node).expect("what was installed can be removed");
-        assert_clean(&self.lab, "removal");
+        if self.others {
+            assert_leads_nowhere(&self.lab);
+        } else {
+            assert_clean(&self.lab, "removal");
+        }
         self.lab
     }
 
@@ -134,6 +155,18 @@ pub(crate) fn assert_clean(lab: &Lab, after: &str) {
     let programs = harness::bpf::ingress_programs(&lab.node).expect("the kernel answers");
     #[cfg(feature = "bpf")]
     assert_eq!(programs, [], "programs left after {after}");
+}
+
+/// Fails if packets can still come to rules of kube-proxy's. It leaves chains behind that nothing leads to.
+fn assert_leads_nowhere(lab: &Lab) {
+    for save in ["iptables-nft-save", "iptables-legacy-save"] {
+        let text = Tool::new(save).run_on(&lab.node).expect("the tool runs");
+        let jump = text.lines().find(|line| {
+            let built_in = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+            built_in.iter().any(|chain| line.starts_with(&format!("-A {chain} ")))
+        });
+        assert_eq!(jump, None, "left by kube-proxy's clean-up");
+    }
 }
 
 /// What a proof is asked about a connection.

@@ -17,11 +17,11 @@ use harness::proxy::{
 use crate::bench::{Bench, answered, at, node, probe};
 use crate::lab::{CLIENT, CLIENT_2, GATEWAY, Lab, NIC, NODE, PODS, PORTS};
 
-const WEB: usize = 0;
+pub(crate) const WEB: usize = 0;
 const STICKY: usize = 1;
 const LOCAL: usize = 2;
 const EMPTY: usize = 3;
-const INTERNAL_LOCAL: usize = 4;
+pub(crate) const INTERNAL_LOCAL: usize = 4;
 const ALONE: usize = 5;
 
 /// A pod on another node that is not there: whoever is sent to it gets no answer.
@@ -56,7 +56,7 @@ fn service(name: &str, index: u8, node_port: Option<u16>, endpoints: Vec<Endpoin
     }
 }
 
-fn vip(index: u8) -> Ipv4Addr {
+pub(crate) fn vip(index: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 96, 0, 100 + index)
 }
 
@@ -96,7 +96,7 @@ fn table() -> ServiceTable {
 
 /// The table, without its Service without endpoints where the kernel cannot refuse connections to
 /// one, and whether that is in it.
-fn table_for(which: Mode, options: Options) -> (ServiceTable, bool) {
+pub(crate) fn table_for(which: Mode, options: Options) -> (ServiceTable, bool) {
     let mut table = table();
     let rejects = Bench::takes(which, options, &table);
     if !rejects {
@@ -112,7 +112,12 @@ fn is_nodes(ip: &Ipv4Addr) -> bool {
 /// The body: what every mode has to do.
 fn conforms(which: Mode, options: Options) {
     let (table, rejects) = table_for(which, options);
-    let Some(mut bench) = Bench::up(which, options, table) else { return };
+    let Some(bench) = Bench::up(which, options, table) else { return };
+    does_what_a_service_is(bench, rejects);
+}
+
+/// The same of a mode that is up; `rejects` where the table's Service without endpoints has none.
+pub(crate) fn does_what_a_service_is(mut bench: Bench, rejects: bool) {
     // First, while nothing has been counted that a false proof could rest on.
     a_proof_shows_the_very_path(&mut bench);
     a_false_proof_fails(&mut bench);

@@ -11,6 +11,7 @@ mod bench;
 mod conformance;
 #[cfg(feature = "bpf")]
 mod ebpf;
+mod kube_proxy;
 mod lab;
 mod relay;
 mod scale;

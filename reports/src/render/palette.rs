@@ -16,8 +16,14 @@ pub(crate) const GRID: RGBColor = RGBColor(0xe4, 0xe7, 0xeb);
 pub(crate) const AXIS: RGBColor = RGBColor(0x9a, 0xa3, 0xae);
 
 /// Colour of a proxy mode, from Okabe and Ito's palette (Color Universal Design, 2008), which
-/// readers with any common colour vision can tell apart; the floor is grey.
+/// readers with any common colour vision can tell apart; the floor is grey. Where another program wrote
+/// the rules (`iptables.kube-proxy`), the mode's own colour, darker by half.
 pub(crate) fn mode(mode: &str) -> RGBColor {
+    let family = crate::analysis::mode::family(mode);
+    if family != mode {
+        let RGBColor(r, g, b) = self::mode(family);
+        return RGBColor(r / 2, g / 2, b / 2);
+    }
     match mode {
         "none" => RGBColor(0x6b, 0x72, 0x80),
         "userspace" => RGBColor(0xcc, 0x79, 0xa7),

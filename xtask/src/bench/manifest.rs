@@ -4,8 +4,10 @@
 use std::process::Command;
 
 use super::ground::Grounds;
-use harness::plan::Profile;
-use record::{Fidelity, GuestKernel, Manifest};
+use harness::net::Netns;
+use harness::plan::{Profile, Proxy};
+use harness::proxy::Program;
+use record::{Fidelity, GuestKernel, Manifest, Tool};
 
 /// A manifest under way.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ impl Made {
             seed: profile.seed,
             revision: revision(),
             kernels: ground.kernels(),
-            tools: harness::host::tools(),
+            tools: harness::host::tools().into_iter().chain(kube_proxy(profile)).collect(),
             host,
             interrupted: None,
         };
@@ -44,6 +46,16 @@ impl Made {
         let ended_at = Some(jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string());
         Manifest { ended_at, interrupted, kernels, ..self.manifest }
     }
+}
+
+/// The program that stands in for our own rules, where one does. What it lacks is the cases' to say.
+fn kube_proxy(profile: &Profile) -> Option<Tool> {
+    let wanted = profile.matrix.proxy.contains(&Proxy::KubeProxy);
+    let path = profile.service.kube_proxy.as_ref().filter(|_| wanted)?;
+    let program = Program::find(path, &Netns::here("question").ok()?).ok()?;
+    let Program { path, sha256, version, .. } = program;
+    let version = format!("{version}, {}, sha256 {sha256}", path.display());
+    Some(Tool { name: "kube-proxy".to_owned(), version })
 }
 
 /// A run's name. Two runs may start in the same second: the process id tells them apart.

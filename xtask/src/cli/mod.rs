@@ -2,6 +2,7 @@
 //! The command line.
 
 mod judge;
+mod proxy;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use harness::plan::{
 use harness::units::Span;
 
 pub(crate) use self::judge::{BaselineArgs, CompareArgs, GateArgs, JudgeArgs, OutputArgs};
+pub(crate) use self::proxy::ProxyArgs;
 
 /// What does a Kubernetes Service really cost, and where?
 ///
@@ -242,6 +244,8 @@ pub(crate) struct BenchArgs {
     /// Proxy modes: none, userspace, iptables, ipvs, nftables, ebpf
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) mode: Vec<Mode>,
+    #[command(flatten)]
+    pub(crate) proxy: ProxyArgs,
     /// CNIs: ptp, bridge, vxlan, ipvlan, macvlan; exec:FILE.conflist (plugins of others); in lab kind also kindnet,
     /// flannel, calico, cilium
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -395,6 +399,8 @@ pub(crate) struct TraceArgs {
     /// Proxy modes, traced in turn: none, userspace, iptables, ipvs, nftables, ebpf
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "nftables")]
     pub(crate) mode: Vec<Mode>,
+    #[command(flatten)]
+    pub(crate) proxy: ProxyArgs,
     /// CNI: ptp, bridge, vxlan, ipvlan, macvlan; exec:FILE.conflist (plugins of others); in lab kind also kindnet,
     /// flannel, calico, cilium
     #[arg(long, value_name = "CNI", default_value = "bridge")]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask test`: every ring this machine can run, and why it cannot run the others.
 
+mod kube_proxy;
 mod programs;
 mod ring;
 mod rings;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rings, from what needs nothing to what needs a browser.
 
+use super::kube_proxy;
 use super::ring::{Ring, Step};
 use crate::compare::commit::Commit;
 use crate::packages;
@@ -12,9 +13,21 @@ pub(super) fn all() -> Vec<Ring> {
     // Where clusters can be had, everything is built with their part: once, and not twice.
     if clusters().is_none() {
         rings.iter_mut().flat_map(|ring| &mut ring.commands).for_each(Step::with_clusters);
+        // Their image has the program that the tests of a kube-proxy run.
+        let image = std::env::var("NIC2POD_KIND_IMAGE").unwrap_or_default();
+        if let Some(program) = kube_proxy::find(&image) {
+            let program = program.to_string_lossy().into_owned();
+            let ring = rings.iter_mut().filter(|ring| ring.about == KUBE_PROXY);
+            ring.flat_map(|ring| &mut ring.commands).for_each(|step| {
+                step.environment.push((kube_proxy::VARIABLE, program.clone()));
+            });
+        }
     }
     rings
 }
+
+/// What the ring of a kube-proxy program is about.
+const KUBE_PROXY: &str = "a real kube-proxy on namespaces, in place of our rules";
 
 fn without_features() -> Vec<Ring> {
     vec![
@@ -103,6 +116,19 @@ fn without_features() -> Vec<Ring> {
             ],
         },
         Ring {
+            name: "3",
+            about: KUBE_PROXY,
+            missing: a_kube_proxy(),
+            commands: vec![
+                Step::new(
+                    "cargo test --workspace --test proxy_modes kube_proxy:: -- --test-threads=1",
+                ),
+                Step::new(
+                    "cargo test --workspace --test kube_proxy -- --nocapture --test-threads=1",
+                ),
+            ],
+        },
+        Ring {
             name: "4",
             about: "the report in a browser",
             missing: browser(),
@@ -181,6 +207,16 @@ pub(super) fn clusters() -> Option<String> {
         return Some("no Docker Engine answers".to_owned());
     }
     (!docker(&["image", "inspect", &image])).then(|| format!("Docker has no image {image}"))
+}
+
+/// The program comes from NIC2POD_KUBE_PROXY, or out of the image of kind's nodes.
+fn a_kube_proxy() -> Option<String> {
+    namespaces().or_else(|| {
+        let named = std::env::var_os(kube_proxy::VARIABLE).is_some_and(|path| !path.is_empty());
+        let without =
+            "NIC2POD_KUBE_PROXY does not name a kube-proxy, and there is no image to take one from";
+        if named { None } else { clusters().map(|reason| format!("{without}: {reason}")) }
+    })
 }
 
 /// A clone without history has nothing to compare with.

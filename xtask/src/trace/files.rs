@@ -46,7 +46,7 @@ pub(super) fn write(args: &TraceArgs, traced: &[Traced]) -> Result<Vec<PathBuf>>
         for (place, (one, bytes)) in captured.iter().enumerate() {
             let again =
                 captured[..place].iter().filter(|(other, _)| other.mode == one.mode).count();
-            let path = if several { numbered(&path, one.mode.word(), again) } else { path.clone() };
+            let path = if several { numbered(&path, &one.mode, again) } else { path.clone() };
             written.file(path, bytes)?;
         }
     }

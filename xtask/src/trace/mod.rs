@@ -5,7 +5,7 @@ mod files;
 mod lab;
 
 use anyhow::{Context, Result};
-use harness::plan::{Case, HOST_KERNEL, Mode, Plan, Profile};
+use harness::plan::{Case, HOST_KERNEL, Plan, Profile};
 use harness::{Cancel, Unavailable};
 use record::Walk;
 
@@ -16,7 +16,7 @@ use crate::{bench, feature, kernels, look, profile};
 
 /// A walk, the mode it went through, and its packets where they were asked for.
 struct Traced {
-    mode: Mode,
+    mode: String,
     walk: Walk,
     pcap: Option<Vec<u8>>,
 }
@@ -44,13 +44,13 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Exit> {
         }
         match lab.walks(case, &cancel) {
             Ok(walks) => traced.extend(walks.into_iter().map(|(walk, pcap)| Traced {
-                mode: case.mode,
+                mode: case.proxied(),
                 walk,
                 pcap,
             })),
             // One mode that this machine lacks must not hide the others.
             Err(error) => {
-                let mode = case.mode;
+                let mode = case.proxied();
                 if let Some(Unavailable { need, found, remedy }) = kernels::lacking(&error) {
                     eprintln!("skipped {mode}: needs {need}; found {found}; try {remedy}");
                     skipped += 1;
@@ -87,6 +87,7 @@ fn narrowed(args: &TraceArgs) -> Result<Profile> {
     matrix.position.truncate(1);
     matrix.workload = vec![args.workload.clone()];
     profile.run.engine = args.engine.unwrap_or(profile.run.engine);
+    args.proxy.lay_over(&mut profile);
     bench::overrides::cni_files(&mut profile, &args.kind.cni_files);
     profile.read_conflists()?;
     Ok(profile)

@@ -18,12 +18,13 @@ use super::site::Lent;
 use super::supplies::Supplies;
 use crate::docker::kind::Kind;
 use crate::docker::{AgentsImage, Engine};
-use crate::kube;
 use crate::lab::netns::{Datapath, Ground, Hosts, Measured, NetnsBed, Stand};
-use crate::lab::{Bed, Lab, LabError};
+use crate::lab::{Bed, Lab, LabError, runs_no_kube_proxy};
 use crate::net::Netns;
-use crate::plan::{Case, CniKind, HOST_KERNEL, Mode, Place, PolicyKind, Profile, Road, Route};
-use crate::proxy::KubeProxy;
+use crate::plan::{
+    Case, CniKind, HOST_KERNEL, Mode, Place, PolicyKind, Profile, Proxy, Road, Route,
+};
+use crate::proxy::{KubeProxy, kube_proxy};
 use crate::{Cancel, Unavailable, cni};
 
 /// What a kind lab is made with.
@@ -159,6 +160,7 @@ impl KindBeds {
                 "--kernel host",
             ));
         }
+        runs_no_kube_proxy(self.name(), case)?;
         self.carried(case.mode, case.cni)?;
         let external = self.maker.ground.profile.service.external_policy;
         cni::of(case.cni).carries(case.mode, case.route, external)?;
@@ -259,9 +261,12 @@ impl KindBeds {
             Mode::Iptables | Mode::Ipvs | Mode::Nftables => {
                 self.told(&mut cluster, &hosts, case.mode, &measured, cancel)?
             }
-            Mode::None | Mode::Userspace | Mode::Ebpf => {
-                Datapath::install(&self.maker.ground, &hosts, case.mode, &measured.table)?
-            }
+            Mode::None | Mode::Userspace | Mode::Ebpf => Datapath::install(
+                &self.maker.ground,
+                &hosts,
+                (case.mode, Proxy::Own),
+                &measured.table,
+            )?,
         };
         let begun = Instant::now();
         let evidence = hosts.prove_wiring()?;
@@ -288,6 +293,7 @@ impl KindBeds {
             installed: Vec::new(),
             texts: Vec::new(),
             install_ms: took.as_secs_f64() * 1e3,
+            note: None,
         };
         for node in hosts.nodes() {
             let word = self.word(cluster, node, mode)?;
@@ -312,7 +318,7 @@ impl KindBeds {
         asked: Mode,
     ) -> Result<String, LabError> {
         let name = node.name.clone();
-        let answer = node.netns.block_on(kube::proxy_mode);
+        let answer = node.netns.block_on(kube_proxy::proxy_mode);
         let (said, how) = match answer {
             Ok(said) => (said.to_string(), "answers /proxyMode with".to_owned()),
             Err(_) => {

@@ -13,7 +13,6 @@ use super::kept::Kept;
 use super::machine::Machine;
 use super::node::{NIC, Node};
 use super::pods::Pod;
-use super::programmed;
 use super::progress::Progress;
 use crate::Cancel;
 use crate::cni::Wiring;
@@ -22,7 +21,7 @@ use crate::kube::{Addresses, Namespace, Services};
 use crate::lab::LabError;
 use crate::lab::netns::{Client as ClientHost, Hosts, Node as NodeHost, Pod as PodHost};
 use crate::plan::{CniKind, Mode};
-use crate::proxy::ServiceTable;
+use crate::proxy::{ServiceTable, kube_proxy};
 
 /// How long kube-proxy may take to program what its API server tells: 30,000 Services take minutes.
 const PROGRAMMED_MAX: Duration = Duration::from_secs(600);
@@ -151,7 +150,7 @@ impl Cluster {
             before.into_iter().filter(|address| !self.services.contains(address)).collect();
         for node in hosts.nodes() {
             loop {
-                let missing = programmed::missing(self.path.mode, &node.netns, table, &gone)?;
+                let missing = kube_proxy::missing(self.path.mode, &node.netns, table, &gone)?;
                 if missing.is_nothing() {
                     break;
                 }

@@ -20,7 +20,6 @@ mod node;
 mod others;
 mod pods;
 mod processes;
-mod programmed;
 mod progress;
 mod published;
 mod site;

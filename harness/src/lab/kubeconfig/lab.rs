@@ -7,7 +7,7 @@ use super::bed::KubeconfigBed;
 use super::ground::Ground;
 use super::mode::ClusterMode;
 use crate::kube::{Api, KubeError, PullPolicy};
-use crate::lab::{Bed, Lab, LabError};
+use crate::lab::{Bed, Lab, LabError, runs_no_kube_proxy};
 use crate::net::Netns;
 use crate::plan::{Case, Engine, HOST_KERNEL, Profile};
 use crate::{Cancel, Unavailable};
@@ -101,6 +101,7 @@ impl KubeconfigLab {
                 "--kernel host, or --lab netns",
             ));
         }
+        runs_no_kube_proxy(self.name(), case)?;
         self.ground.mode.has(case.mode)
     }
 }

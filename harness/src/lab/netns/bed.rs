@@ -103,7 +103,7 @@ impl NetnsBed {
         stop_if(cancel)?;
 
         let measured = Measured::of(&lab, case, profile)?;
-        let datapath = Datapath::install(&ground, &lab, case.mode, &measured.table)?;
+        let datapath = Datapath::install(&ground, &lab, (case.mode, case.proxy), &measured.table)?;
         let programs = (&*ground.program, ground.scratch.path());
         lab.start_balancer(profile.lab.balancer, programs, case.mode, &measured)?;
         stop_if(cancel)?;
@@ -136,7 +136,7 @@ impl NetnsBed {
         let sources = road::sources(lab, case.route.road);
         let workload = profile.workload[&case.workload].clone();
         let ready = Ready {
-            proof: Proof { mode: case.mode.to_string(), evidence },
+            proof: Proof { mode: case.proxied(), evidence },
             fidelity: None,
             files: datapath
                 .texts
@@ -145,7 +145,7 @@ impl NetnsBed {
                 .chain(files)
                 .collect(),
             rules: datapath.texts.iter().map(|text| text.rules).sum(),
-            notes: notes(lab, case, profile),
+            notes: notes(lab, case, profile).into_iter().chain(datapath.note.clone()).collect(),
             tuple_budget: road::tuple_budget(&sources),
             lab_up_ms,
             install_ms: datapath.install_ms,

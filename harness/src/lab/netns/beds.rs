@@ -4,6 +4,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use record::Walk;
 use workloads::protocol::LoadTls;
@@ -20,8 +21,8 @@ use crate::cni::exec::{Exec, Plugins};
 use crate::lab::scratch::Scratch;
 use crate::lab::{Bed, Lab, LabError};
 use crate::net::{NetError, Netns};
-use crate::plan::{Case, CniKind, Mode, Profile, Road, WorkloadSettings};
-use crate::proxy::{self, ProxyMode};
+use crate::plan::{Case, CniKind, Mode, Profile, Proxy, Road, WorkloadSettings};
+use crate::proxy::{self, Program, ProxyMode, StandIn};
 use crate::{Cancel, Unavailable, cni};
 
 /// The lab's name.
@@ -30,7 +31,7 @@ const LAB: &str = "netns";
 /// Answers of the machine, asked once a run.
 #[derive(Debug, Default)]
 struct Answers {
-    modes: HashMap<Mode, Result<(), Unavailable>>,
+    modes: HashMap<(Mode, Proxy), Result<(), Unavailable>>,
     cnis: HashMap<CniKind, Result<(), Unavailable>>,
 }
 
@@ -50,6 +51,7 @@ pub(in crate::lab) struct Ground {
     engine: OnceCell<Result<Engine, Unavailable>>,
     emulation: OnceCell<Result<Option<Emulation>, Unavailable>>,
     certificates: OnceCell<Certificates>,
+    kube_proxy: OnceCell<Result<Arc<Program>, Unavailable>>,
 }
 
 impl Ground {
@@ -74,6 +76,7 @@ impl Ground {
             engine: OnceCell::new(),
             emulation: OnceCell::new(),
             certificates: OnceCell::new(),
+            kube_proxy: OnceCell::new(),
         })
     }
 
@@ -155,9 +158,41 @@ impl Ground {
     }
 
     pub(in crate::lab) fn mode(&self, mode: Mode) -> Box<dyn ProxyMode> {
+        proxy::mode(mode, self.options())
+    }
+
+    /// A mode by whoever is to write its rules.
+    ///
+    /// # Errors
+    /// kube-proxy's program is not there, or does not run here.
+    pub(super) fn implementation(
+        &self,
+        mode: Mode,
+        proxy: Proxy,
+        question: &Netns,
+    ) -> Result<Box<dyn ProxyMode>, Unavailable> {
+        match proxy {
+            Proxy::Own => Ok(self.mode(mode)),
+            Proxy::KubeProxy => {
+                let program = self.kube_proxy(question)?;
+                Ok(Box::new(StandIn::new(program, mode, self.options())))
+            }
+        }
+    }
+
+    /// The kube-proxy that stands in for our own modes; looked at once.
+    fn kube_proxy(&self, question: &Netns) -> Result<Arc<Program>, Unavailable> {
+        let find = || match &self.profile.service.kube_proxy {
+            Some(path) => Program::find(path, question).map(Arc::new),
+            None => Err(Unavailable::new("a kube-proxy program", "none named", "--proxy-bin PATH")),
+        };
+        self.kube_proxy.get_or_init(find).clone()
+    }
+
+    fn options(&self) -> proxy::Options {
         let service = &self.profile.service;
         let (backend, scheduler) = (service.iptables_backend.into(), service.ipvs_scheduler);
-        proxy::mode(mode, proxy::Options { backend, scheduler })
+        proxy::Options { backend, scheduler }
     }
 }
 
@@ -214,8 +249,15 @@ impl NetnsBeds {
     /// # Errors
     /// What is missing.
     pub fn has_mode(&self, mode: Mode) -> Result<(), Unavailable> {
-        let ask = || self.ground.mode(mode).check(&self.question);
-        self.answers.borrow_mut().modes.entry(mode).or_insert_with(ask).clone()
+        self.has(mode, Proxy::Own)
+    }
+
+    fn has(&self, mode: Mode, proxy: Proxy) -> Result<(), Unavailable> {
+        let ask = || {
+            let implementation = self.ground.implementation(mode, proxy, &self.question)?;
+            implementation.check(&self.question)
+        };
+        self.answers.borrow_mut().modes.entry((mode, proxy)).or_insert_with(ask).clone()
     }
 
     /// Whether the kernel has what a CNI is made of; asked once.
@@ -246,7 +288,7 @@ impl NetnsBeds {
             self.has_cni(case.cni)?;
             cni::of(case.cni).carries(case.mode, case.route, external)?;
         }
-        self.has_mode(case.mode)?;
+        self.has(case.mode, case.proxy)?;
         if case.route.road == Road::Loadbalancer {
             Balancer::check(self.ground.profile.lab.balancer, &self.question)?;
         }

@@ -15,7 +15,7 @@ use crate::capture::Path;
 use crate::lab::LabError;
 use crate::net::addresses::SERVICES;
 use crate::net::conntrack::{self, Flow, Tuple};
-use crate::plan::{Case, Mode, Road};
+use crate::plan::{Case, Mode, Proxy, Road};
 use crate::proxy::{Installed, Matched, NodeView, Probe, ProxyError, RuleText, ServiceTable};
 use crate::relay::Relay;
 
@@ -37,6 +37,8 @@ pub(in crate::lab) struct Datapath {
     pub(in crate::lab) texts: Vec<RuleText>,
     /// Rendering and applying on the entry node, milliseconds.
     pub(in crate::lab) install_ms: f64,
+    /// Whose the rules are, where they are not our own rendering.
+    pub(in crate::lab) note: Option<String>,
 }
 
 impl Datapath {
@@ -44,11 +46,12 @@ impl Datapath {
     pub(in crate::lab) fn install(
         ground: &Ground,
         lab: &Hosts,
-        mode: Mode,
+        (mode, proxy): (Mode, Proxy),
         table: &ServiceTable,
     ) -> Result<Self, LabError> {
-        let implementation = ground.mode(mode);
-        let mut made = Self { installed: Vec::new(), texts: Vec::new(), install_ms: 0.0 };
+        let implementation = ground.implementation(mode, proxy, &lab.nodes()[0].netns)?;
+        let mut made =
+            Self { installed: Vec::new(), texts: Vec::new(), install_ms: 0.0, note: None };
         for index in 0..lab.nodes().len() {
             let start = Instant::now();
             let node = view(ground, lab, index);
@@ -58,6 +61,11 @@ impl Datapath {
             if index == 0 {
                 made.install_ms = start.elapsed().as_secs_f64() * 1e3;
                 made.texts = texts;
+                if let Some(applied) = made.installed[0].applied().cloned() {
+                    made.install_ms = applied.took.as_secs_f64() * 1e3;
+                    made.texts = applied.texts;
+                    made.note = Some(applied.note);
+                }
             }
         }
         Ok(made)
@@ -138,7 +146,7 @@ impl Datapath {
         measured: &Measured,
         nth: u16,
     ) -> Result<Met, LabError> {
-        let mut tries = if lab.turn.is_some() { MET_TRIES } else { MET_TRIES_ALONE };
+        let mut tries = if self.alone(lab) { MET_TRIES_ALONE } else { MET_TRIES };
         loop {
             tries -= 1;
             let port =
@@ -179,11 +187,16 @@ impl Datapath {
         let after = tracked(lab)?;
         // Beside connections of the hosts' own, those that follow from this one's source: behind a
         // masquerade the next node's entry has another.
-        let made = match lab.turn {
-            Some(_) => entries(lab, client, &[])?.len(),
-            None => after.difference(&before).count(),
+        let made = match self.alone(lab) {
+            false => entries(lab, client, &[])?.len(),
+            true => after.difference(&before).count(),
         };
         Ok(Met { matched, conntrack_entries: made as u64 })
+    }
+
+    /// Whether nothing makes connections on the hosts but what is told to.
+    fn alone(&self, lab: &Hosts) -> bool {
+        lab.turn.is_none() && !self.installed.iter().any(|installed| installed.talks())
     }
 
     /// Programs one Service more on the entry node, and says how long that took, milliseconds; `None`
@@ -208,9 +221,8 @@ impl Datapath {
         more.load_balancer_ips.clear();
         more.ports.iter_mut().for_each(|port| port.node_port = None);
         table.services.push(more);
-        let start = Instant::now();
-        installed.add_last(&view(ground, lab, 0), &table)?;
-        Ok(Some(start.elapsed().as_secs_f64() * 1e3))
+        let took = installed.time_add_last(&view(ground, lab, 0), &table)?;
+        Ok(Some(took.as_secs_f64() * 1e3))
     }
 
     /// Takes the mode off hosts that outlive the case; from the others its rules go with their

@@ -1,29 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whether kube-proxy has done what its API server told it.
+//! Whether a kube-proxy has done what its API server told it.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::lab::LabError;
 use crate::net::{Netns, Tool, ToolError};
 use crate::plan::Mode;
 use crate::proxy::{Backend, ServiceTable};
 
 /// What is not yet in a node's kernel, or no longer should be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Missing {
+pub(crate) struct Missing {
     /// Cluster addresses that are not there.
-    pub(super) services: usize,
+    pub(crate) services: usize,
     /// Endpoints that nothing translates to.
-    pub(super) endpoints: usize,
+    pub(crate) endpoints: usize,
     /// Cluster addresses of Services that are gone.
-    pub(super) stale: usize,
+    pub(crate) stale: usize,
 }
 
 impl Missing {
     /// Whether nothing is.
-    pub(super) fn is_nothing(&self) -> bool {
+    pub(crate) fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -40,12 +39,12 @@ impl fmt::Display for Missing {
 }
 
 /// Compares a node's kernel with a table; `gone` are cluster addresses that it had before.
-pub(super) fn missing(
+pub(crate) fn missing(
     mode: Mode,
     netns: &Netns,
     table: &ServiceTable,
     gone: &[Ipv4Addr],
-) -> Result<Missing, LabError> {
+) -> Result<Missing, ToolError> {
     let text = match mode {
         Mode::Iptables => {
             let mut text = String::new();

@@ -2,9 +2,9 @@
 //! A kube-proxy that runs on the node: nothing is rendered or applied here. It was told by its API
 //! server, and what it made of that is read back from the kernel.
 
-use super::foreign;
-use super::watch::net;
-use super::{
+use super::super::foreign;
+use super::super::watch::net;
+use super::super::{
     Backend, Installed, NodeView, Probe, ProxyError, RuleText, ServiceTable, Watch, iptables, ipvs,
     nftables,
 };
@@ -33,6 +33,28 @@ impl KubeProxy {
             _ => None,
         };
         Ok(Self { mode, backend, word })
+    }
+
+    /// The same, which is to have its rules in that iptables, if it has any there.
+    ///
+    /// # Errors
+    /// As [`KubeProxy::find`]; or they are in the other one.
+    pub(super) fn find_in(
+        asked: Backend,
+        mode: Mode,
+        word: String,
+        netns: &Netns,
+    ) -> Result<Self, ProxyError> {
+        let found = Self::find(mode, word, netns)?;
+        match found.backend {
+            Some(other) if other != asked => Err(ProxyError::NotProved {
+                mode,
+                host: netns.name().to_owned(),
+                expected: format!("kube-proxy's chains in iptables-{}", asked.word()),
+                found: format!("them in iptables-{}", other.word()),
+            }),
+            _ => Ok(found),
+        }
     }
 
     /// Its rules as the kernel holds them, for the record.
