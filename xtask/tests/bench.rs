@@ -238,7 +238,8 @@ fn haproxy_is_followed_as_the_load_balancer_of_our_own_is() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");
     let arguments = ["--balancer", "haproxy", "--mode", "none,userspace,nftables", "--cni", "ptp"];
-    let more = ["--route", "loadbalancer-local", "--workload", "newconn,keepalive"];
+    let more =
+        ["--route", "loadbalancer-local", "--workload", "newconn,keepalive", "--services", "9"];
     let rest = ["--duration", "300ms", "--iterations", "2", "--json"];
     let output = bench(&out, &[&arguments[..], &more, &rest].concat()).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);

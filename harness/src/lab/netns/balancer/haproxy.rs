@@ -33,8 +33,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_millis(5);
 /// Most that is read of an answer, bytes: a line for each node and port.
 const ANSWER_BYTES: u64 = 1 << 20;
-/// Connections at a time.
-const CONNECTIONS: u32 = 20_000;
 
 /// A running HAProxy. Ends when dropped.
 #[derive(Debug)]
@@ -81,7 +79,7 @@ impl Haproxy {
             .run_on(host)
             .map_err(|error| failed(error.to_string()))?;
         let mut command = Command::new(PROGRAM);
-        command.arg("-db").arg("-q").arg("-f").arg(&file);
+        command.arg("-db").arg("-f").arg(&file);
         prepare(&mut command, host);
         let child = host.run(move || command.spawn()).map_err(NetError::os("start", PROGRAM))?;
         let mut made = Self { name, child, log, socket, backends: backends.to_vec() };
@@ -171,7 +169,8 @@ fn server(index: usize) -> String {
     format!("s{index}")
 }
 
-/// Both ports and their rules. `haproxy.cfg` of 2.6, as later ones read it too.
+/// Both ports and their rules. `haproxy.cfg` of 2.6, as later ones read it too. How many connections it
+/// takes at a time is for it to find out, from the descriptors that it may have.
 fn configuration(log: &Path, socket: &Path, backends: &[SocketAddrV4]) -> String {
     let servers: String = (0..)
         .zip(backends)
@@ -179,9 +178,8 @@ fn configuration(log: &Path, socket: &Path, backends: &[SocketAddrV4]) -> String
         .collect();
     let (log, socket) = (log.display(), socket.display());
     format!(
-        "global\n    maxconn {CONNECTIONS}\n    stats socket {socket} mode 600\n\
-         defaults\n    mode tcp\n    balance roundrobin\n    maxconn {CONNECTIONS}\n    \
-         timeout connect 5s\n    timeout client 10m\n    timeout server 10m\n\
+        "global\n    stats socket {socket} mode 600\n\
+         defaults\n    mode tcp\n    balance roundrobin\n    timeout connect 5s\n    timeout client 10m\n    timeout server 10m\n\
          frontend plain\n    bind :{PORT}\n    default_backend plain\n\
          backend plain\n{servers}\
          frontend followed\n    bind :{FOLLOWED_PORT}\n    \

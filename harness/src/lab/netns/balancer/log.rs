@@ -101,8 +101,8 @@ fn read(socket: &UnixDatagram, to: &Mutex<Written>, over: &AtomicBool) {
         match pair(&line) {
             Some(_) if written.relays.len() >= RELAYS => written.not_kept += 1,
             Some(relay) => written.relays.push(relay),
-            // It could connect to nobody.
-            None if line.contains("<NOSRV>") || line.contains(" - ") => {}
+            // The client had gone before there was a second one.
+            None if line.contains("-:-") => {}
             None => {
                 written.strange.get_or_insert_with(|| line.trim().to_owned());
             }
