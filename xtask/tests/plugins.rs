@@ -104,6 +104,12 @@ fn ptp_and_chained_plugins_carry_what_they_are_asked_to() {
     }
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     for case in cases {
+        // Its mappings of host ports are rules like a proxy mode's.
+        if (&case["mode"], &case["cni"]) == (&"none".into(), &"exec-chained".into()) {
+            assert_eq!(case["status"], "skipped", "{case:#}");
+            assert!(case["reason"]["found"].to_string().contains("portmap"), "{case:#}");
+            continue;
+        }
         assert_eq!((&case["status"], &case["errors"]), (&"measured".into(), &0.into()), "{case:#}");
         assert!(case["joined_ratio"].as_f64().unwrap() >= 0.999, "{case:#}");
         assert!(stages(&case).iter().any(|stage| stage.contains("\"proxy\"")), "{case:#}");

@@ -197,9 +197,13 @@ fn a_limit_of_open_files_that_is_too_small_is_named() {
         .spawn()
         .expect("a shell");
     let portals: Vec<_> = (2_048..2_248)
-        .map(|port| format!(r#"{{"listen_port":{port},"endpoints":[],"affinity_seconds":null}}"#))
+        .map(|port| {
+            format!(
+                r#"{{"listen_port":{port},"endpoints":[],"affinity_seconds":null,"one_by_one":true}}"#
+            )
+        })
         .collect();
-    let spec = format!("{{\"services\":[{}]}}\n", portals.join(","));
+    let spec = format!("{{\"portals\":[{}]}}\n", portals.join(","));
     let mut stdin = child.stdin.take().expect("piped");
     stdin.write_all(spec.as_bytes()).expect("it reads");
     drop(stdin);

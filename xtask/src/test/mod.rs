@@ -7,7 +7,10 @@ mod ring;
 mod rings;
 mod uml;
 
-use anyhow::{Result, bail};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use harness::units::Span;
 
 use self::ring::Outcome;
 use crate::cli::TestArgs;
@@ -18,6 +21,7 @@ pub(crate) use self::uml::run as in_uml;
 
 /// Runs the command.
 pub(crate) fn run(args: &TestArgs) -> Result<Exit> {
+    let (start, within) = (Instant::now(), within(args)?);
     let all = rings::all();
     if let Some(unknown) = args.ring.iter().find(|name| all.iter().all(|ring| ring.name != **name))
     {
@@ -30,7 +34,14 @@ pub(crate) fn run(args: &TestArgs) -> Result<Exit> {
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for ring in all.iter().filter(|r| args.ring.is_empty() || args.ring.iter().any(|n| n == r.name))
     {
-        let outcome = ring.run();
+        let late = within.filter(|within| start.elapsed() > *within);
+        let outcome = match late {
+            Some(within) => Outcome::Skipped(format!(
+                "{} min had passed, after which no ring was to begin",
+                within.as_secs() / 60
+            )),
+            None => ring.run(),
+        };
         lines.push(format!("ring {:5} {outcome}   {}", ring.name, ring.about));
         match outcome {
             Outcome::Passed { tests, .. } => passed += tests,
@@ -45,4 +56,15 @@ pub(crate) fn run(args: &TestArgs) -> Result<Exit> {
     println!("\n{}", lines.join("\n"));
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(if failed > 0 { Exit::Failed } else { Exit::Ok })
+}
+
+/// When the last ring may begin, counted from now: as the flag says, or the environment.
+fn within(args: &TestArgs) -> Result<Option<Duration>> {
+    if let Some(Span(within)) = args.within {
+        return Ok(Some(within));
+    }
+    let Some(text) = std::env::var_os("NIC2POD_TEST_WITHIN") else { return Ok(None) };
+    let text = text.to_string_lossy();
+    let span: Span = text.parse().map_err(anyhow::Error::msg).context("NIC2POD_TEST_WITHIN")?;
+    Ok(Some(span.0))
 }

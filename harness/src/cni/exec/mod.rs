@@ -80,6 +80,13 @@ impl Cni for Exec<'_> {
                 "--cni ipvlan, where the node has a slave of its own",
             ));
         }
+        if mode == Mode::None && self.list.programs().contains(&"portmap") {
+            return Err(Unavailable::new(
+                "nodes without a rule that changes a destination, by which mode none is proved",
+                "a list with portmap, which makes such rules",
+                "a list without portmap, or another mode",
+            ));
+        }
         let unknown = |why: &str| {
             Unavailable::new(
                 format!("{KNOWN}, {why}"),
