@@ -377,13 +377,13 @@ impl Walk {
             Leg::Response => ("lb_wire", "wire"),
         };
         self.hop(before, Host::Balancer, Site::BalancerEth, Direction::In);
-        self.to_next_part();
+        self.enter_next_part();
         self.hop("lb", Host::Balancer, Site::BalancerEth, Direction::Out);
         beyond
     }
 
     /// Through a process that joins two connections.
-    fn to_next_part(&mut self) {
+    fn enter_next_part(&mut self) {
         match self.leg {
             Leg::Request => self.part += 1,
             Leg::Response => self.part -= 1,
@@ -416,7 +416,7 @@ impl Walk {
         self.in_prerouting();
         self.hook("route", Host::Entry, Site::LocalIn);
         if self.relayed {
-            self.to_next_part();
+            self.enter_next_part();
         }
         self.hook("proxy", Host::Entry, Site::LocalOut);
         self.in_postrouting();
