@@ -85,7 +85,7 @@ impl Plan {
     pub fn by_services(mut self) -> Self {
         let key = |group: &Group| {
             let case = &group.cases[0];
-            (case.cni_label(), case.services)
+            (case.cni, case.cni_label(), case.services)
         };
         self.groups.sort_by_key(key);
         self
@@ -309,6 +309,18 @@ mod tests {
                 "netns+uml-7.2.13/ipvs+bridge/nodeport-remote/svc-1/newconn",
             ]
         );
+    }
+
+    #[test]
+    fn services_change_least_often_and_cnis_keep_their_order() {
+        let plan = plan("[matrix]\nmode = [\"iptables\"]\ncni = [\"flannel\", \"calico\"]\nservices = [1, 9]\n\
+                         route = [\"nodeport-local\", \"nodeport-remote\"]\nworkload = [\"newconn\"]")
+            .unwrap()
+            .by_services();
+        let cases = plan.groups.iter().map(|group| &group.cases[0]);
+        let order: Vec<_> = cases.map(|case| (case.cni, case.services)).collect();
+        let of = |cni| [(cni, 1), (cni, 1), (cni, 9), (cni, 9)];
+        assert_eq!(order, [of(CniKind::Flannel), of(CniKind::Calico)].concat());
     }
 
     #[test]
