@@ -215,7 +215,14 @@ fn a_kube_proxy() -> Option<String> {
         let named = std::env::var_os(kube_proxy::VARIABLE).is_some_and(|path| !path.is_empty());
         let without =
             "NIC2POD_KUBE_PROXY does not name a kube-proxy, and there is no image to take one from";
-        if named { None } else { clusters().map(|reason| format!("{without}: {reason}")) }
+        if named {
+            return None;
+        }
+        let in_image = || {
+            let image = std::env::var("NIC2POD_KIND_IMAGE").unwrap_or_default();
+            kube_proxy::find(&image).is_none().then(|| format!("{image} gives none out"))
+        };
+        clusters().or_else(in_image).map(|reason| format!("{without}: {reason}"))
     })
 }
 
