@@ -21,7 +21,7 @@ pub(crate) fn search_path() -> OsString {
 }
 
 /// Makes `command` one for `host`, whose own xtables lock it takes.
-pub(crate) fn prepare(command: &mut Command, host: &Netns) {
+pub(super) fn prepare(command: &mut Command, host: &Netns) {
     bind(command);
     command
         .env("LC_ALL", "C")

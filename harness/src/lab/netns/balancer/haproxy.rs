@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddrV4;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use workloads::protocol::SAMPLE_TOS;
@@ -19,7 +19,7 @@ use super::log::Log;
 use super::{PORT, Running};
 use crate::lab::netns::NetnsError;
 use crate::net::addresses::LOAD_BALANCER_FOLLOWED;
-use crate::net::process::prepare;
+use crate::net::daemon::Daemon;
 use crate::net::{NetError, Netns, Tool};
 use crate::relay::Relay;
 
@@ -38,7 +38,7 @@ const ANSWER_BYTES: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Haproxy {
     name: String,
-    child: Child,
+    daemon: Daemon,
     log: Log,
     socket: PathBuf,
     backends: Vec<SocketAddrV4>,
@@ -80,9 +80,9 @@ impl Haproxy {
             .map_err(|error| failed(error.to_string()))?;
         let mut command = Command::new(PROGRAM);
         command.arg("-db").arg("-f").arg(&file);
-        prepare(&mut command, host);
-        let child = host.run(move || command.spawn()).map_err(NetError::os("start", PROGRAM))?;
-        let mut made = Self { name, child, log, socket, backends: backends.to_vec() };
+        let daemon =
+            Daemon::start(host, command, &folder).map_err(|error| failed(error.to_string()))?;
+        let mut made = Self { name, daemon, log, socket, backends: backends.to_vec() };
         made.await_readiness()?;
         Ok(made)
     }
@@ -91,14 +91,9 @@ impl Haproxy {
     fn await_readiness(&mut self) -> Result<(), NetnsError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let ended = self.child.try_wait().map_err(NetError::os("wait for", PROGRAM))?;
+            let ended = self.daemon.ended().map_err(NetError::os("wait for", PROGRAM))?;
             if let Some(status) = ended {
-                let mut said = Vec::new();
-                if let Some(stderr) = self.child.stderr.take() {
-                    // What it said is all that is wanted; there may be nothing.
-                    let _ = stderr.take(ANSWER_BYTES).read_to_end(&mut said);
-                }
-                let said = String::from_utf8_lossy(&said);
+                let said = self.daemon.log();
                 return Err(NetnsError::Balancer(format!("HAProxy ended, {status}: {said}")));
             }
             match self.ask("show info") {
@@ -145,23 +140,9 @@ impl Running for Haproxy {
         self.log.take()
     }
 
-    fn stop(mut self: Box<Self>) -> Result<(), NetnsError> {
-        self.end().map_err(NetError::os("end", PROGRAM))?;
+    fn stop(self: Box<Self>) -> Result<(), NetnsError> {
+        self.daemon.down().map_err(NetError::os("end", PROGRAM))?;
         Ok(())
-    }
-}
-
-impl Haproxy {
-    fn end(&mut self) -> std::io::Result<()> {
-        self.child.kill()?;
-        self.child.wait().map(drop)
-    }
-}
-
-impl Drop for Haproxy {
-    fn drop(&mut self) {
-        // Ended before, it says so; there is nobody to tell otherwise.
-        let _ = self.end();
     }
 }
 
