@@ -110,6 +110,22 @@ fn connect(source: SocketAddrV4, to: SocketAddrV4) -> std::io::Result<TcpStream>
     Ok(socket.into())
 }
 
+/// The same from a port that was used a moment ago. Another test may have begun a program meanwhile: its
+/// process has every descriptor until it executes, and with it the old connection.
+fn connect_again(source: SocketAddrV4, to: SocketAddrV4) -> std::io::Result<TcpStream> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match connect(source, to) {
+            Err(error)
+                if error.kind() == ErrorKind::AddrNotAvailable && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// A host on the uplink with [`FAR`] on it, which answers each connection with its peer.
 fn far_host(lab: &Lab) -> Netns {
     let far = Netns::create("far").expect("the lab's could be made");
@@ -299,7 +315,7 @@ fn a_port_that_is_used_again_begins_a_new_connection() {
     let Some(bench) = bench(Ebpf::default()) else { return };
     for _ in 0..5 {
         let text = bench.lab.client.run(|| {
-            let mut stream = connect(SocketAddrV4::new(CLIENT, 42_000), VIP)?;
+            let mut stream = connect_again(SocketAddrV4::new(CLIENT, 42_000), VIP)?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
             // Reset, so that neither side keeps the tuple.

@@ -30,7 +30,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<Exit> {
         bail!("--ring: `{unknown}` is not one of {}", names.join(", "));
     }
     packages::supply(&packages::FOR_TESTS, args.yes)?;
-    let mut lines = Vec::new();
+    let (mut lines, mut words) = (Vec::new(), Vec::new());
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for ring in all.iter().filter(|r| args.ring.is_empty() || args.ring.iter().any(|n| n == r.name))
     {
@@ -45,13 +45,18 @@ pub(crate) fn run(args: &TestArgs) -> Result<Exit> {
         lines.push(format!("ring {:5} {outcome}   {}", ring.name, ring.about));
         match outcome {
             Outcome::Passed { tests, .. } => passed += tests,
-            Outcome::Failed { passed: p, failed: f, .. } => {
+            Outcome::Failed { passed: p, failed: f, words: said, .. } => {
+                words.extend(said);
                 passed += p;
                 // A ring can fail without a failed test: a lint, a build.
                 failed += f.max(1);
             }
             Outcome::Skipped(_) => skipped += 1,
         }
+    }
+    // Once more, after hours of other output.
+    if !words.is_empty() {
+        println!("\nfailed tests said:\n{}", words.join("\n"));
     }
     println!("\n{}", lines.join("\n"));
     println!("{passed} passed, {failed} failed, {skipped} skipped");

@@ -64,7 +64,7 @@ impl Step {
 #[derive(Debug)]
 pub(super) enum Outcome {
     Passed { tests: u64, time: Duration },
-    Failed { passed: u64, failed: u64, time: Duration },
+    Failed { passed: u64, failed: u64, time: Duration, words: Vec<String> },
     Skipped(String),
 }
 
@@ -91,12 +91,14 @@ impl Ring {
         println!("\n== ring {}: {}", self.name, self.about);
         let start = Instant::now();
         let (mut passed, mut failed, mut good) = (0, 0, true);
+        let mut words = Vec::new();
         for step in &self.commands {
             match command(step) {
                 Ok(result) => {
                     passed += result.passed;
                     failed += result.failed;
                     good &= result.success;
+                    words.extend(result.words);
                 }
                 Err(error) => {
                     eprintln!("error: {error:#}");
@@ -108,7 +110,7 @@ impl Ring {
         if good {
             Outcome::Passed { tests: passed, time }
         } else {
-            Outcome::Failed { passed, failed, time }
+            Outcome::Failed { passed, failed, time, words }
         }
     }
 }
@@ -117,6 +119,8 @@ struct Counted {
     passed: u64,
     failed: u64,
     success: bool,
+    /// What its failed tests said.
+    words: Vec<String>,
 }
 
 fn command(step: &Step) -> Result<Counted> {
@@ -131,7 +135,7 @@ fn command(step: &Step) -> Result<Counted> {
         .spawn()
         .with_context(|| format!("failed to run {line}"))?;
     let stdout = child.stdout.take().context("failed to read the command's output")?;
-    let (mut passed, mut failed) = (0, 0);
+    let (mut passed, mut failed, mut words) = (0, 0, Failures::default());
     for text in BufReader::new(stdout).split(b'\n') {
         let text = text.context("failed to read the command's output")?;
         let text = String::from_utf8_lossy(&text);
@@ -140,12 +144,37 @@ fn command(step: &Step) -> Result<Counted> {
             passed += p;
             failed += f;
         }
+        words.read(&text);
     }
     let status = child.wait().with_context(|| format!("failed to wait for {line}"))?;
     if !status.success() {
         eprintln!("-- {line}: {status}");
     }
-    Ok(Counted { passed, failed, success: status.success() })
+    Ok(Counted { passed, failed, success: status.success(), words: words.lines })
+}
+
+/// Most that is kept of what the failed tests of a command said, lines.
+const WORDS_MAX: usize = 200;
+
+/// What failed tests said, out of the output of test binaries: from `---- name stdout ----` to the list of
+/// their names.
+#[derive(Debug, Default)]
+struct Failures {
+    within: bool,
+    lines: Vec<String>,
+}
+
+impl Failures {
+    fn read(&mut self, line: &str) {
+        if line.starts_with("---- ") && line.ends_with(" ----") {
+            self.within = true;
+        } else if line == "failures:" {
+            self.within = false;
+        }
+        if self.within && !line.is_empty() && self.lines.len() < WORDS_MAX {
+            self.lines.push(line.to_owned());
+        }
+    }
 }
 
 /// The closing line of a test binary: `test result: ok. 12 passed; 0 failed; ...`.
@@ -160,7 +189,7 @@ fn counts(line: &str) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Step, counts};
+    use super::{Failures, Step, counts};
 
     #[test]
     fn what_is_ours_is_built_with_clusters_and_what_is_not_is_left_alone() {
@@ -188,5 +217,13 @@ mod tests {
             "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; finished in 0.1s";
         assert_eq!(counts(line), Some((12, 3)));
         assert_eq!(counts("test a ... ok"), None);
+    }
+    #[test]
+    fn what_a_failed_test_said_is_kept_and_what_the_others_said_is_not() {
+        let output = "test a ... FAILED\ntest b ... ok\n\nfailures:\n\n---- a stdout ----\nit broke\n\n\n\
+                      failures:\n    a\n\ntest result: FAILED. 1 passed; 1 failed; 0 ignored\n";
+        let mut failures = Failures::default();
+        output.lines().for_each(|line| failures.read(line));
+        assert_eq!(failures.lines, ["---- a stdout ----", "it broke"]);
     }
 }
