@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The certificates of a run, made for it and forgotten with it: an authority of its own, and one
-//! certificate that all its pods show. Nothing of it is written to a file.
+//! certificate that all its pods show. Nothing of it is written to a file, but where a program of others
+//! reads it from one, in the run's scratch folder.
 
 use std::net::SocketAddrV4;
 use std::sync::Arc;
@@ -15,7 +16,9 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use workloads::protocol::{LoadTls, Secret, TargetTls, TlsVersion};
 
 /// Name in the pods' certificate, as clients in a cluster know the measured Service.
-const NAME: &str = "web.default.svc";
+pub(crate) const NAME: &str = "web.default.svc";
+/// The same behind an ingress controller, as clients outside know it.
+pub(crate) const INGRESS_NAME: &str = "web.default.example";
 /// Clocks of a cluster's nodes may be behind.
 const VALID_BEFORE: Duration = Duration::from_secs(24 * 3600);
 /// No run takes longer.
@@ -67,8 +70,8 @@ impl Certificates {
         let authority_key = KeyPair::generate().map_err(failed("the authority's key"))?;
         let signed = authority.self_signed(&authority_key).map_err(failed("the authority"))?;
         let issuer = Issuer::new(authority, authority_key);
-        let mut server =
-            params(vec![NAME.to_owned()], NAME).map_err(failed("the pods' certificate"))?;
+        let mut server = params(vec![NAME.to_owned(), INGRESS_NAME.to_owned()], NAME)
+            .map_err(failed("the pods' certificate"))?;
         server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         server.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate().map_err(failed("the pods' key"))?;
@@ -80,10 +83,15 @@ impl Certificates {
         })
     }
 
-    /// What a load client is told.
-    pub fn load(&self, version: TlsVersion, resume: bool) -> LoadTls {
+    /// What a load client is told that asks for `name`.
+    pub fn load(&self, name: &str, version: TlsVersion, resume: bool) -> LoadTls {
         let authority = pem("CERTIFICATE", &self.authority);
-        LoadTls { version, resume, name: NAME.to_owned(), authority }
+        LoadTls { version, resume, name: name.to_owned(), authority }
+    }
+
+    /// Certificate and key in one text, as programs read them from a file.
+    pub(crate) fn bundle(&self) -> Secret {
+        Secret(format!("{}{}", self.certificate, self.key.0))
     }
 
     /// What a target is told.
@@ -126,7 +134,7 @@ mod tests {
         assert_ne!(one.key, other.key);
         assert!(!format!("{one:?}").contains("PRIVATE"));
         assert!(one.connection().is_ok());
-        let told = one.load(TlsVersion::V13, false);
+        let told = one.load(NAME, TlsVersion::V13, false);
         assert!(told.authority.starts_with("-----BEGIN CERTIFICATE-----\nMII"));
     }
 }

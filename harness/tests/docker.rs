@@ -289,6 +289,8 @@ fn creation<'a>(
 
 fn spec(target: SocketAddrV4, source: std::net::Ipv4Addr) -> LoadSpec {
     LoadSpec {
+        host: None,
+        request_ids: false,
         target,
         arrival: Arrival::Closed { connections: 1 },
         connection: Connection::Newconn,

@@ -7,9 +7,12 @@ use std::process::ExitCode;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 
 /// Longest line an agent reads, bytes: a spec with tens of thousands of source addresses fits.
 const LINE_LIMIT: u64 = 4 << 20;
+/// Lines read ahead.
+const LINES_MAX: usize = 16;
 
 /// An agent cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +81,27 @@ pub(crate) fn read_line(input: &mut impl BufRead) -> Result<Option<String>, Agen
     let mut line = String::new();
     let length = input.take(LINE_LIMIT).read_line(&mut line).map_err(AgentError::Input)?;
     Ok((length > 0).then_some(line))
+}
+
+/// Lines that are read as they come; closed at the end of the input.
+pub(crate) type Lines = mpsc::Receiver<Result<String, AgentError>>;
+
+/// Lines of the input. Reading blocks, so a thread of its own does it.
+pub(crate) fn lines(mut input: impl BufRead + Send + 'static) -> Result<Lines, AgentError> {
+    let (lines, commands) = mpsc::channel(LINES_MAX);
+    let read = move || {
+        while let Some(line) = read_line(&mut input).transpose() {
+            let failed = line.is_err();
+            if lines.blocking_send(line).is_err() || failed {
+                break;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("commands".to_owned())
+        .spawn(read)
+        .map_err(AgentError::system("start the thread that reads commands"))?;
+    Ok(commands)
 }
 
 /// Parses a line.

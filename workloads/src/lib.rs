@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! HTTP load and the server it is driven at.
 //!
-//! `load` and `target` are agents: each reads one JSON command per line on standard input and
-//! answers each with one JSON line on standard output; both end when standard input closes, so
+//! `load`, `target` and `ingress` are agents: each reads one JSON command per line on standard input and
+//! answers each with one JSON line on standard output; all end when standard input closes, so
 //! that neither outlives the harness that started it. In a container, with `--socket PATH`, they
 //! hold the same talk with whoever connects to a Unix socket, one caller after the other.
 
@@ -11,6 +11,8 @@
 mod agent;
 mod body;
 pub mod clock;
+mod door;
+pub mod ingress;
 pub mod load;
 pub mod protocol;
 pub mod questions;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the harness says to the agents, and what they answer: one JSON value per line.
 
+mod ingress;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
 
+pub use ingress::{IngressCommand, IngressReply, IngressRule, IngressSpec};
 pub use tls::{Accepted, Handshakes, LoadTls, Secret, TargetTls, TlsVersion, Turn};
 
 /// First line to `load`: everything that does not change between phases.
@@ -16,6 +18,13 @@ pub use tls::{Accepted, Handshakes, LoadTls, Secret, TargetTls, TlsVersion, Turn
 pub struct LoadSpec {
     /// Where requests go: a pod, a VIP or a NodePort.
     pub target: SocketAddrV4,
+    /// Host that requests ask for; absent, it is the target's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Whether requests of sampled connections carry [`REQUEST_ID`], for proxies that put them on
+    /// connections of their own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub request_ids: bool,
     /// When requests start.
     pub arrival: Arrival,
     /// How connections are used.
@@ -40,6 +49,10 @@ pub struct LoadSpec {
     /// Seed of arrivals.
     pub seed: u64,
 }
+
+/// Header by which a request is known at both ends, whatever connections it passed over: [`Sample::id`]
+/// and [`Mark::id`], 16 digits of base 16.
+pub const REQUEST_ID: &str = "x-request-id";
 
 /// Most of [`LoadSpec::server_work_ns`].
 pub const WORK_MAX_NS: u64 = 1_000_000_000;
@@ -222,6 +235,9 @@ pub type Pairs = Vec<(u64, u64)>;
 /// One request of a sampled connection. Times are CLOCK_MONOTONIC, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
+    /// What it was sent as, where requests have ids: of one agent, no two are alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
     /// Source of the connection as the client sees it.
     pub client: SocketAddrV4,
     /// Bytes of the connection before this request: where its first byte lies in the stream, or with
@@ -292,6 +308,9 @@ pub enum TargetReply {
 /// The server's view of one request. Times are CLOCK_MONOTONIC, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
+    /// What the request was sent as, where it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
     /// Peer as the server sees it (after source NAT).
     pub peer: SocketAddrV4,
     /// Local address the connection arrived at (after destination NAT).

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use harness::cni::exec;
-use harness::plan::{BalancerKind, CniKind, KernelChoice, Mode, Profile, Road};
+use harness::plan::{BalancerKind, CniKind, IngressKind, KernelChoice, Mode, Profile, Road};
 
 use crate::kernels;
 
@@ -26,15 +26,18 @@ const IPTABLES: Program =
     program("iptables-nft-restore", "iptables", "modes iptables, userspace, ipvs");
 const NFT: Program = program("nft", "nftables", "mode nftables");
 const IPSET: Program = program("ipset", "ipset", "mode ipvs");
-const HAPROXY: Program = program("haproxy", "haproxy", "load balancer haproxy");
+const HAPROXY: Program =
+    program("haproxy", "haproxy", "load balancer and ingress controller haproxy");
+const NGINX: Program = program("nginx", "nginx", "ingress controller nginx");
 const IPVSADM: Program = program("ipvsadm", "ipvsadm", "mode ipvs");
 
 /// Where it is, the other reference plugins are.
 const CNI_PLUGINS: Program = program("host-local", exec::PACKAGE, "cni exec");
 
 /// Programs the tests compare nic2pod with.
-pub(crate) const FOR_TESTS: [Program; 13] = [
+pub(crate) const FOR_TESTS: [Program; 14] = [
     HAPROXY,
+    NGINX,
     IPTABLES,
     NFT,
     IPSET,
@@ -73,6 +76,13 @@ pub(crate) fn for_bench(profile: &Profile) -> Vec<Program> {
     let balanced = profile.matrix.route.iter().any(|route| route.road == Road::Loadbalancer);
     if balanced && profile.lab.balancer == BalancerKind::Haproxy {
         programs.extend([HAPROXY, NFT]);
+    }
+    if profile.matrix.route.iter().any(|route| route.road.is_ingress()) {
+        match profile.lab.ingress {
+            IngressKind::Embedded => {}
+            IngressKind::Nginx => programs.extend([NGINX, NFT]),
+            IngressKind::Haproxy => programs.extend([HAPROXY, NFT]),
+        }
     }
     programs
 }
@@ -115,6 +125,10 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     let output = Command::new("apt-get")
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")
+        // Only programs are wanted, not services of theirs on this machine: invoke-rc.d starts none outside
+        // of the usual run levels, systemctl none where the system is said to be down.
+        .env("RUNLEVEL", "1")
+        .env("SYSTEMD_OFFLINE", "1")
         .stdin(Stdio::null())
         .output()
         .context("failed to run apt-get")?;

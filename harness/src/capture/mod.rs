@@ -38,6 +38,8 @@ pub enum Site {
     ClientEth,
     /// `eth0` of the load balancer outside the cluster.
     BalancerEth,
+    /// `eth0` of the ingress controller's pod.
+    IngressEth,
     /// A node's NIC, `eth0`.
     Nic,
     /// A node's `cni0` bridge device.
@@ -88,7 +90,9 @@ impl Site {
     /// Its name on its host: a device's kind, or the hook and the place in it.
     pub fn word(self) -> &'static str {
         match self {
-            Self::ClientEth | Self::BalancerEth | Self::Nic | Self::PodEth => "eth0",
+            Self::ClientEth | Self::BalancerEth | Self::IngressEth | Self::Nic | Self::PodEth => {
+                "eth0"
+            }
             Self::Bridge => "bridge",
             Self::Vxlan => "vxlan",
             Self::Ipvlan => "ipvlan",

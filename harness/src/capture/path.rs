@@ -12,6 +12,8 @@
 //! | `client_tx` | client's write -> its interface, out |
 //! | `wire` | client's interface -> first interface of the entry node, or of the load balancer, and back |
 //! | `lb` | load balancer's interface, in -> out by its other connection, and back |
+//! | `ingress` | ingress pod's `eth0`, in -> out by its connection to the backend, and back |
+//! | `up_...` | the same stages between the ingress pod and the backend |
 //! | `lb_wire` | load balancer's interface, out -> entry node's NIC, in, and back |
 //! | `nic_rx` | that interface, in -> PREROUTING |
 //! | `conntrack` | before -> behind connection tracking |
@@ -38,13 +40,16 @@
 //! The response mirrors the request with the same names.
 
 mod bypass;
+mod walk;
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use record::Leg;
 
+use self::walk::Walk;
 use super::{Direction, Site, TapInfo};
-use crate::plan::{CniKind, Mode, Place, Road, Route};
+use crate::plan::{CniKind, Mode, Road, Route};
 
 /// What the entry node does to a packet between receiving it and handing it to a device, to an
 /// engine that sees devices only. The name is the same in all modes that pass the hooks, so that
@@ -75,6 +80,8 @@ pub enum Host {
     Balancer,
     /// The node that requests enter.
     Entry,
+    /// The pod of the ingress controller, on the entry node.
+    Ingress,
     /// Another node, with the backend on it.
     Backend,
     /// The pod that answers.
@@ -92,6 +99,7 @@ impl Host {
         match (tap.site, tap.node) {
             (Site::ClientEth, _) => Self::Client,
             (Site::BalancerEth, _) => Self::Balancer,
+            (Site::IngressEth, _) => Self::Ingress,
             (Site::PodEth | Site::Readable, _) => Self::Pod,
             (_, Some(node)) if node == entry => Self::Entry,
             _ => Self::Backend,
@@ -126,6 +134,7 @@ impl fmt::Display for Hop {
             Host::Client => "client",
             Host::Balancer => "load balancer",
             Host::Entry => "entry node",
+            Host::Ingress => "ingress pod",
             Host::Backend => "backend node",
             Host::Pod => "pod",
         };
@@ -153,6 +162,11 @@ pub struct Path {
     hops: Vec<Hop>,
     relayed: bool,
     balanced: bool,
+    /// First part behind a reverse proxy.
+    ingress: Option<u8>,
+    /// The proxy's address.
+    ingress_address: Option<Ipv4Addr>,
+    parts: u8,
     bypass: bool,
     /// Nodes that requests enter by, indices.
     entries: Vec<usize>,
@@ -161,37 +175,40 @@ pub struct Path {
 impl Path {
     /// The walk of a case.
     pub fn of(mode: Mode, cni: CniKind, route: Route) -> Self {
-        let to_service = route.road != Road::Direct;
-        let relayed = mode == Mode::Userspace && to_service;
-        let walk = Walk {
-            hops: Vec::new(),
-            leg: Leg::Request,
-            part: 0,
+        let walk = Walk::of(mode, cni, route);
+        let (bypass, relays) = (walk.is_bypass(), walk.relays());
+        let relayed = mode == Mode::Userspace && relays > 0;
+        let balanced = route.road == Road::Loadbalancer;
+        // Behind the client's own connection, and that of the proxy process that it is for.
+        let ingress = route.road.is_ingress().then_some(1 + u8::from(relayed));
+        let parts = 1 + u8::from(balanced) + u8::from(ingress.is_some()) + relays;
+        let entries = vec![ENTRY_NODE];
+        Self {
+            hops: walk.all(),
             relayed,
-            balanced: route.road == Road::Loadbalancer,
-            bridged: matches!(cni, CniKind::Bridge | CniKind::Vxlan),
-            vxlan: cni == CniKind::Vxlan,
-            ipvlan: cni == CniKind::Ipvlan,
-            macvlan: cni == CniKind::Macvlan,
-            others: !cni.is_own(),
-            to_service: mode != Mode::None && to_service,
-            taken_up: relayed || mode == Mode::Ipvs && to_service,
-            taken_at_port: mode == Mode::Ebpf && to_service,
-            from_pod: route.road == Road::Clusterip,
-            local: route.place == Place::Local,
-            // A pod answers the address the request came from: the client pod's, that of the VXLAN
-            // device (which MASQUERADE, mode ebpf and the proxy process's socket take for their
-            // source), or a client's outside, which other nodes reach through the VXLAN device of
-            // the entry node too.
-            reply_wrapped: cni == CniKind::Vxlan,
-        };
-        let (bypass, balanced) = (walk.is_bypass(), walk.balanced);
-        Self { hops: walk.all(), relayed, balanced, bypass, entries: vec![ENTRY_NODE] }
+            balanced,
+            ingress,
+            ingress_address: None,
+            parts,
+            bypass,
+            entries,
+        }
     }
 
     /// The same walk by whichever of these nodes a load balancer chooses, indices; at least one.
     pub fn entered_by(self, entries: Vec<usize>) -> Self {
         Self { entries, ..self }
+    }
+
+    /// The same walk by an ingress controller of that address: by it the own connections of a proxy process
+    /// on the entry node are told apart, which makes one to the controller and one for it.
+    pub fn by_ingress(self, address: Option<Ipv4Addr>) -> Self {
+        Self { ingress_address: address, ..self }
+    }
+
+    /// The ingress controller's address, where it is known.
+    pub(super) fn ingress_address(&self) -> Option<Ipv4Addr> {
+        self.ingress_address
     }
 
     /// Nodes that requests enter by, indices.
@@ -236,292 +253,15 @@ impl Path {
         self.balanced
     }
 
+    /// First part behind a reverse proxy, where there is one: from there on a request lies elsewhere in the
+    /// stream, and which connection it takes is its own affair, not that of the connection it came by.
+    pub fn ingress(&self) -> Option<u8> {
+        self.ingress
+    }
+
     /// How many connections are joined to one road.
     pub fn parts(&self) -> u8 {
-        1 + u8::from(self.balanced) + u8::from(self.relayed)
-    }
-}
-
-/// A walk in the making.
-struct Walk {
-    hops: Vec<Hop>,
-    leg: Leg,
-    part: u8,
-    relayed: bool,
-    /// Whether a load balancer stands before the entry node.
-    balanced: bool,
-    /// Whether requests go up to the node itself: to a proxy process, or to ip_vs behind INPUT.
-    taken_up: bool,
-    /// Whether programs on the entry node take a Service's packets where they enter and hand them to
-    /// the device they leave by: past all hooks.
-    taken_at_port: bool,
-    bridged: bool,
-    vxlan: bool,
-    ipvlan: bool,
-    macvlan: bool,
-    /// Whether the CNI is somebody else's.
-    others: bool,
-    /// Whether requests are for a Service's address, and not for a pod's.
-    to_service: bool,
-    from_pod: bool,
-    local: bool,
-    reply_wrapped: bool,
-}
-
-impl Walk {
-    fn all(mut self) -> Vec<Hop> {
-        if self.is_bypass() {
-            self.bypass();
-            return self.hops;
-        }
-        if self.others {
-            self.through_others();
-            return self.hops;
-        }
-        self.client_to_entry();
-        if self.taken_up {
-            self.through_entry_itself();
-        } else {
-            self.through_entry();
-        }
-        if self.local {
-            self.entry_to_local_pod();
-        } else {
-            self.entry_to_remote_pod();
-        }
-        self.hop("pod_rx", Host::Pod, Site::Readable, Direction::In);
-        self.leg = Leg::Response;
-        self.hop("pod_tx", Host::Pod, Site::PodEth, Direction::Out);
-        if self.local {
-            self.hop("cni", Host::Entry, self.to_pods(), Direction::In);
-        } else {
-            self.remote_pod_to_entry();
-        }
-        if self.relayed {
-            self.through_entry_itself();
-        } else {
-            self.through_entry();
-        }
-        self.entry_to_client();
-        self.hops
-    }
-
-    fn hop(&mut self, stage: &'static str, host: Host, site: Site, to: Direction) {
-        let (leg, part) = (self.leg, self.part);
-        self.hops.push(Hop {
-            leg,
-            host,
-            site,
-            direction: to,
-            encapsulated: false,
-            part,
-            optional: false,
-            stage,
-        });
-    }
-
-    fn wrapped_hop(&mut self, stage: &'static str, host: Host, to: Direction) {
-        self.hop(stage, host, Site::Nic, to);
-        self.hops.last_mut().expect("just pushed").encapsulated = true;
-    }
-
-    /// Hooks have no direction; they count as passed inwards.
-    fn hook(&mut self, stage: &'static str, host: Host, site: Site) {
-        self.hop(stage, host, site, Direction::In);
-        // What is only bridged passes the hooks where br_netfilter calls them, and not elsewhere.
-        self.hops.last_mut().expect("just pushed").optional = self.may_be_bridged();
-    }
-
-    /// Between two pods on one bridge the packet need not come up to the bridge's own device: with
-    /// br_netfilter it is translated and bridged on (br_nf_pre_routing_finish()), and where nothing
-    /// is translated it is only ever bridged.
-    fn may_be_bridged(&self) -> bool {
-        self.bridged && self.from_pod && self.local && !self.relayed && !self.taken_at_port
-    }
-
-    /// The bridge's own device on the way out. On the way in it lies before PREROUTING or behind it,
-    /// as br_netfilter decides, and ends no stage; nor does it where a packet may pass it by, or
-    /// before the hooks (while the neighbour's address is stale, br_nf_pre_routing_finish_bridge()
-    /// sends it through the device first).
-    fn bridge_hop(&mut self, stage: &'static str, host: Host) {
-        if self.bridged && !(host == Host::Entry && self.may_be_bridged()) {
-            self.hop(stage, host, Site::Bridge, Direction::Out);
-        }
-    }
-
-    /// A node's device on the way to its pods.
-    fn to_pods(&self) -> Site {
-        match (self.ipvlan, self.macvlan) {
-            (true, _) => Site::Ipvlan,
-            (_, true) => Site::Macvlan,
-            _ => Site::PodVeth,
-        }
-    }
-
-    fn client_to_entry(&mut self) {
-        self.hop("client_tx", Host::Client, Site::ClientEth, Direction::Out);
-        // ipvlan has what is for no slave come in by the NIC.
-        let site = if self.from_pod && !self.ipvlan { self.to_pods() } else { Site::Nic };
-        let wire = self.through_balancer();
-        self.hop(wire, Host::Entry, site, Direction::In);
-    }
-
-    /// In at the load balancer, and out by its connection on the other side, where there is one.
-    /// Returns what the wire beyond is called.
-    fn through_balancer(&mut self) -> &'static str {
-        if !self.balanced {
-            return "wire";
-        }
-        let (before, beyond) = match self.leg {
-            Leg::Request => ("wire", "lb_wire"),
-            Leg::Response => ("lb_wire", "wire"),
-        };
-        self.hop(before, Host::Balancer, Site::BalancerEth, Direction::In);
-        self.enter_next_part();
-        self.hop("lb", Host::Balancer, Site::BalancerEth, Direction::Out);
-        beyond
-    }
-
-    /// Through a process that joins two connections.
-    fn enter_next_part(&mut self) {
-        match self.leg {
-            Leg::Request => self.part += 1,
-            Leg::Response => self.part -= 1,
-        }
-    }
-
-    fn in_prerouting(&mut self) {
-        self.hook("nic_rx", Host::Entry, Site::PreConntrack);
-        self.hook("conntrack", Host::Entry, Site::Conntracked);
-        self.hook("proxy", Host::Entry, Site::Translated);
-    }
-
-    fn in_postrouting(&mut self) {
-        self.hook("filter", Host::Entry, Site::Postrouting);
-        self.hook("masq", Host::Entry, Site::Masqueraded);
-    }
-
-    fn through_entry(&mut self) {
-        if self.taken_at_port {
-            return;
-        }
-        self.in_prerouting();
-        self.hook("route", Host::Entry, Site::Forward);
-        self.in_postrouting();
-    }
-
-    /// Up to a proxy process and down by its other connection; or up to ip_vs behind INPUT, which
-    /// sends the packet on as if the node had made it (ip_vs_nat_xmit()).
-    fn through_entry_itself(&mut self) {
-        self.in_prerouting();
-        self.hook("route", Host::Entry, Site::LocalIn);
-        if self.relayed {
-            self.enter_next_part();
-        }
-        self.hook("proxy", Host::Entry, Site::LocalOut);
-        self.in_postrouting();
-    }
-
-    /// What ends at the device by which a packet leaves the entry node.
-    fn out(&self) -> &'static str {
-        if self.taken_at_port { AT_PORT } else { "egress" }
-    }
-
-    fn entry_to_local_pod(&mut self) {
-        self.bridge_hop(self.out(), Host::Entry);
-        let before_veth = match (self.bridged, self.may_be_bridged()) {
-            (true, true) => "egress+cni",
-            (true, false) => "cni",
-            (false, _) => self.out(),
-        };
-        self.hop(before_veth, Host::Entry, self.to_pods(), Direction::Out);
-        self.hop("cni", Host::Pod, Site::PodEth, Direction::In);
-    }
-
-    fn entry_to_remote_pod(&mut self) {
-        if self.vxlan {
-            self.hop(self.out(), Host::Entry, Site::Vxlan, Direction::Out);
-            self.wrapped_hop("encap", Host::Entry, Direction::Out);
-            self.wrapped_hop("fabric", Host::Backend, Direction::In);
-            self.hop("decap", Host::Backend, Site::Vxlan, Direction::In);
-        } else {
-            self.hop(self.out(), Host::Entry, Site::Nic, Direction::Out);
-            self.hop("fabric", Host::Backend, Site::Nic, Direction::In);
-        }
-        if !self.ipvlan {
-            self.through_backend();
-            self.bridge_hop("deliver", Host::Backend);
-            self.hop("deliver", Host::Backend, self.to_pods(), Direction::Out);
-        }
-        self.hop("deliver", Host::Pod, Site::PodEth, Direction::In);
-    }
-
-    /// The backend's node only forwards, in every mode. Under ipvlan its NIC hands frames to the pod,
-    /// and its network stack never sees them.
-    fn through_backend(&mut self) {
-        for site in [
-            Site::PreConntrack,
-            Site::Conntracked,
-            Site::Translated,
-            Site::Forward,
-            Site::Postrouting,
-            Site::Masqueraded,
-        ] {
-            self.hop("deliver", Host::Backend, site, Direction::In);
-        }
-    }
-
-    fn remote_pod_to_entry(&mut self) {
-        if !self.ipvlan {
-            self.hop("deliver", Host::Backend, self.to_pods(), Direction::In);
-            self.through_backend();
-        }
-        if self.reply_wrapped {
-            self.hop("deliver", Host::Backend, Site::Vxlan, Direction::Out);
-            self.wrapped_hop("encap", Host::Backend, Direction::Out);
-            self.wrapped_hop("fabric", Host::Entry, Direction::In);
-            self.hop("decap", Host::Entry, Site::Vxlan, Direction::In);
-        } else {
-            self.hop("deliver", Host::Backend, Site::Nic, Direction::Out);
-            self.hop("fabric", Host::Entry, Site::Nic, Direction::In);
-        }
-    }
-
-    /// Between the NIC and the pod under a CNI whose devices are not known.
-    fn through_others(&mut self) {
-        self.hop("client_tx", Host::Client, Site::ClientEth, Direction::Out);
-        if self.from_pod {
-            self.hop(OTHERS_FROM_POD, Host::Pod, Site::PodEth, Direction::In);
-        } else {
-            let wire = self.through_balancer();
-            self.hop(wire, Host::Entry, Site::Nic, Direction::In);
-            self.hop(OTHERS, Host::Pod, Site::PodEth, Direction::In);
-        }
-        self.hop("pod_rx", Host::Pod, Site::Readable, Direction::In);
-        self.leg = Leg::Response;
-        self.hop("pod_tx", Host::Pod, Site::PodEth, Direction::Out);
-        let last = if self.from_pod {
-            OTHERS_FROM_POD
-        } else {
-            // To a client that is a pod of another node it may leave wrapped.
-            self.hop(OTHERS, Host::Entry, Site::Nic, Direction::Out);
-            self.hops.last_mut().expect("just pushed").optional = true;
-            self.wrapped_hop(OTHERS, Host::Entry, Direction::Out);
-            self.hops.last_mut().expect("just pushed").optional = true;
-            self.through_balancer()
-        };
-        self.hop(last, Host::Client, Site::ClientEth, Direction::In);
-    }
-
-    fn entry_to_client(&mut self) {
-        if self.from_pod {
-            self.bridge_hop(self.out(), Host::Entry);
-            self.hop(self.out(), Host::Entry, self.to_pods(), Direction::Out);
-        } else {
-            self.hop(self.out(), Host::Entry, Site::Nic, Direction::Out);
-        }
-        let wire = self.through_balancer();
-        self.hop(wire, Host::Client, Site::ClientEth, Direction::In);
+        self.parts
     }
 }
 

@@ -71,6 +71,13 @@ impl Cni for Ipvlan {
         route: CaseRoute,
         external: PolicyKind,
     ) -> Result<(), Unavailable> {
+        if route.road.is_ingress() {
+            return Err(Unavailable::new(
+                "pods that are asked and ask by the same way, for an ingress controller",
+                "ipvlan, under which pods know clients' way and each other's, and not the node's",
+                ROUTED,
+            ));
+        }
         match mode {
             Mode::None if route.road == Road::Loadbalancer => Err(Unavailable::new(
                 "pods to answer the load balancer, which asks them itself",
@@ -102,7 +109,7 @@ impl Cni for Ipvlan {
                         format!("external_policy = \"Cluster\", or {ROUTED}"),
                     ))
                 }
-                Road::Direct | Road::Nodeport | Road::Lbip | Road::Loadbalancer => Ok(()),
+                _ => Ok(()),
             },
         }
     }

@@ -130,6 +130,17 @@ words! {
         /// Client to a load balancer outside the cluster, which connects to the nodes' NICs at the
         /// Service's NodePort.
         Loadbalancer = "loadbalancer",
+        /// Client to the NodePort of an ingress controller, which asks the Service's cluster address.
+        Ingress = "ingress",
+        /// The same, but the controller asks the Service's endpoints itself.
+        IngressEndpoints = "ingress-endpoints",
+    }
+}
+
+impl Road {
+    /// Whether an ingress controller stands between the client and the pod that answers.
+    pub fn is_ingress(self) -> bool {
+        matches!(self, Self::Ingress | Self::IngressEndpoints)
     }
 }
 
@@ -155,7 +166,7 @@ words! {
     }
 }
 
-/// A road and the backend's place: `nodeport-remote`.
+/// A road and the backend's place: `nodeport-remote`. A road alone means `local`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
     /// Road a request takes.
@@ -174,7 +185,10 @@ impl FromStr for Route {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (road, place) = text.split_once('-').ok_or_else(|| {
+        if let Ok(road) = text.parse() {
+            return Ok(Self { road, place: Place::Local });
+        }
+        let (road, place) = text.rsplit_once('-').ok_or_else(|| {
             format!(
                 "`{text}` is not a route; write a road and a place, for example `nodeport-remote`"
             )

@@ -209,7 +209,11 @@ fn validate(profile: &Profile, kernels: &[&str]) -> Result<(), PlanError> {
     matrix.route.iter().try_for_each(|route| {
         let local_policy = match route.road {
             Road::Direct => None,
-            Road::Clusterip => Some(("service.internal_policy", service.internal_policy)),
+            Road::Clusterip | Road::Ingress => {
+                Some(("service.internal_policy", service.internal_policy))
+            }
+            // The controller's own Service has no policy.
+            Road::IngressEndpoints => None,
             Road::Nodeport | Road::Lbip | Road::Loadbalancer => {
                 Some(("service.external_policy", service.external_policy))
             }

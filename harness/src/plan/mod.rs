@@ -16,9 +16,9 @@ pub use conflist::{CNI_VERSIONS, Conflist, Plugin};
 pub use kernel::{HOST_KERNEL, KernelChoice};
 pub use matrix::{CASES_MAX, Group, Plan, PlanError};
 pub use profile::{
-    AffinityKind, ArrivalKind, BalancerKind, CniFiles, Engine, FakeSettings, IptablesBackend,
-    IpvsScheduler, LabSettings, MatrixSettings, PolicyKind, Profile, RunSettings, ServiceSettings,
-    WorkloadSettings,
+    AffinityKind, ArrivalKind, BalancerKind, CniFiles, Engine, FakeSettings, IngressKind,
+    IptablesBackend, IpvsScheduler, LabSettings, MatrixSettings, PolicyKind, Profile, RunSettings,
+    ServiceSettings, WorkloadSettings,
 };
 pub use source::{DEFAULT_PROFILE, PROFILES, ProfileError};
 pub use wire::WireSettings;

@@ -137,6 +137,10 @@ pub struct LabSettings {
     /// our own, which older revisions then read too (`compare --rev`).
     #[serde(default, skip_serializing_if = "BalancerKind::is_own")]
     pub balancer: BalancerKind,
+    /// The ingress controller of roads `ingress` and `ingress-endpoints`. Not in a resolved profile that asks
+    /// for our own, for the same reason.
+    #[serde(default, skip_serializing_if = "IngressKind::is_own")]
+    pub ingress: IngressKind,
     /// What the wire between the client outside and the nodes does.
     pub wire: WireSettings,
     /// Files of CNIs that come as manifests, by CNI.
@@ -182,6 +186,25 @@ pub enum BalancerKind {
 }
 
 impl BalancerKind {
+    fn is_own(&self) -> bool {
+        *self == Self::Embedded
+    }
+}
+
+/// A reverse proxy in a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IngressKind {
+    /// nic2pod's own.
+    #[default]
+    Embedded,
+    /// nginx.
+    Nginx,
+    /// HAProxy, in HTTP mode.
+    Haproxy,
+}
+
+impl IngressKind {
     fn is_own(&self) -> bool {
         *self == Self::Embedded
     }

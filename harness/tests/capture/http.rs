@@ -65,6 +65,7 @@ fn serve_one(mut stream: TcpStream) -> Vec<Mark> {
         let written_ns = now_ns();
         stream.write_all(&response).unwrap();
         marks.push(Mark {
+            id: None,
             peer,
             local,
             request_offset: number * REQUEST_BYTES as u64,
@@ -139,6 +140,7 @@ impl Connection {
         assert!(first > 0, "the server closed");
         self.stream.read_exact(&mut response[first..]).unwrap();
         Sample {
+            id: None,
             client: self.client,
             request_offset: number * REQUEST_BYTES as u64,
             response_offset: number * RESPONSE_BYTES as u64,

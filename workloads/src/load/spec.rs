@@ -46,6 +46,11 @@ pub(super) fn check(spec: &LoadSpec) -> Result<(), AgentError> {
             return refuse(format!("`{key}` is {bytes}, not at most {MAX_BYTES}"));
         }
     }
+    if let Some(host) = &spec.host
+        && host.parse::<hyper::http::uri::Authority>().is_err()
+    {
+        return refuse(format!("`host` is `{host}`, which is no host"));
+    }
     if spec.server_work_ns > WORK_MAX_NS {
         let work_ns = spec.server_work_ns;
         return refuse(format!("`server_work_ns` is {work_ns}, not at most {WORK_MAX_NS}"));

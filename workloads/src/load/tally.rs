@@ -74,6 +74,7 @@ impl Tally {
         self.last_outcome_ns = self.last_outcome_ns.max(last_byte_ns);
         if link.sampled {
             self.sampled(Sample {
+                id: answered.id,
                 client: link.client,
                 request_offset: sent.offset,
                 response_offset: first_byte.offset,

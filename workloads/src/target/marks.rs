@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Notes when a sampled connection's requests were read and their responses written.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddrV4;
 use std::rc::Rc;
@@ -21,6 +22,7 @@ pub(super) struct Marker {
     written: Direction,
     writing_ns: u64,
     handshake: Option<Accepted>,
+    id: Rc<Cell<Option<u64>>>,
 }
 
 impl Marker {
@@ -29,7 +31,13 @@ impl Marker {
         let mut read = Direction::unknown_client();
         read.await_message();
         let written = Direction::http1();
-        Self { pod, peer, local, read, written, writing_ns: 0, handshake: None }
+        let id = Rc::default();
+        Self { pod, peer, local, read, written, writing_ns: 0, handshake: None, id }
+    }
+
+    /// Where whoever reads a request leaves its id, before it is answered.
+    pub(super) fn id(&self) -> Rc<Cell<Option<u64>>> {
+        self.id.clone()
     }
 
     /// The connection's TLS handshake is over.
@@ -74,6 +82,7 @@ impl Observe for Option<Marker> {
         }
         if let (Some(request), Some(response)) = (marker.read.start(), marker.written.start()) {
             marker.pod.mark(Mark {
+                id: marker.id.take(),
                 peer: marker.peer,
                 local: marker.local,
                 request_offset: request.offset,

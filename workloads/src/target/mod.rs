@@ -5,28 +5,19 @@
 mod marks;
 mod pod;
 mod serve;
-mod tls;
+pub(crate) mod tls;
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{SocketAddr, SocketAddrV4, TcpListener};
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use socket2::{Domain, Socket, Type};
-use tokio::sync::mpsc;
-use tokio_rustls::TlsAcceptor;
-
-use crate::agent::{self, AgentError};
+use crate::agent::{self, AgentError, Lines};
+use crate::door::Door;
 use crate::protocol::{TargetCommand, TargetReply, TargetSpec};
 use crate::socket;
 use pod::Pod;
-use serve::{Door, serve_until};
-
-/// Connections the kernel completes while none is accepted; `net.core.somaxconn` may lower it.
-const BACKLOG: i32 = 4096;
-/// Commands read ahead.
-const COMMANDS_MAX: usize = 16;
+use serve::serve_until;
 
 /// Runs the agent on standard input and output; see [`run`]. Exit code 0 at the end of the input,
 /// 2 when a line is to be changed, 1 otherwise; one sentence on standard error says why.
@@ -83,7 +74,7 @@ pub fn run(
         Ok(doors) => doors,
         Err(failed) => return agent::answer(&mut output, &TargetReply::Failed(failed)),
     };
-    let commands = commands(input)?;
+    let commands = agent::lines(input)?;
     agent::runtime()?.block_on(async {
         let answering = answer_commands(commands, output, pod.clone());
         let serving = serve_until(doors, pod, answering);
@@ -96,59 +87,11 @@ fn open(spec: &TargetSpec) -> Result<Vec<Door>, String> {
     if spec.listen.is_empty() {
         return Err("`listen` is empty".to_owned());
     }
-    let open = |address: SocketAddrV4, tls: Option<TlsAcceptor>| {
-        let listener = listener(address);
-        let listener =
-            listener.map_err(|error| format!("failed to listen at {address}: {error}"))?;
-        Ok(Door { listener, tls })
-    };
-    let mut doors: Vec<Door> =
-        spec.listen.iter().map(|&address| open(address, None)).collect::<Result<_, String>>()?;
-    if let Some(tls) = &spec.tls {
-        let acceptor = tls::acceptor(tls)?;
-        for &address in &tls.listen {
-            doors.push(open(address, Some(acceptor.clone()))?);
-        }
-    }
-    Ok(doors)
-}
-
-fn listener(address: SocketAddrV4) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&SocketAddr::from(address).into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Lines of the input. Reading blocks, so a thread of its own does it; the channel closes when the
-/// input ends.
-fn commands(
-    mut input: impl BufRead + Send + 'static,
-) -> Result<mpsc::Receiver<Result<String, AgentError>>, AgentError> {
-    let (lines, commands) = mpsc::channel(COMMANDS_MAX);
-    let read = move || {
-        while let Some(line) = read_next(&mut input) {
-            let failed = line.is_err();
-            if lines.blocking_send(line).is_err() || failed {
-                break;
-            }
-        }
-    };
-    std::thread::Builder::new()
-        .name("commands".to_owned())
-        .spawn(read)
-        .map_err(AgentError::system("start the thread that reads commands"))?;
-    Ok(commands)
-}
-
-fn read_next(input: &mut impl BufRead) -> Option<Result<String, AgentError>> {
-    agent::read_line(input).transpose()
+    Door::open(&spec.listen, spec.tls.as_ref())
 }
 
 async fn answer_commands(
-    mut commands: mpsc::Receiver<Result<String, AgentError>>,
+    mut commands: Lines,
     mut output: impl Write,
     pod: Rc<Pod>,
 ) -> Result<(), AgentError> {

@@ -201,6 +201,7 @@ mod tests {
         let pod = Pod::new("p").unwrap();
         let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
         let mark = Mark {
+            id: None,
             peer: address,
             local: address,
             request_offset: 0,

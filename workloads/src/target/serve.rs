@@ -4,43 +4,24 @@
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::rc::Rc;
-use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::header::HeaderValue;
-use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio_rustls::TlsAcceptor;
 
 use super::marks::Marker;
 use super::pod::Pod;
 use crate::clock::now_ns;
-use crate::protocol::{Accepted, SAMPLE_TOS};
-use crate::timer::Timer;
+use crate::door::{Door, Local};
+use crate::protocol::{Accepted, REQUEST_ID, SAMPLE_TOS};
 use crate::wire::{Carried, Gate, Observed, Opened};
-
-/// Wait after `accept()` fails, as it does while the process is out of files.
-const ACCEPT_RETRY: Duration = Duration::from_millis(1);
-
-/// Spawns on the thread's own runtime: hyper's futures for HTTP/2.
-#[derive(Clone, Copy)]
-struct Local;
-
-impl<F: Future<Output: 'static> + 'static> Executor<F> for Local {
-    fn execute(&self, future: F) {
-        spawn_local(future);
-    }
-}
-
-/// A non-blocking listener, and the TLS that is spoken at it, if any.
-pub(super) struct Door {
-    pub(super) listener: std::net::TcpListener,
-    pub(super) tls: Option<TlsAcceptor>,
-}
 
 /// Serves HTTP/1.1 and HTTP/2 (prior knowledge, or negotiated) at `doors` until `end` is done, and
 /// returns its output. To be awaited on a [`tokio::runtime::LocalRuntime`] or in a
@@ -54,32 +35,20 @@ pub(super) async fn serve_until<T>(
     end: impl Future<Output = T>,
 ) -> io::Result<T> {
     let mut accepting = Vec::with_capacity(doors.len());
-    for Door { listener, tls } in doors {
-        let listener = TcpListener::from_std(listener)?;
-        accepting.push(spawn_local(accept(listener, tls, pod.clone(), Timer::new()?)));
+    for door in doors {
+        let pod = pod.clone();
+        accepting.push(door.accept(move |stream, peer, tls| match tls {
+            None => {
+                spawn_local(serve(stream, peer, pod.clone()));
+            }
+            Some(tls) => {
+                spawn_local(serve_tls(stream, peer, tls.clone(), pod.clone()));
+            }
+        })?);
     }
     let output = end.await;
     accepting.iter().for_each(|task| task.abort());
     Ok(output)
-}
-
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, pod: Rc<Pod>, timer: Timer) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => match &tls {
-                None => {
-                    spawn_local(serve(stream, peer, pod.clone()));
-                }
-                Some(tls) => {
-                    spawn_local(serve_tls(stream, peer, tls.clone(), pod.clone()));
-                }
-            },
-            Err(_) => {
-                // A timer that is there does not fail; were it to, the next `accept()` comes sooner.
-                let _ = timer.rest(ACCEPT_RETRY).await;
-            }
-        }
-    }
 }
 
 /// Serves one connection to its end. How it ends is the client's business: the load client ends
@@ -109,8 +78,20 @@ async fn talk<S: Carried + 'static>(
     pod: Rc<Pod>,
 ) {
     let header = peer_header(peer);
-    let service = service_fn(move |request| Rc::clone(&pod).answer(header.clone(), request));
+    let id = stream.observer().as_ref().map(Marker::id);
+    let service = service_fn(move |request: Request<Incoming>| {
+        if let Some(id) = &id {
+            id.set(request_id(&request));
+        }
+        Rc::clone(&pod).answer(header.clone(), request)
+    });
     let _ = auto::Builder::new(Local).serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// What a request calls itself.
+fn request_id(request: &Request<Incoming>) -> Option<u64> {
+    let text = request.headers().get(REQUEST_ID)?.to_str().ok()?;
+    u64::from_str_radix(text, 16).ok()
 }
 
 /// The longest an address and port can be, so that answers to all clients have the same length: a

@@ -14,7 +14,7 @@ use crate::protocol::TargetTls;
 /// What is spoken with every client: TLS 1.2 and 1.3, HTTP/2 and 1.1, and session tickets, which hold
 /// the session themselves, for clients that say that they would resume one. Fails with what is wrong
 /// with the spec.
-pub(super) fn acceptor(spec: &TargetTls) -> Result<TlsAcceptor, String> {
+pub(crate) fn acceptor(spec: &TargetTls) -> Result<TlsAcceptor, String> {
     let chain = CertificateDer::pem_slice_iter(spec.certificate.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| format!("`tls.certificate` is no certificate: {error}"))?;

@@ -38,6 +38,10 @@ impl<S, O> Observed<S, O> {
     pub(crate) fn new(stream: S, observer: O) -> Self {
         Self { stream, observer, failed: false }
     }
+
+    pub(crate) fn observer(&self) -> &O {
+        &self.observer
+    }
 }
 
 impl<S: Carried, O: Observe> Observed<S, O> {

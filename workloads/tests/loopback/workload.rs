@@ -32,6 +32,8 @@ pub(crate) fn place() -> SocketAddrV4 {
 pub(crate) fn spec(target: SocketAddrV4) -> LoadSpec {
     LoadSpec {
         target,
+        host: None,
+        request_ids: false,
         arrival: CLOSED,
         connection: Connection::Keepalive,
         protocol: Protocol::Http1,

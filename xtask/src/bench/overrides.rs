@@ -24,7 +24,7 @@ pub(crate) fn profile(args: &BenchArgs, default: &str) -> Result<Profile> {
     profile.run.iterations = args.iterations.unwrap_or(profile.run.iterations);
     profile.run.engine = args.engine.unwrap_or(profile.run.engine);
     profile.run.trace_slowest = args.trace_slowest.unwrap_or(profile.run.trace_slowest);
-    profile.lab.balancer = args.balancer.unwrap_or(profile.lab.balancer);
+    args.between.lay_over(&mut profile);
     args.proxy.lay_over(&mut profile);
     profile.seed = args.seed.unwrap_or(profile.seed);
     cni_files(&mut profile, &args.cluster.kind.cni_files);

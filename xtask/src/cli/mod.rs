@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line.
 
+mod between;
 mod judge;
 mod proxy;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use harness::plan::{
-    BalancerKind, CniChoice, CniKind, Engine, KernelChoice, Mode, Position, Route,
-};
+use harness::plan::{CniChoice, CniKind, Engine, KernelChoice, Mode, Position, Route};
 use harness::units::Span;
 
+pub(crate) use self::between::BetweenArgs;
 pub(crate) use self::judge::{BaselineArgs, CompareArgs, GateArgs, JudgeArgs, OutputArgs};
 pub(crate) use self::proxy::ProxyArgs;
 
@@ -168,6 +168,7 @@ pub(crate) struct KernelBuildArgs {
 pub(crate) enum Agent {
     Load,
     Target,
+    Ingress,
     Proxy,
     /// The probes of a node, in a privileged pod.
     #[cfg(feature = "bpf")]
@@ -250,7 +251,8 @@ pub(crate) struct BenchArgs {
     /// flannel, calico, cilium
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) cni: Vec<CniChoice>,
-    /// Routes: direct, clusterip, nodeport, lbip, loadbalancer, each with -local or -remote
+    /// Routes: direct, clusterip, nodeport, lbip, loadbalancer, ingress, ingress-endpoints, each
+    /// with -local or -remote
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) route: Vec<Route>,
     /// Services programmed, the measured one included
@@ -272,9 +274,8 @@ pub(crate) struct BenchArgs {
     /// calls only)
     #[arg(long, value_name = "ENGINE", value_parser = engine)]
     pub(crate) engine: Option<Engine>,
-    /// Load balancer of route loadbalancer: embedded, haproxy
-    #[arg(long, value_name = "NAME", value_parser = balancer)]
-    pub(crate) balancer: Option<BalancerKind>,
+    #[command(flatten)]
+    pub(crate) between: BetweenArgs,
     /// Seed of every random choice
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
@@ -368,14 +369,6 @@ fn engine(word: &str) -> Result<Engine, String> {
     }
 }
 
-fn balancer(word: &str) -> Result<BalancerKind, String> {
-    match word {
-        "embedded" => Ok(BalancerKind::Embedded),
-        "haproxy" => Ok(BalancerKind::Haproxy),
-        other => Err(format!("`{other}` is not one of embedded, haproxy")),
-    }
-}
-
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -405,9 +398,12 @@ pub(crate) struct TraceArgs {
     /// flannel, calico, cilium
     #[arg(long, value_name = "CNI", default_value = "bridge")]
     pub(crate) cni: CniChoice,
-    /// Route: direct, clusterip, nodeport, lbip, loadbalancer, each with -local or -remote
+    /// Route: direct, clusterip, nodeport, lbip, loadbalancer, ingress, ingress-endpoints, each
+    /// with -local or -remote
     #[arg(long, value_name = "ROUTE", default_value = "nodeport-remote")]
     pub(crate) route: Route,
+    #[command(flatten)]
+    pub(crate) between: BetweenArgs,
     /// Services programmed, the one asked included
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) services: u32,

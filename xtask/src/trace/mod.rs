@@ -88,6 +88,7 @@ fn narrowed(args: &TraceArgs) -> Result<Profile> {
     matrix.workload = vec![args.workload.clone()];
     profile.run.engine = args.engine.unwrap_or(profile.run.engine);
     args.proxy.lay_over(&mut profile);
+    args.between.lay_over(&mut profile);
     bench::overrides::cni_files(&mut profile, &args.kind.cni_files);
     profile.read_conflists()?;
     Ok(profile)

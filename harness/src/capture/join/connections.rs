@@ -33,6 +33,8 @@ pub(super) struct Connection {
     pub(super) at_pod: Option<(SocketAddrV4, SocketAddrV4)>,
     /// The next part, behind a process that joins two.
     pub(super) partner: Option<u32>,
+    /// The part before, on the other side of that process.
+    pub(super) behind: Option<u32>,
     /// Which part it is: 0 is the client's own.
     pub(super) part: u8,
     /// Which of the path's entry nodes it came by, index, once that is known.
@@ -71,6 +73,8 @@ pub(super) struct Connections {
     by_place: HashMap<Place, (u32, Leg)>,
     /// By source where the SYN was first seen, in time order.
     by_origin: HashMap<SocketAddrV4, Vec<u32>>,
+    /// By source and destination at the pod, in time order; kept where requests are found from there.
+    by_server: HashMap<(SocketAddrV4, SocketAddrV4), Vec<u32>>,
 }
 
 impl Connections {
@@ -126,7 +130,11 @@ impl Connections {
         self.by_place.insert(back, (index, Leg::Response));
         let connection = &mut self.all[index as usize];
         if hops.site(packet.tap) == Site::PodEth && packet.direction == Direction::In {
-            connection.at_pod = Some((segment.src, segment.dst));
+            let at_pod = (segment.src, segment.dst);
+            if hops.ingress.is_some() && connection.at_pod != Some(at_pod) {
+                self.by_server.entry(at_pod).or_default().push(index);
+            }
+            connection.at_pod = Some(at_pod);
         }
         // The first node that sees it is the one it enters by.
         connection.entry = connection.entry.or_else(|| hops.entry_at(packet.tap));
@@ -157,6 +165,7 @@ impl Connections {
             opened_ns: packet.time_ns,
             at_pod: None,
             partner: None,
+            behind: None,
             part,
             entry: None,
             client_isn: segment.seq,
@@ -180,6 +189,22 @@ impl Connections {
             let connection = self.at(index);
             connection.part == part && connection.opened_ns <= at_ns
         })
+    }
+
+    /// The newest connection of those addresses at the pod that was there at `at_ns`.
+    pub(super) fn at_server(
+        &self,
+        peer: SocketAddrV4,
+        local: SocketAddrV4,
+        at_ns: u64,
+    ) -> Option<u32> {
+        let all = self.by_server.get(&(peer, local))?;
+        all.iter().copied().rfind(|&index| self.at(index).opened_ns <= at_ns)
+    }
+
+    /// The part before the last one's by so many processes that join two.
+    pub(super) fn before(&self, last: u32, steps: u8) -> Option<u32> {
+        (0..steps).try_fold(last, |connection, _| self.at(connection).behind)
     }
 
     /// The part of a client's connection behind so many processes that join two.
@@ -213,6 +238,7 @@ impl Connections {
             if let Some(front) = self.newest(relay.client, part - 1, opened_ns) {
                 paired[back as usize] = true;
                 self.all[front as usize].partner = Some(back);
+                self.all[back as usize].behind = Some(front);
             }
         }
     }
@@ -231,14 +257,17 @@ impl Connections {
         self.all = kept.iter().map(|&old| self.all[old].clone()).collect();
         for connection in &mut self.all {
             connection.partner = connection.partner.and_then(moved_to);
+            connection.behind = connection.behind.and_then(moved_to);
         }
         self.by_syn.retain(|_, index| moved_to(*index).map(|new| *index = new).is_some());
         self.by_client_isn.retain(|_, index| moved_to(*index).map(|new| *index = new).is_some());
         self.by_place.retain(|_, (index, _)| moved_to(*index).map(|new| *index = new).is_some());
-        self.by_origin.retain(|_, all| {
+        let move_all = |all: &mut Vec<u32>| {
             *all = all.iter().copied().filter_map(moved_to).collect();
             !all.is_empty()
-        });
+        };
+        self.by_origin.retain(|_, all| move_all(all));
+        self.by_server.retain(|_, all| move_all(all));
     }
 }
 

@@ -55,6 +55,7 @@ mod tests {
 
     fn of(turns: [Option<Turn>; 2], secured_ns: u64, readable_ns: Option<u64>) -> Handshake {
         let sample = Sample {
+            id: None,
             client: "10.8.0.1:1024".parse().unwrap(),
             request_offset: 300,
             response_offset: 900,

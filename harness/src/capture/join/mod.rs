@@ -3,13 +3,15 @@
 //!
 //! A request is the byte at [`Sample::request_offset`] of its connection's stream, its response the
 //! byte at [`Sample::response_offset`] of the other stream; it was at a tap when that byte first
-//! was. A byte that was sent again counts where it was first seen, at every tap: these times are in
+//! was. Behind a reverse proxy it is the byte that the server says the request of this id began with, on
+//! whichever connection the server had it from ([`Mark::id`]). A byte that was sent again counts where it was first seen, at every tap: these times are in
 //! order whatever was lost on the way, and the stage the loss happened in holds the wait for it.
 //!
 //! Cost: one sort of the packets by time, one by connection, and a binary search per request and
 //! tap: O(n log n).
 
 mod connections;
+mod course;
 mod handshake;
 mod joined;
 mod sightings;
@@ -41,6 +43,7 @@ use workloads::protocol::{Mark, Sample};
 use super::{Packet, Path, Site, TapInfo};
 use crate::relay::Relay;
 use connections::{Connections, SYN_OFFSET};
+use course::{Course, Marks};
 use handshake::Handshake;
 use joined::Sums;
 use sightings::Sightings;
@@ -128,6 +131,7 @@ struct Timeline {
     retransmitted: bool,
     mark: Option<Mark>,
     handshake: Option<Handshake>,
+    connections: Vec<u32>,
 }
 
 impl Joiner {
@@ -148,11 +152,33 @@ impl Joiner {
         Self { stories: stories as usize, ..self }
     }
 
+    /// Learns of connections from a window of which nothing is to be joined: those that stay open are known
+    /// in the next.
+    ///
+    /// # Errors
+    /// [`JoinError::NoSuchTap`].
+    pub fn learn(&mut self, packets: Vec<Packet>) -> Result<(), JoinError> {
+        let nothing = Observations { packets, dropped: 0, samples: &[], marks: &[], relays: &[] };
+        self.join(nothing).map(drop)
+    }
+
     /// Joins one window.
     ///
     /// # Errors
     /// [`JoinError::NegativeStage`]: the window must not be used, and neither must the joiner.
     pub fn join(&mut self, observations: Observations<'_>) -> Result<Joined, JoinError> {
+        self.join_keeping(observations, self.stories)
+    }
+
+    /// The same, with the stories of so many requests.
+    ///
+    /// # Errors
+    /// As [`Joiner::join`].
+    pub fn join_keeping(
+        &mut self,
+        observations: Observations<'_>,
+        stories: usize,
+    ) -> Result<Joined, JoinError> {
         let Observations { mut packets, dropped, samples, marks, relays } = observations;
         if let Some(packet) = packets.iter().find(|p| usize::from(p.tap) >= self.taps) {
             return Err(JoinError::NoSuchTap { tap: packet.tap, taps: self.taps });
@@ -162,8 +188,7 @@ impl Joiner {
         let seen = packets.iter().filter_map(|p| self.connections.place(p, &self.hops)).collect();
         let sightings = Sightings::new(seen);
         self.connections.pair(relays);
-        let mut marks = marks.to_vec();
-        marks.sort_unstable_by_key(mark_key);
+        let marks = Marks::new(marks, self.hops.ingress);
 
         let mut sums = Sums::new(&self.points);
         let mut wanted = Vec::new();
@@ -179,15 +204,19 @@ impl Joiner {
                 Ok(timeline) => {
                     sums.joined.retransmitted += u64::from(timeline.retransmitted);
                     sums.add(sample, &timeline.times, timeline.handshake, &self.points)?;
-                    if self.stories > 0 {
-                        wanted.push(self.wanted(sample, timeline.mark));
+                    if stories > 0 {
+                        wanted.push(Wanted {
+                            sample: *sample,
+                            mark: timeline.mark,
+                            connections: timeline.connections,
+                        });
                     }
                 }
                 Err(reason) => sums.unjoined(reason),
             }
         }
         let mut joined = sums.finish();
-        let wanted = story::slowest(wanted, self.stories);
+        let wanted = story::slowest(wanted, stories);
         joined.stories = story::tell(wanted, &packets, &self.connections, &self.hops);
         self.connections.forget_closed();
         Ok(joined)
@@ -206,32 +235,25 @@ impl Joiner {
         let front = self.connections.of_client(sample.client, sample.sent_ns)?;
         let (entry, pod) = self.hops.first_packet?;
         let at = |hop| {
-            let connection = self.part_at(front, hop)?;
+            let connection = self.connections.part_of(front, self.hops.hop(hop).part)?;
             sightings.first(connection, hop, SYN_OFFSET).map(|(time_ns, _)| time_ns)
         };
         at(pod)?.checked_sub(at(entry)?)
-    }
-
-    /// The connection that is seen at a hop: the client's, or one that a process joined to it.
-    fn part_at(&self, front: u32, hop: u16) -> Option<u32> {
-        self.connections.part_of(front, self.hops.hop(hop).part)
     }
 
     fn timeline(
         &self,
         sample: &Sample,
         sightings: &Sightings,
-        marks: &[Mark],
+        marks: &Marks,
     ) -> Result<Timeline, Unjoined> {
-        let front = self
-            .connections
-            .of_client(sample.client, sample.sent_ns)
-            .ok_or(Unjoined::ConnectionNotSeen)?;
+        let course = Course::of(sample, marks, &self.connections, &self.hops)?;
         let mut timeline = Timeline {
             times: Vec::with_capacity(self.points.len()),
             retransmitted: false,
             mark: None,
             handshake: None,
+            connections: Vec::new(),
         };
         let mut mark = None;
         for (index, point) in self.points.iter().enumerate() {
@@ -241,17 +263,15 @@ impl Joiner {
                 Source::LastByte => Some(sample.last_byte_ns),
                 Source::Read => {
                     let arrived_ns = timeline.times.last().map_or(0, |&(_, time_ns)| time_ns);
-                    mark = self.mark(front, sample, arrived_ns, marks);
+                    mark = course.mark(&self.connections, marks, arrived_ns);
                     mark.map(|mark| mark.read_ns)
                 }
                 Source::Written => mark.map(|mark| mark.written_ns),
                 Source::Hop(hop) => {
-                    let part = self.part_at(front, hop).ok_or(Unjoined::RelayNotSeen)?;
-                    let offset = match point.leg {
-                        Leg::Request => sample.request_offset,
-                        Leg::Response => sample.response_offset,
-                    };
-                    let found = sightings.first(part, hop, offset as i64);
+                    let part = self.hops.hop(hop).part;
+                    let connection =
+                        course.connection(&self.connections, part).ok_or(Unjoined::RelayNotSeen)?;
+                    let found = sightings.first(connection, hop, course.offset(part, point.leg));
                     timeline.retransmitted |= found.is_some_and(|(_, repeated)| repeated);
                     found.map(|(time_ns, _)| time_ns)
                 }
@@ -262,6 +282,7 @@ impl Joiner {
                 None => return Err(Unjoined::NotSeen(point.label.clone())),
             }
         }
+        timeline.connections = course.connections(&self.connections);
         timeline.mark = mark.copied();
         timeline.handshake = mark.and_then(|mark| {
             let readable = |&&(index, _): &&(usize, u64)| self.is_readable(index);
@@ -278,30 +299,4 @@ impl Joiner {
         matches!(source, Source::Hop(hop) if self.hops.hop(hop).site == Site::Readable)
             && leg == Leg::Request
     }
-
-    fn wanted(&self, sample: &Sample, mark: Option<Mark>) -> Wanted {
-        let front = self.connections.of_client(sample.client, sample.sent_ns);
-        let parts = front.into_iter().flat_map(|front| self.connections.parts_of(front));
-        Wanted { sample: *sample, mark, connections: parts.collect() }
-    }
-
-    /// The server's mark of a request that reached its interface at `arrived_ns`.
-    fn mark<'m>(
-        &self,
-        front: u32,
-        sample: &Sample,
-        arrived_ns: u64,
-        marks: &'m [Mark],
-    ) -> Option<&'m Mark> {
-        let at_server = self.connections.parts_of(front).last()?;
-        let (peer, local) = self.connections.at(at_server).at_pod?;
-        let wanted = (peer, local, sample.request_offset, arrived_ns);
-        let mark = marks.get(marks.partition_point(|mark| mark_key(mark) < wanted))?;
-        let same = (mark.peer, mark.local, mark.request_offset) == (peer, local, wanted.2);
-        same.then_some(mark)
-    }
-}
-
-fn mark_key(mark: &Mark) -> (SocketAddrV4, SocketAddrV4, u64, u64) {
-    (mark.peer, mark.local, mark.request_offset, mark.read_ns)
 }

@@ -87,12 +87,11 @@ pub(super) fn tell(
                     leg,
                     segment: packet.segment,
                     stage: hop.map(|hop| hops.hop(hop).stage),
-                    handshake: is_handshake(
-                        sample,
-                        &packet.segment,
-                        leg,
-                        connections.at(connection),
-                    ),
+                    // TLS ends at a reverse proxy.
+                    handshake: hops
+                        .ingress
+                        .is_none_or(|part| connections.at(connection).part < part)
+                        && is_handshake(sample, &packet.segment, leg, connections.at(connection)),
                 });
             }
         }

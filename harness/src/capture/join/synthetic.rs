@@ -11,6 +11,10 @@ use super::world::*;
 
 const REQUEST_BYTES: u32 = 120;
 const RESPONSE_BYTES: u32 = 700;
+/// What a reverse proxy adds to either.
+const ADDED_BYTES: u32 = 60;
+/// Address of the reverse proxy.
+pub(crate) const INGRESS: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
 
 /// What the taps and both ends would have seen.
 #[derive(Debug, Default)]
@@ -35,6 +39,25 @@ struct Half {
     tsval: u32,
 }
 
+/// Where a segment lies in its stream.
+#[derive(Clone, Copy)]
+struct Place {
+    offset: u32,
+    bytes: u32,
+}
+
+impl Place {
+    /// Of the n-th message of `bytes`, on the client's side of a reverse proxy and on the other.
+    fn nth(n: u32, bytes: u32) -> [Self; 2] {
+        [bytes, bytes + ADDED_BYTES].map(|bytes| Self { offset: 1 + n * bytes, bytes })
+    }
+
+    /// Without data.
+    fn bare(offset: u32) -> [Self; 2] {
+        [Self { offset, bytes: 0 }; 2]
+    }
+}
+
 struct Director<'a> {
     path: &'a Path,
     /// Tap of each hop.
@@ -50,7 +73,7 @@ pub(crate) fn taps(path: &Path) -> (Vec<TapInfo>, Vec<u16>) {
     for hop in path.hops() {
         let node = match hop.host {
             Host::Client | Host::Balancer => None,
-            Host::Entry => Some(0),
+            Host::Entry | Host::Ingress => Some(0),
             Host::Backend | Host::Pod => Some(1),
         };
         let name = format!("{:?}/{:?}", hop.host, hop.site);
@@ -111,25 +134,49 @@ impl Director<'_> {
             parts.push([front; 2]);
             front = balancer;
         }
-        let mut back = Half {
-            src: address(9, 11 + 256 * (number / 60_000), 1024 + (number * 7919 % 60_000) as u16),
-            dst: address(244, 256 + 5, 8080),
-            ..front
+        let through_node = |port| address(9, 11 + 256 * (number / 60_000), port);
+        let at_node = through_node(1024 + (number * 7919 % 60_000) as u16);
+        let pod = address(244, 256 + 5, 8080);
+        if self.path.ingress().is_none() {
+            self.stretch(front, Half { src: at_node, dst: pod, ..front }, &mut parts);
+            return parts;
+        }
+        let proxy = SocketAddrV4::new(INGRESS, 8081);
+        self.stretch(front, Half { src: at_node, dst: proxy, ..front }, &mut parts);
+        let inner = Half {
+            src: SocketAddrV4::new(INGRESS, port),
+            dst: address(96, 100, 80),
+            isn: self.rng.random(),
+            tsval: self.rng.random(),
         };
-        if self.path.relayed() {
+        // Only a proxy process connects from the node's own address.
+        let src = if self.path.relayed() { through_node(port) } else { inner.src };
+        self.stretch(inner, Half { src, dst: pod, ..inner }, &mut parts);
+        parts
+    }
+
+    /// Adds the connections between two programs, where the entry node makes `back` of `front`.
+    fn stretch(&mut self, front: Half, mut back: Half, parts: &mut Vec<[Half; 2]>) {
+        if self.path.relayed() && self.relays_in(parts.len()) {
             (back.isn, back.tsval) = (self.rng.random(), self.rng.random());
             let (client, upstream, backend) = (front.src, back.src, back.dst);
             self.scene.relays.push(Relay { client, upstream, backend });
             parts.extend([[front; 2], [back; 2]]);
-            return parts;
+            return;
         }
         // Past the entry node's stack nothing is translated.
-        let mut hops = self.path.hops().iter();
+        let part = parts.len();
+        let mut hops = self.path.hops().iter().filter(|hop| usize::from(hop.part) == part);
         if !hops.any(|hop| hop.stage.contains("proxy")) {
             back = front;
         }
         parts.push([front, back]);
-        parts
+    }
+
+    /// Whether a proxy process is behind a part: the node's own output is in the next one.
+    fn relays_in(&self, part: usize) -> bool {
+        let mut hops = self.path.hops().iter();
+        hops.any(|hop| usize::from(hop.part) == part + 1 && hop.site == Site::LocalOut)
     }
 
     /// Sends one segment over a leg from `now` on; returns its times at the leg's hops.
@@ -137,8 +184,8 @@ impl Director<'_> {
         &mut self,
         leg: Leg,
         halves: &[[Half; 2]],
-        offset: u32,
-        (flags, bytes): (u8, u32),
+        place: [Place; 2],
+        flags: u8,
         now: &mut u64,
     ) -> Vec<u64> {
         let mut behind_nat = leg == Leg::Response;
@@ -146,7 +193,11 @@ impl Director<'_> {
         for (index, hop) in self.path.hops().iter().enumerate().filter(|(_, h)| h.leg == leg) {
             if hop.stage.contains("proxy") {
                 behind_nat = leg == Leg::Request;
+            } else if hop.stage == "ingress" {
+                behind_nat = leg == Leg::Response;
             }
+            let beyond = self.path.ingress().is_some_and(|part| hop.part >= part);
+            let Place { offset, bytes } = place[usize::from(beyond)];
             let Half { src, dst, isn, tsval } =
                 halves[usize::from(hop.part)][usize::from(behind_nat)];
             let stream = usize::from(leg == Leg::Response);
@@ -178,28 +229,31 @@ impl Director<'_> {
         let [_, at_pod] = halves[halves.len() - 1];
         let mut now = 1_000_000 + u64::from(number) * 15_000;
         let connect_ns = now;
-        let syn = self.send(Leg::Request, &halves, 0, (SYN, 0), &mut now);
+        let syn = self.send(Leg::Request, &halves, Place::bare(0), SYN, &mut now);
         self.scene.syns.push(syn);
-        self.send(Leg::Response, &halves, 0, (SYN | ACK, 0), &mut now);
+        self.send(Leg::Response, &halves, Place::bare(0), SYN | ACK, &mut now);
         let connected_ns = self.step(&mut now);
         for request in 0..requests {
-            let (request_offset, response_offset) =
-                (request * REQUEST_BYTES, request * RESPONSE_BYTES);
+            let place = Place::nth(request, REQUEST_BYTES);
+            let answer = Place::nth(request, RESPONSE_BYTES);
             let sent_ns = self.step(&mut now);
-            let payload = (ACK, REQUEST_BYTES);
-            let mut truth = self.send(Leg::Request, &halves, 1 + request_offset, payload, &mut now);
+            let mut truth = self.send(Leg::Request, &halves, place, ACK, &mut now);
             let read_ns = self.step(&mut now);
             let written_ns = self.step(&mut now);
-            let payload = (ACK, RESPONSE_BYTES);
-            truth.extend(self.send(Leg::Response, &halves, 1 + response_offset, payload, &mut now));
+            truth.extend(self.send(Leg::Response, &halves, answer, ACK, &mut now));
             let first_byte_ns = self.step(&mut now);
             let last_byte_ns = self.step(&mut now);
             self.scene.truth.push(truth);
             let new = requests == 1;
+            let beyond = self.path.ingress().is_some();
+            let id = beyond.then_some(u64::from(number * requests + request));
+            let offset =
+                |place: [Place; 2], beyond| u64::from(place[usize::from(beyond)].offset - 1);
             self.scene.samples.push(Sample {
+                id,
                 client: halves[0][0].src,
-                request_offset: request_offset.into(),
-                response_offset: response_offset.into(),
+                request_offset: offset(place, false),
+                response_offset: offset(answer, false),
                 intended_ns: sent_ns,
                 connect_ns: new.then_some(connect_ns),
                 connected_ns: new.then_some(connected_ns),
@@ -209,16 +263,17 @@ impl Director<'_> {
                 last_byte_ns,
             });
             self.scene.marks.push(Mark {
+                id,
                 peer: at_pod.src,
                 local: at_pod.dst,
-                request_offset: request_offset.into(),
-                response_offset: response_offset.into(),
+                request_offset: offset(place, beyond),
+                response_offset: offset(answer, beyond),
                 read_ns,
                 written_ns,
                 handshake: None,
             });
         }
-        let end = 1 + requests * REQUEST_BYTES;
-        self.send(Leg::Request, &halves, end, (FIN | ACK, 0), &mut now);
+        let end = Place::nth(requests, REQUEST_BYTES).map(|place| Place { bytes: 0, ..place });
+        self.send(Leg::Request, &halves, end, FIN | ACK, &mut now);
     }
 }

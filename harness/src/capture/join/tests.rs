@@ -4,10 +4,10 @@
 use proptest::prelude::*;
 
 use super::super::path::NODE;
-use super::synthetic::{Scene, scene};
+use super::synthetic::{INGRESS, Scene, scene};
 use super::*;
 use crate::capture::packet::{Direction, flags};
-use crate::capture::path::Host;
+use crate::capture::path::{Hop, Host};
 use crate::capture::{Site, TapInfo};
 use crate::plan::{CniKind, Mode, Place, Road, Route};
 
@@ -20,7 +20,9 @@ fn every_path() -> impl Iterator<Item = (String, Path)> {
             Road::ALL.iter().filter(move |_| !none).flat_map(move |&road| {
                 Place::ALL.iter().map(move |&place| {
                     let route = Route { road, place };
-                    (format!("{mode}+{cni}/{route}"), Path::of(mode, cni, route))
+                    let path = Path::of(mode, cni, route);
+                    let by = path.ingress().map(|_| INGRESS);
+                    (format!("{mode}+{cni}/{route}"), path.by_ingress(by))
                 })
             })
         })
@@ -132,7 +134,8 @@ fn first_packet_is_the_syn_from_the_entry_nodes_first_interface_to_the_pod() {
             assert_eq!(joined.first_packet.count(), 0, "{name}");
             continue;
         }
-        let pod = path.hops().iter().position(|hop| hop.host == Host::Pod).unwrap();
+        let pod = |hop: &Hop| [Host::Ingress, Host::Pod].contains(&hop.host);
+        let pod = path.hops().iter().position(pod).unwrap();
         let expected: u64 = scene.syns.iter().map(|syn| syn[pod] - syn[at]).sum();
         assert_eq!(joined.first_packet.count(), 9, "{name}");
         assert_eq!(joined.first_packet.sum_ns(), expected, "{name}");
@@ -155,6 +158,45 @@ fn stages_have_the_names_of_the_method_in_path_order() {
     let tunnel = ["pod_tx", "deliver", "encap", "fabric", "decap"];
     let expected = [&tunnel[..], &node, &["wire", "client_rx", "body"]].concat();
     assert_eq!(names(&joined, Leg::Response), expected);
+}
+
+#[test]
+fn behind_an_ingress_controller_stages_have_names_of_their_own() {
+    let route = Route { road: Road::Ingress, place: Place::Local };
+    let path = Path::of(Mode::Iptables, CniKind::Ptp, route);
+    let scene = scene(&path, 4, 3, 1);
+    let joined = scene.join(&path).unwrap();
+    assert_eq!((joined.joined, joined.unjoined.len()), (12, 0));
+    let node = ["nic_rx", "conntrack", "proxy", "route", "filter", "masq", "egress"];
+    let beyond = node.map(|name| format!("up_{name}"));
+    let beyond: Vec<&str> = beyond.iter().map(String::as_str).collect();
+    let expected = [
+        &["client_tx", "wire"][..],
+        &node,
+        &["cni", "ingress", "up_wire"],
+        &beyond,
+        &["up_cni", "pod_rx", "wakeup", "app"],
+    ];
+    assert_eq!(names(&joined, Leg::Request), expected.concat());
+    let expected = [
+        &["pod_tx", "up_cni"][..],
+        &beyond,
+        &["up_wire", "ingress", "cni"],
+        &node,
+        &["wire", "client_rx", "body"],
+    ];
+    assert_eq!(names(&joined, Leg::Response), expected.concat());
+}
+
+#[test]
+fn a_request_whose_server_is_not_heard_of_is_not_joined_behind_an_ingress_controller() {
+    let route = Route { road: Road::Ingress, place: Place::Remote };
+    let path = Path::of(Mode::Iptables, CniKind::Ptp, route);
+    let mut scene = scene(&path, 3, 2, 1);
+    scene.marks.remove(1);
+    let joined = scene.join(&path).unwrap();
+    let reason = Unjoined::NotSeen("request read by server".to_owned());
+    assert_eq!((joined.joined, joined.unjoined), (5, [(reason, 1)].into()));
 }
 
 #[test]

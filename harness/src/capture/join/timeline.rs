@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The points in time of a request, in order, and which of them the taps at hand can see.
 
+use std::net::Ipv4Addr;
+
 use record::Leg;
 
 use super::connections::Connection;
@@ -82,8 +84,11 @@ pub(super) struct HopTable {
     nodes: Vec<Option<usize>>,
     /// Nodes that connections enter by, indices.
     entries: Vec<usize>,
-    /// By entry node, then by tap, then by [`slot`].
-    tables: Vec<Vec<[Option<u16>; 8]>>,
+    /// By entry node, then by tap, then by part and [`slot`].
+    tables: Vec<Vec<Vec<Option<u16>>>>,
+    /// First part behind a reverse proxy, and the proxy's address.
+    pub(super) ingress: Option<u8>,
+    ingress_address: Option<Ipv4Addr>,
     tapped: Vec<bool>,
     /// By tap: the tap that knows a connection's addresses here. Its own, but of a socket that of
     /// the device before it: no SYN is ever readable.
@@ -94,8 +99,12 @@ pub(super) struct HopTable {
     pub(super) first_packet: Option<(u16, u16)>,
 }
 
-fn slot(direction: Direction, encapsulated: bool, leg: Leg) -> usize {
-    usize::from(direction == Direction::Out) * 4
+/// Slots of a part.
+const SLOTS: usize = 8;
+
+fn slot(part: u8, direction: Direction, encapsulated: bool, leg: Leg) -> usize {
+    usize::from(part) * SLOTS
+        + usize::from(direction == Direction::Out) * 4
         + usize::from(encapsulated) * 2
         + usize::from(leg == Leg::Response)
 }
@@ -108,13 +117,14 @@ impl HopTable {
         let mut tapped = vec![false; hops.len()];
         let mut tables = Vec::new();
         for &entry in path.entries() {
-            let mut table = vec![[None; 8]; taps.len()];
+            let mut table = vec![vec![None; SLOTS * usize::from(path.parts())]; taps.len()];
             for (row, tap) in table.iter_mut().zip(taps) {
                 for (index, hop) in hops.iter().enumerate() {
                     let host = path.host_of(tap, entry);
                     let here = Some(hop.host) == host && hop.site == tap.site;
                     if here && tap.direction.is_none_or(|direction| direction == hop.direction) {
-                        row[slot(hop.direction, hop.encapsulated, hop.leg)] = Some(index as u16);
+                        let Hop { part, direction, encapsulated, leg, .. } = *hop;
+                        row[slot(part, direction, encapsulated, leg)] = Some(index as u16);
                         tapped[index] = true;
                     }
                 }
@@ -134,14 +144,28 @@ impl HopTable {
             let from_wire = ["wire", "lb_wire"].contains(&hop.stage);
             hop.host == Host::Entry && hop.direction == Direction::In && from_wire
         };
-        let first_packet = find(&|hop| hop.leg == Leg::Request && entry_in(hop))
-            .zip(find(&|hop| hop.leg == Leg::Request && hop.host == Host::Pod));
+        let first_packet =
+            find(&|hop| hop.leg == Leg::Request && entry_in(hop)).zip(find(&|hop| {
+                hop.leg == Leg::Request && [Host::Ingress, Host::Pod].contains(&hop.host)
+            }));
         let sites = taps.iter().map(|tap| tap.site).collect();
         let nodes = taps.iter().map(|tap| tap.node).collect();
         let entries = path.entries().to_vec();
         let hops = hops.to_vec();
         let addresses = (0..taps.len()).map(|tap| address_tap(taps, tap) as u16).collect();
-        Some(Self { hops, sites, nodes, entries, tables, tapped, addresses, origins, first_packet })
+        Some(Self {
+            hops,
+            sites,
+            nodes,
+            entries,
+            tables,
+            ingress: path.ingress(),
+            ingress_address: path.ingress_address(),
+            tapped,
+            addresses,
+            origins,
+            first_packet,
+        })
     }
 
     fn tapped(&self, hop: usize) -> bool {
@@ -169,20 +193,26 @@ impl HopTable {
 
     /// Where on the path a packet of a connection is.
     pub(super) fn find(&self, packet: &Packet, leg: Leg, connection: &Connection) -> Option<u16> {
-        let hop = self.at(packet, leg, connection.entry.unwrap_or(0))?;
-        (self.hop(hop).part == connection.part).then_some(hop)
+        self.at(packet, leg, connection.part, connection.entry.unwrap_or(0))
     }
 
-    fn at(&self, packet: &Packet, leg: Leg, entry: usize) -> Option<u16> {
+    fn at(&self, packet: &Packet, leg: Leg, part: u8, entry: usize) -> Option<u16> {
         let row = self.tables[entry].get(usize::from(packet.tap))?;
-        row[slot(packet.direction, packet.segment.encapsulated, leg)]
+        row[slot(part, packet.direction, packet.segment.encapsulated, leg)]
     }
 
     /// The part whose connections are first seen where a SYN is, if it is such a place.
     pub(super) fn origin(&self, syn: &Packet) -> Option<u8> {
-        let mut here = (0..self.tables.len()).filter_map(|entry| self.at(syn, Leg::Request, entry));
-        let part = here.find_map(|hop| self.origins.iter().position(|&origin| origin == hop))?;
-        u8::try_from(part).ok()
+        let begins = |part: &u8| {
+            let origin = self.origins[usize::from(*part)];
+            (0..self.tables.len())
+                .any(|entry| self.at(syn, Leg::Request, *part, entry) == Some(origin))
+        };
+        let mut parts = (0..self.origins.len() as u8).filter(begins);
+        let first = parts.next()?;
+        // A proxy process connects to the ingress controller and, for that, to the backend.
+        let to_ingress = Some(*syn.segment.dst.ip()) == self.ingress_address;
+        Some(if to_ingress { first } else { parts.next_back().unwrap_or(first) })
     }
 }
 

@@ -8,22 +8,20 @@
 //! link-layer address of its own, which nobody but its node and its neighbours sends to
 //! (`macvlan_queue_xmit()`).
 
-use record::Leg;
-
-use super::{Direction, Host, Site, Walk};
+use super::walk::{Stretch, Walk};
+use super::{Direction, Host, Site};
 
 impl Walk {
-    /// Whether no node's stack sees any of the walk. A client outside reaches pods of other nodes through
+    /// Whether no node's stack sees any of a stretch. A client outside reaches pods of other nodes through
     /// the entry node's stack.
-    pub(super) fn is_bypass(&self) -> bool {
-        let own = !self.to_service;
-        own && (self.ipvlan && (self.local || self.from_pod)
-            || self.macvlan && self.local && self.from_pod)
+    pub(super) fn passes_by(&self, stretch: &Stretch) -> bool {
+        let Stretch { to_service, local, from_pod, .. } = *stretch;
+        !to_service && (self.ipvlan && (local || from_pod) || self.macvlan && local && from_pod)
     }
 
-    pub(super) fn bypass(&mut self) {
-        self.hop("client_tx", Host::Client, Site::ClientEth, Direction::Out);
-        match (self.from_pod, self.local) {
+    pub(super) fn there_past(&mut self) {
+        let Stretch { from_pod, local, .. } = self.here;
+        match (from_pod, local) {
             (false, _) => {
                 let wire = self.through_balancer();
                 self.hop(wire, Host::Entry, Site::Nic, Direction::In);
@@ -34,12 +32,12 @@ impl Walk {
                 self.hop("fabric", Host::Backend, Site::Nic, Direction::In);
             }
         }
-        let last = if self.local { "cni" } else { "deliver" };
-        self.hop(last, Host::Pod, Site::PodEth, Direction::In);
-        self.hop("pod_rx", Host::Pod, Site::Readable, Direction::In);
-        self.leg = Leg::Response;
-        self.hop("pod_tx", Host::Pod, Site::PodEth, Direction::Out);
-        let home = match (self.from_pod, self.local) {
+        self.arrive(if local { "cni" } else { "deliver" });
+    }
+
+    pub(super) fn back_past(&mut self) {
+        let Stretch { from_pod, local, .. } = self.here;
+        let home = match (from_pod, local) {
             (false, _) => {
                 self.hop("cni", Host::Entry, Site::Nic, Direction::Out);
                 self.through_balancer()
@@ -51,6 +49,6 @@ impl Walk {
                 "wire"
             }
         };
-        self.hop(home, Host::Client, Site::ClientEth, Direction::In);
+        self.return_home(home);
     }
 }

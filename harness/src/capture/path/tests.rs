@@ -2,6 +2,7 @@
 //! Walks of every case, and some drawn.
 
 use super::*;
+use crate::plan::Place;
 
 fn every_case() -> impl Iterator<Item = (Mode, CniKind, Route)> {
     Mode::ALL.iter().flat_map(|&mode| {
@@ -34,7 +35,7 @@ fn every_passage_of_an_interface_is_one_hop_of_one_leg() {
     for (mode, cni, route) in every_case() {
         let path = Path::of(mode, cni, route);
         for (index, hop) in path.hops().iter().enumerate() {
-            let place = |h: &Hop| (h.leg, h.host, h.site, h.direction, h.encapsulated);
+            let place = |h: &Hop| (h.leg, h.part, h.host, h.site, h.direction, h.encapsulated);
             let twin = path.hops()[index + 1..].iter().find(|h| place(h) == place(hop));
             assert_eq!(twin, None, "{mode} {cni} {route}: {hop}");
         }
@@ -106,6 +107,18 @@ fn walks_are_as_the_topology_has_them() {
     insta::assert_snapshot!(
         "userspace_loadbalancer_local_vxlan",
         drawn(Mode::Userspace, CniKind::Vxlan, Road::Loadbalancer, Place::Local)
+    );
+    insta::assert_snapshot!(
+        "ingress_remote_vxlan",
+        drawn(Mode::Nftables, CniKind::Vxlan, Road::Ingress, Place::Remote)
+    );
+    insta::assert_snapshot!(
+        "userspace_ingress_local_bridge",
+        drawn(Mode::Userspace, CniKind::Bridge, Road::Ingress, Place::Local)
+    );
+    insta::assert_snapshot!(
+        "ingress_endpoints_local_ptp",
+        drawn(Mode::Ebpf, CniKind::Ptp, Road::IngressEndpoints, Place::Local)
     );
     insta::assert_snapshot!(
         "nodeport_local_ipvlan",

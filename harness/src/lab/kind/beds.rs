@@ -171,6 +171,13 @@ impl KindBeds {
                 "--lab netns",
             ));
         }
+        if case.route.road.is_ingress() {
+            return Err(Unavailable::new(
+                "an ingress controller in the cluster",
+                "lab kind, which starts none yet",
+                "--route nodeport-local,nodeport-remote, or --lab netns",
+            ));
+        }
         if case.route.road == Road::Loadbalancer {
             return Err(Unavailable::new(
                 "a load balancer beside the cluster",

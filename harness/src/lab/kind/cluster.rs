@@ -109,6 +109,7 @@ impl Cluster {
                 load: Some(client.socket()),
             },
             balancer: None,
+            ingress: None,
             wiring: self.wiring.clone(),
             notes: self.notes.clone(),
             turn: Some(turn),

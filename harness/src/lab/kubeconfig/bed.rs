@@ -230,12 +230,14 @@ impl KubeconfigBed {
         let tls = match self.workload.tls {
             Some(version) => {
                 let certificates = self.ground.certificates()?;
-                Some(certificates.load(version, self.workload.resume))
+                Some(certificates.load(crate::certificates::NAME, version, self.workload.resume))
             }
             None => None,
         };
         let count = u32::try_from(self.places.len()).expect("at most 256 workers");
         let spec = |worker: u32| LoadSpec {
+            host: None,
+            request_ids: false,
             target: self.destination,
             arrival: match max_requests {
                 // One after the other, until one is answered or the time is over.

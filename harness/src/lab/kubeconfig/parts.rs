@@ -46,7 +46,7 @@ pub(super) fn parts(
     let entries: Vec<&str> = match walked.road {
         Road::Clusterip => workers.iter().map(|worker| worker.node.as_str()).collect(),
         Road::Direct => vec![&placement.backend.name],
-        Road::Nodeport | Road::Lbip | Road::Loadbalancer => vec![&placement.entry.name],
+        _ => vec![&placement.entry.name],
     };
     let mut parts: Vec<Part> = Vec::new();
     for node in nodes {

@@ -61,6 +61,13 @@ impl Placement {
                     "--route direct-local, or --lab netns",
                 ));
             }
+            (Road::Ingress | Road::IngressEndpoints, _) => {
+                return Err(Unavailable::new(
+                    "an ingress controller that is followed",
+                    "a cluster that exists, in which none is made",
+                    "--route nodeport-local,nodeport-remote, or --lab netns",
+                ));
+            }
             (Road::Lbip | Road::Loadbalancer, _) => {
                 return Err(Unavailable::new(
                     "a load balancer in front of the cluster",

@@ -17,7 +17,7 @@ use super::engine::Engine;
 use super::follow::Follower;
 use super::measured::Measured;
 use super::site::Site;
-use super::{Emulation, Hosts, NetnsLab, Topology, road};
+use super::{Emulation, Hosts, NetnsLab, Topology, ingress, road};
 use crate::Cancel;
 use crate::capture::join::Story;
 use crate::lab::{Bed, Down, Iteration, LabError, Ready, Walks};
@@ -106,6 +106,12 @@ impl NetnsBed {
         let datapath = Datapath::install(&ground, &lab, (case.mode, case.proxy), &measured.table)?;
         let programs = (&*ground.program, ground.scratch.path());
         lab.start_balancer(profile.lab.balancer, programs, case.mode, &measured)?;
+        if case.route.road.is_ingress() {
+            let scratch = ground.scratch.path();
+            let certificates = ground.certificates_for(case)?;
+            let kind = profile.lab.ingress;
+            lab.start_ingress(kind, (&ground.program, scratch), case, &measured, certificates)?;
+        }
         stop_if(cancel)?;
 
         let start = Instant::now();
@@ -128,6 +134,9 @@ impl NetnsBed {
         evidence.extend(datapath.prove(&ground, site.hosts(), case, &measured)?);
         if let Some(balancer) = &mut site.hosts_mut().balancer {
             evidence.push(balancer.prove()?);
+        }
+        if let Some(ingress) = &mut site.hosts_mut().ingress {
+            evidence.push(ingress.prove()?);
         }
         let (lab, profile) = (site.hosts(), &ground.profile);
         let prove_ms = wiring_ms + ms(start);
@@ -153,10 +162,12 @@ impl NetnsBed {
         };
         let spec = LoadSpec {
             target: road::destination(lab, case, &measured),
+            host: case.route.road.is_ingress().then(|| ingress::HOST.to_owned()),
+            request_ids: case.route.road.is_ingress(),
             arrival: arrival(&workload),
             connection: workload.connection,
             protocol: workload.protocol,
-            tls: ground.load_tls(&workload)?,
+            tls: ground.load_tls(case.route.road, &workload)?,
             request_bytes: workload.request_bytes,
             response_bytes: workload.response_bytes,
             server_work_ns: workload.server_work.nanos(),
@@ -441,7 +452,11 @@ impl NetnsBed {
                     .to_owned(),
             );
         }
-        walk.conntrack = datapath::entries(self.site.hosts(), story.sample.client, &relays)?;
+        let mut sources: Vec<_> = relays.iter().map(|relay| relay.upstream).collect();
+        sources.push(story.sample.client);
+        // Behind an ingress controller the request came by a connection of the controller's.
+        sources.extend(story.mark.filter(|mark| mark.id.is_some()).map(|mark| mark.peer));
+        walk.conntrack = datapath::entries(self.site.hosts(), sources)?;
         self.follower = Some(follower);
         Ok((walk, pcap))
     }

@@ -14,6 +14,7 @@ use super::balancer::Balancer;
 use super::bed::NetnsBed;
 use super::emulation::Emulation;
 use super::engine::Engine;
+use super::ingress::{self, Ingress};
 use super::settings::has_bridge_netfilter;
 use crate::certificates::{CertificateError, Certificates};
 use crate::cni::Cni;
@@ -102,9 +103,7 @@ impl Ground {
         let choose = || Emulation::choose(&lab.wire, *seed, lab.mtu, question);
         match road {
             Road::Clusterip => Ok(None),
-            Road::Direct | Road::Nodeport | Road::Lbip | Road::Loadbalancer => {
-                self.emulation.get_or_init(choose).clone()
-            }
+            _ => self.emulation.get_or_init(choose).clone(),
         }
     }
 
@@ -128,10 +127,12 @@ impl Ground {
     /// As [`Ground::certificates_for`].
     pub(super) fn load_tls(
         &self,
+        road: Road,
         workload: &WorkloadSettings,
     ) -> Result<Option<LoadTls>, CertificateError> {
         let Some(version) = workload.tls else { return Ok(None) };
-        Ok(Some(self.certificates()?.load(version, workload.resume)))
+        let name = if road.is_ingress() { ingress::HOST } else { crate::certificates::NAME };
+        Ok(Some(self.certificates()?.load(name, version, workload.resume)))
     }
 
     fn certificates(&self) -> Result<&Certificates, CertificateError> {
@@ -291,6 +292,9 @@ impl NetnsBeds {
         self.has(case.mode, case.proxy)?;
         if case.route.road == Road::Loadbalancer {
             Balancer::check(self.ground.profile.lab.balancer, &self.question)?;
+        }
+        if case.route.road.is_ingress() {
+            Ingress::check(self.ground.profile.lab.ingress, &self.question)?;
         }
         self.ground.emulation(case.route.road, &self.question)?;
         self.ground.engine(&self.question).map(drop)

@@ -8,9 +8,10 @@ use std::time::Instant;
 use nix::libc::IPPROTO_TCP;
 
 use super::beds::Ground;
-use super::greeting::greet;
+use super::greeting::{Greeting, greet, knock};
 use super::measured::Measured;
-use super::{Hosts, road};
+use super::road::Ask;
+use super::{Hosts, ingress, road};
 use crate::capture::Path;
 use crate::lab::LabError;
 use crate::net::addresses::SERVICES;
@@ -19,6 +20,8 @@ use crate::plan::{Case, Mode, Proxy, Road};
 use crate::proxy::{Installed, Matched, NodeView, Probe, ProxyError, RuleText, ServiceTable};
 use crate::relay::Relay;
 
+/// A host of no rule.
+const UNKNOWN_HOST: &str = "nobody.example";
 /// First of the probe connections that are watched; those before are the proofs'.
 const MET_FIRST: u16 = 2;
 /// First of those that are made again.
@@ -84,21 +87,28 @@ impl Datapath {
         let destination = road::destination(lab, case, measured);
         let certificates = ground.certificates_for(case)?;
         let mut evidence = Vec::new();
-        if road == Road::Loadbalancer {
-            let beyond = road::beyond_balancer(lab, case, measured);
-            evidence.extend(self.prove_one(ground, lab, case, measured, beyond)?);
-            let source = source(lab, road, 1);
-            let greeting = greet(road::origin(lab, road), source, destination, certificates)?;
+        let mut answered = |nth: u16| -> Result<SocketAddrV4, LabError> {
+            let (source, asked) = (source(lab, road, nth), ingress::HOST);
+            let host = road::origin(lab, road);
+            let greeting = greet(host, source, destination, asked, certificates)?;
             evidence.push(format!("{destination} answered as {}", greeting.pod));
+            Ok(source)
+        };
+        if road == Road::Loadbalancer || road.is_ingress() {
+            answered(1)?;
+            for ask in road::asks(lab, case, measured) {
+                evidence.extend(self.prove_one(ground, lab, case, measured, ask)?);
+            }
         } else if case.mode != Mode::None && road == Road::Direct {
-            let service_address = road::service_address(lab, road);
-            evidence.extend(self.prove_one(ground, lab, case, measured, service_address)?);
-            let source = source(lab, road, 1);
-            let greeting = greet(road::origin(lab, road), source, destination, certificates)?;
-            evidence.push(format!("{destination} answered as {}", greeting.pod));
+            let source = answered(1)?;
             evidence.push(untranslated(lab, case.mode, source, destination)?);
+            let destination = road::service_address(lab, road);
+            let mut asks = road::asks(lab, case, measured);
+            asks.iter_mut().for_each(|ask| ask.destination = destination);
+            evidence.extend(self.prove_one(ground, lab, case, measured, asks[0])?);
         } else {
-            evidence.extend(self.prove_one(ground, lab, case, measured, destination)?);
+            let ask = road::asks(lab, case, measured)[0];
+            evidence.extend(self.prove_one(ground, lab, case, measured, ask)?);
         }
         Ok(evidence)
     }
@@ -109,24 +119,13 @@ impl Datapath {
         lab: &Hosts,
         case: &Case,
         measured: &Measured,
-        destination: SocketAddrV4,
+        ask: Ask,
     ) -> Result<Vec<String>, LabError> {
-        let road = case.route.road;
-        let client = source(lab, road, 0);
-        let certificates = ground.certificates_for(case)?;
-        let greeting = greet(road::origin(lab, road), client, destination, certificates)?;
-        let answering = lab.pods().iter().find(|pod| pod.name == greeting.pod);
-        let Some(pod) = answering else {
-            return Err(LabError::Unreachable {
-                client: client.to_string(),
-                target: destination.to_string(),
-                found: format!("an answer by `{}`, which is no pod of the lab", greeting.pod),
-            });
-        };
-        let backend = SocketAddrV4::new(pod.address, measured.port);
-        let probe = Probe { client, destination, backend, service: (measured.service, 0) };
-        let mut evidence =
-            vec![format!("{client} asked {destination}; {} ({backend}) answered", pod.name)];
+        let Ask { destination, service, .. } = ask;
+        let client = source(lab, ask.from, 0);
+        let (accepted, _open) = made(ground, lab, case, measured, ask, client)?;
+        let probe = Probe { client, destination, backend: accepted, service: (service, 0) };
+        let mut evidence = vec![format!("{client} asked {destination}; {accepted} answered")];
         evidence.extend(flow_evidence(lab, client, destination)?);
         let entry = view(ground, lab, 0);
         evidence.extend(self.installed[0].prove(&entry, &measured.table, &probe)?);
@@ -146,12 +145,35 @@ impl Datapath {
         measured: &Measured,
         nth: u16,
     ) -> Result<Met, LabError> {
+        let mut all = Met::default();
+        for ask in road::asks(lab, case, measured) {
+            let Met { matched, conntrack_entries } =
+                self.met_by(ground, lab, case, measured, ask, nth)?;
+            all.conntrack_entries += conntrack_entries;
+            all.matched.walked += matched.walked;
+            all.matched.rules.extend(matched.rules);
+            all.matched.objects.extend(matched.objects);
+            // The last one leads to the pod that answers.
+            all.matched.endpoint = matched.endpoint;
+        }
+        Ok(all)
+    }
+
+    fn met_by(
+        &mut self,
+        ground: &Ground,
+        lab: &Hosts,
+        case: &Case,
+        measured: &Measured,
+        ask: Ask,
+        nth: u16,
+    ) -> Result<Met, LabError> {
         let mut tries = if self.alone(lab) { MET_TRIES_ALONE } else { MET_TRIES };
         loop {
             tries -= 1;
             let port =
                 if tries == 0 { MET_FIRST + nth } else { MET_AGAIN + nth * MET_TRIES + tries };
-            match self.met_once(ground, lab, case, measured, port) {
+            match self.met_once(ground, lab, case, measured, ask, port) {
                 Err(LabError::Proxy(ProxyError::NotOne { .. })) if tries > 0 => {}
                 outcome => return outcome,
             }
@@ -164,22 +186,18 @@ impl Datapath {
         lab: &Hosts,
         case: &Case,
         measured: &Measured,
+        ask: Ask,
         port: u16,
     ) -> Result<Met, LabError> {
-        let road = case.route.road;
-        let destination = road::beyond_balancer(lab, case, measured);
-        let client = source(lab, road, port);
+        let client = source(lab, ask.from, port);
         let before = tracked(lab)?;
         let entry = view(ground, lab, 0);
         // What passes the node's stack by meets none of its rules, and a watch would wait for it.
         let past = Path::of(case.mode, lab.walked, road::walked(case)).passes_entry_by();
         let watch = if past { None } else { Some(self.installed[0].watch(&entry)?) };
-        let greeting =
-            greet(road::origin(lab, road), client, destination, ground.certificates_for(case)?)?;
-        let backend = lab.pods().iter().find(|pod| pod.name == greeting.pod);
-        let backend =
-            backend.map_or(destination, |pod| SocketAddrV4::new(pod.address, measured.port));
-        let probe = Probe { client, destination, backend, service: (measured.service, 0) };
+        let (backend, _open) = made(ground, lab, case, measured, ask, client)?;
+        let Ask { destination, service, .. } = ask;
+        let probe = Probe { client, destination, backend, service: (service, 0) };
         let matched = match watch {
             Some(watch) => watch.matched(&entry, &measured.table, &probe)?,
             None => Matched::default(),
@@ -188,7 +206,7 @@ impl Datapath {
         // Beside connections of the hosts' own, those that follow from this one's source: behind a
         // masquerade the next node's entry has another.
         let made = match self.alone(lab) {
-            false => entries(lab, client, &[])?.len(),
+            false => entries(lab, vec![client])?.len(),
             true => after.difference(&before).count(),
         };
         Ok(Met { matched, conntrack_entries: made as u64 })
@@ -248,8 +266,36 @@ impl Datapath {
     }
 }
 
-/// What one connection met.
-#[derive(Debug)]
+/// Makes a connection, and tells who accepted it. The ingress controller is asked for a host that it does not
+/// know, and makes none of its own then.
+fn made(
+    ground: &Ground,
+    lab: &Hosts,
+    case: &Case,
+    measured: &Measured,
+    ask: Ask,
+    client: SocketAddrV4,
+) -> Result<(SocketAddrV4, Greeting), LabError> {
+    let Ask { from, destination, accepts, tls, .. } = ask;
+    let certificates = ground.certificates_for(case)?.filter(|_| tls);
+    let host = road::origin(lab, from);
+    if let Some(accepts) = accepts {
+        return Ok((accepts, knock(host, client, destination, UNKNOWN_HOST, certificates)?));
+    }
+    let greeting = greet(host, client, destination, ingress::HOST, certificates)?;
+    let answering = lab.pods().iter().find(|pod| pod.name == greeting.pod);
+    let Some(pod) = answering else {
+        return Err(LabError::Unreachable {
+            client: client.to_string(),
+            target: destination.to_string(),
+            found: format!("an answer by `{}`, which is no pod of the lab", greeting.pod),
+        });
+    };
+    Ok((SocketAddrV4::new(pod.address, measured.port), greeting))
+}
+
+/// What one connection met, or several in turn.
+#[derive(Debug, Default)]
 pub(super) struct Met {
     pub(super) matched: Matched,
     /// Entries of connection tracking that it made on all nodes, TCP's only.
@@ -269,16 +315,13 @@ fn tracked(lab: &Hosts) -> Result<HashSet<(usize, Tuple)>, LabError> {
     Ok(all)
 }
 
-/// Entries of connection tracking, on any node, of the connection that has this source at the
-/// client, of whatever addresses it has behind a translation, and of the proxy process's.
+/// Entries of connection tracking, on any node, of connections that have these sources where they are made,
+/// and whatever addresses behind a translation.
 pub(super) fn entries(
     lab: &Hosts,
-    client: SocketAddrV4,
-    relays: &[Relay],
+    mut sources: Vec<SocketAddrV4>,
 ) -> Result<Vec<String>, LabError> {
     let mut found = Vec::new();
-    let mut sources: Vec<_> = relays.iter().map(|relay| relay.upstream).collect();
-    sources.push(client);
     for node in lab.nodes() {
         for flow in conntrack::dump(&node.netns, conntrack::Filter::default())? {
             if sources.contains(&flow.original.source) {

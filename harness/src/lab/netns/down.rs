@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use super::wire::is_between_switches;
-use super::{Balancer, Hosts, NetnsLab};
+use super::{Balancer, Hosts, Ingress, NetnsLab};
 use crate::net::{Agent, NetError, Netns, State};
 
 /// How long what was killed may take to leave its host.
@@ -68,6 +68,9 @@ impl NetnsLab {
             }
         }
         if let Some(Err(error)) = self.balancer.as_mut().map(Balancer::stop) {
+            errors.push(error.to_string());
+        }
+        if let Some(Err(error)) = self.ingress.take().map(Ingress::stop) {
             errors.push(error.to_string());
         }
         errors.extend(self.detach());

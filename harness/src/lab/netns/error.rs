@@ -40,6 +40,9 @@ pub enum NetnsError {
     /// The load balancer could not be started or asked.
     #[error("the load balancer: {0}")]
     Balancer(String),
+    /// The ingress controller could not be started or asked.
+    #[error("the ingress controller: {0}")]
+    Ingress(String),
     /// The load balancer did not carry the connection that was made to it.
     #[error("failed to prove the load balancer: it passed no connection on")]
     BalancerIdle,

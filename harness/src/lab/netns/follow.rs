@@ -58,6 +58,8 @@ impl Follower {
         let Ground { thorough, ref profile, pcap, .. } = *ground;
         let path = Path::of(case.mode, lab.walked, road::walked(case)).entered_by(lab.entries());
         let road = case.route.road;
+        let proxy = road.is_ingress().then(|| lab.pods()[road::CLIENT_POD].address);
+        let path = path.by_ingress(proxy);
         let backends = &measured.backends;
         let capture =
             Capture::of(engine, lab, &path, road, backends, thorough).map_err(capture_error)?;
@@ -140,7 +142,8 @@ impl Follower {
         let after = self.capture.cost().map_err(capture_error)?.unwrap_or(before);
         drop(counting);
         self.capture.remove_empty();
-        let events = self.capture.drain().map_err(capture_error)?.events;
+        let Seen { events, packets, .. } = self.capture.drain().map_err(capture_error)?;
+        self.joiner.learn(packets).map_err(capture_error)?;
         self.cost = ProgramCost::of(after - before, events);
         Ok(outcome)
     }
@@ -174,9 +177,10 @@ impl Follower {
         Ok(Walks { pcap, ..Walks::of(&joined, probe, slowest) })
     }
 
-    /// Forgets what passed since the probes were switched on.
+    /// Forgets what passed since the probes were switched on, but for the connections that are open.
     pub(super) fn forget(&mut self) -> Result<(), LabError> {
-        self.capture.drain().map(drop).map_err(capture_error)
+        let Seen { packets, .. } = self.capture.drain().map_err(capture_error)?;
+        self.joiner.learn(packets).map_err(capture_error)
     }
 
     /// The story of the one request that passed; `None` where it could not be joined.
@@ -187,9 +191,8 @@ impl Follower {
         relays: &[Relay],
     ) -> Result<Option<Story>, LabError> {
         let Seen { packets, dropped, .. } = self.capture.drain().map_err(capture_error)?;
-        let joiner = Joiner::new(&self.path, self.capture.infos()).map_err(capture_error)?;
         let observations = Observations { packets, dropped, samples, marks, relays };
-        let joined = joiner.keeping(1).join(observations).map_err(capture_error)?;
+        let joined = self.joiner.join_keeping(observations, 1).map_err(capture_error)?;
         Ok(joined.stories.into_iter().next())
     }
 

@@ -24,17 +24,42 @@ const HEAD_BYTES_MAX: usize = 8 * 1024;
 pub(super) struct Greeting {
     /// Name of the pod that answered, by its own word.
     pub(super) pod: String,
+    head: String,
     _stream: TcpStream,
 }
 
-/// Sends `GET /bytes/0` from `source` on `host` to `destination`; with certificates by TLS.
+/// Sends `GET /bytes/0` for host `asked` from `source` on `host` to `destination`; with certificates by
+/// TLS.
 ///
 /// # Errors
-/// [`LabError::Unreachable`] with what happened instead of an answer.
+/// [`LabError::Unreachable`] with what happened instead of an answer by a pod.
 pub(super) fn greet(
     host: &Netns,
     source: SocketAddrV4,
     destination: SocketAddrV4,
+    asked: &'static str,
+    certificates: Option<&Certificates>,
+) -> Result<Greeting, LabError> {
+    let greeting = knock(host, source, destination, asked, certificates)?;
+    if greeting.head.starts_with("HTTP/1.1 200") && !greeting.pod.is_empty() {
+        return Ok(greeting);
+    }
+    Err(LabError::Unreachable {
+        client: format!("{} ({source})", host.name()),
+        target: destination.to_string(),
+        found: format!("the answer {:?}", greeting.head),
+    })
+}
+
+/// The same, whatever is answered: an ingress controller says itself that it does not know a host.
+///
+/// # Errors
+/// [`LabError::Unreachable`] with what happened instead of an answer.
+pub(super) fn knock(
+    host: &Netns,
+    source: SocketAddrV4,
+    destination: SocketAddrV4,
+    asked: &'static str,
     certificates: Option<&Certificates>,
 ) -> Result<Greeting, LabError> {
     let tls = certificates.map(Certificates::connection).transpose()?;
@@ -44,22 +69,23 @@ pub(super) fn greet(
         found,
     };
     let (head, stream) = host
-        .run(move || exchange(source, destination, tls))
+        .run(move || exchange(source, destination, asked, tls))
         .map_err(|error| unreachable(error.to_string()))?;
     let pod = head
         .lines()
         .filter_map(|line| line.split_once(": "))
         .find(|(name, _)| name.eq_ignore_ascii_case("x-pod"))
         .map(|(_, pod)| pod.trim().to_owned());
-    match pod {
-        Some(pod) if head.starts_with("HTTP/1.1 200") => Ok(Greeting { pod, _stream: stream }),
-        _ => Err(unreachable(format!("the answer {head:?}"))),
+    match head.starts_with("HTTP/1.1 ") {
+        true => Ok(Greeting { pod: pod.unwrap_or_default(), head, _stream: stream }),
+        false => Err(unreachable(format!("the answer {head:?}"))),
     }
 }
 
 fn exchange(
     source: SocketAddrV4,
     destination: SocketAddrV4,
+    asked: &str,
     tls: Option<ClientConnection>,
 ) -> std::io::Result<(String, TcpStream)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
@@ -69,14 +95,14 @@ fn exchange(
     socket.set_read_timeout(Some(PATIENCE))?;
     let mut stream = TcpStream::from(socket);
     let head = match tls {
-        Some(mut tls) => ask(&mut Stream::new(&mut tls, &mut stream))?,
-        None => ask(&mut stream)?,
+        Some(mut tls) => ask(&mut Stream::new(&mut tls, &mut stream), asked)?,
+        None => ask(&mut stream, asked)?,
     };
     Ok((head, stream))
 }
 
-fn ask(stream: &mut (impl Read + Write)) -> std::io::Result<String> {
-    stream.write_all(b"GET /bytes/0 HTTP/1.1\r\nHost: web\r\n\r\n")?;
+fn ask(stream: &mut (impl Read + Write), asked: &str) -> std::io::Result<String> {
+    write!(stream, "GET /bytes/0 HTTP/1.1\r\nHost: {asked}\r\n\r\n")?;
     let mut head = Vec::new();
     let mut buffer = [0; 1024];
     while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use super::{Balancer, NetnsError, Topology, wire};
+use super::{Balancer, Ingress, NetnsError, Topology, wire};
 use crate::capture::{Site, TapPoint};
 use crate::cni::{self, Wiring};
 use crate::net::{Agent, Netns};
@@ -22,6 +22,8 @@ pub struct Hosts {
     pub(in crate::lab) client: Client,
     /// Where the road leads through one.
     pub(in crate::lab) balancer: Option<Balancer>,
+    /// Where the road leads through one.
+    pub(in crate::lab) ingress: Option<Ingress>,
     pub(in crate::lab) wiring: Wiring,
     pub(in crate::lab) notes: Vec<String>,
     /// How many cases were measured on these hosts before, where hosts outlive a case.

@@ -89,8 +89,18 @@ impl NetnsLab {
             wire::emulated(topology.mtu, fabric.reference(), emulation)
         });
         let up = started.elapsed();
-        let hosts =
-            Hosts { cni, walked: cni, pods, nodes, client, balancer, wiring, notes, turn: None };
+        let hosts = Hosts {
+            cni,
+            walked: cni,
+            pods,
+            nodes,
+            client,
+            balancer,
+            ingress: None,
+            wiring,
+            notes,
+            turn: None,
+        };
         let mut lab = Self { hosts, fabric, emulated, attachments: None, up };
         lab.wire(topology)?;
         if let Some(attachment) = attachment {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The Service a case is about, among all the others.
 
-use super::{Hosts, road};
+use super::{Hosts, Ingress, road};
 use crate::lab::LabError;
 use crate::net::addresses::{POD_PORT, POD_TLS_PORT, SERVICES};
 use crate::plan::{Case, Profile};
@@ -21,6 +21,17 @@ pub(in crate::lab) struct Measured {
     pub(in crate::lab) backends: Vec<usize>,
     /// Port that they answer at.
     pub(in crate::lab) port: u16,
+    /// The ingress controller's Service, where the road leads by it.
+    pub(in crate::lab) ingress: Option<ByIngress>,
+}
+
+/// The Service of an ingress controller.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::lab) struct ByIngress {
+    /// Its index in the table.
+    pub(in crate::lab) service: usize,
+    /// Port that the controller's pod answers at.
+    pub(in crate::lab) port: u16,
 }
 
 impl Measured {
@@ -36,9 +47,15 @@ impl Measured {
         let backends = road::backends(hosts, case.route.place, profile.service.endpoints);
         // All else of the Service is the same with TLS and without.
         let tls = profile.workload[&case.workload].tls.is_some();
-        let port = if tls { POD_TLS_PORT } else { POD_PORT };
-        let measured = road::service(hosts, &backends, port, &profile.service);
-        let name = measured.name.clone();
+        let road = case.route.road;
+        // TLS ends at the ingress controller.
+        let port = if tls && !road.is_ingress() { POD_TLS_PORT } else { POD_PORT };
+        let ingress_port = if tls { Ingress::TLS_PORT } else { Ingress::PORT };
+        let mut measured = vec![road::service(hosts, road, &backends, port, &profile.service)];
+        if road.is_ingress() {
+            measured.push(road::ingress_service(hosts, ingress_port));
+        }
+        let name = measured[0].name.clone();
         let fill = Fill {
             services: case.services,
             endpoints: profile.service.filler_endpoints,
@@ -48,10 +65,13 @@ impl Measured {
         // An API server keeps count of the whole range's addresses: a smaller one then.
         let prefix = if hosts.turn.is_some() { CLUSTER_PREFIX } else { SERVICES.prefix };
         let table = fill
-            .table_within(prefix, vec![measured])
+            .table_within(prefix, measured)
             .map_err(|error| LabError::Unsound(error.to_string()))?;
         let service = table.services.iter().position(|service| service.name == name);
         let service = service.expect("the table holds what it was filled around");
-        Ok(Self { table, service, backends, port })
+        // Next to it.
+        let ingress =
+            road.is_ingress().then_some(ByIngress { service: service + 1, port: ingress_port });
+        Ok(Self { table, service, backends, port, ingress })
     }
 }

@@ -12,7 +12,9 @@ mod engine;
 mod error;
 mod follow;
 mod greeting;
+mod haproxy;
 mod hosts;
+mod ingress;
 mod lab;
 mod measured;
 mod points;
@@ -37,6 +39,7 @@ pub use down::{DownReport, Leaving};
 pub use emulation::Emulation;
 pub use error::NetnsError;
 pub use hosts::{Client, Hosts, Node, Pod};
+pub use ingress::Ingress;
 pub use lab::NetnsLab;
 pub(in crate::lab) use measured::Measured;
 #[cfg(feature = "kind")]

@@ -21,7 +21,10 @@ pub(super) fn probes<'a>(lab: &'a Hosts, road: Road, backends: &[usize]) -> Vec<
         .pods()
         .iter()
         .enumerate()
-        .filter(|(index, pod)| backends.contains(index) || pod.netns.name() == origin)
+        .filter(|(index, pod)| {
+            let proxy = road.is_ingress() && *index == road::CLIENT_POD;
+            backends.contains(index) || proxy || pod.netns.name() == origin
+        })
         .filter_map(|(_, pod)| pod.veth.as_deref())
         .collect();
     let answers = |name: &str| backends.iter().any(|&pod| lab.pods()[pod].netns.name() == name);
@@ -61,15 +64,19 @@ pub(super) fn probes<'a>(lab: &'a Hosts, road: Road, backends: &[usize]) -> Vec<
 }
 
 /// Every interface of the lab, from the road's point of view: the one that requests start from is
-/// the client's.
+/// the client's, that of the ingress controller's pod is its.
 fn devices(lab: &Hosts, road: Road) -> Vec<TapPoint<'_>> {
     let origin = road::origin(lab, road).name();
+    let proxy = road.is_ingress().then(|| lab.pods()[road::CLIENT_POD].netns.name());
     lab.tap_points()
         .into_iter()
         .filter_map(|point| match point.kind {
             Site::ClientEth if point.netns.name() != origin => None,
             Site::PodEth if point.netns.name() == origin => {
                 Some(TapPoint { kind: Site::ClientEth, ..point })
+            }
+            Site::PodEth if Some(point.netns.name()) == proxy => {
+                Some(TapPoint { kind: Site::IngressEth, ..point })
             }
             _ => Some(point),
         })

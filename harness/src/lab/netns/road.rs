@@ -15,6 +15,8 @@ use crate::proxy::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort};
 
 /// Port of the measured Service.
 const SERVICE_PORT: u16 = 80;
+/// NodePort of the ingress controller.
+const INGRESS_NODE_PORT: u16 = 30081;
 /// Its NodePort: the first of the range that kube-apiserver gives out (30000-32767) plus 80.
 const NODE_PORT: u16 = 30080;
 /// Kubernetes' default session affinity timeout, `v1.DefaultClientIPServiceAffinitySeconds`.
@@ -39,6 +41,11 @@ fn cluster_ip() -> Ipv4Addr {
 /// The measured Service's LoadBalancer address.
 fn load_balancer_ip() -> Ipv4Addr {
     Ipv4Addr::from_bits(LOAD_BALANCERS.address.to_bits() + 100)
+}
+
+/// The ingress controller's.
+fn ingress_cluster_ip() -> Ipv4Addr {
+    Ipv4Addr::from_bits(cluster_ip().to_bits() + 1)
 }
 
 /// Indices of the pods behind the measured Service. The entry node's first pod is the client of
@@ -85,16 +92,19 @@ pub(super) fn balanced_backends(lab: &Hosts, mode: Mode, measured: &Measured) ->
 /// Node of the pods that are not on the entry node.
 const REMOTE_NODE: usize = 1;
 
-/// The client pod: the entry node's first.
-const CLIENT_POD: usize = 0;
+/// The client pod, or the ingress controller's: the entry node's first.
+pub(super) const CLIENT_POD: usize = 0;
 
-/// The measured Service; its pods answer at `port`.
+/// The measured Service; its pods answer at `port`. Behind an ingress controller it has a cluster address
+/// and nothing else.
 pub(super) fn service(
     lab: &Hosts,
+    road: Road,
     backends: &[usize],
     port: u16,
     settings: &ServiceSettings,
 ) -> Service {
+    let outside = !road.is_ingress();
     let endpoint = |&index: &usize| {
         let pod = &lab.pods()[index];
         Endpoint {
@@ -110,12 +120,12 @@ pub(super) fn service(
         namespace: "default".to_owned(),
         name: "web".to_owned(),
         cluster_ip: cluster_ip(),
-        load_balancer_ips: vec![load_balancer_ip()],
+        load_balancer_ips: outside.then(load_balancer_ip).into_iter().collect(),
         ports: vec![ServicePort {
             name: "http".to_owned(),
             protocol: Protocol::Tcp,
             port: SERVICE_PORT,
-            node_port: Some(NODE_PORT),
+            node_port: outside.then_some(NODE_PORT),
             endpoints: backends.iter().map(endpoint).collect(),
         }],
         affinity: match settings.affinity {
@@ -125,6 +135,76 @@ pub(super) fn service(
         external_policy: policy(settings.external_policy),
         internal_policy: policy(settings.internal_policy),
     }
+}
+
+/// The Service of the ingress controller, whose pod answers at `port`.
+pub(super) fn ingress_service(lab: &Hosts, port: u16) -> Service {
+    let pod = &lab.pods()[CLIENT_POD];
+    let node = lab.nodes()[pod.node].name.clone();
+    Service {
+        namespace: "ingress".to_owned(),
+        name: "controller".to_owned(),
+        cluster_ip: ingress_cluster_ip(),
+        load_balancer_ips: Vec::new(),
+        ports: vec![ServicePort {
+            name: "http".to_owned(),
+            protocol: Protocol::Tcp,
+            port: SERVICE_PORT,
+            node_port: Some(INGRESS_NODE_PORT),
+            endpoints: vec![Endpoint { address: SocketAddrV4::new(pod.address, port), node }],
+        }],
+        affinity: Affinity::None,
+        external_policy: Policy::Cluster,
+        internal_policy: Policy::Cluster,
+    }
+}
+
+/// A connection that meets the entry node as those of a case do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    /// Road whose origin it comes from.
+    pub(super) from: Road,
+    pub(super) destination: SocketAddrV4,
+    /// Index of the Service it is for.
+    pub(super) service: usize,
+    /// Who accepts it, where that is not the pod that answers.
+    pub(super) accepts: Option<SocketAddrV4>,
+    /// Whether it is by TLS, if the case is.
+    pub(super) tls: bool,
+}
+
+/// The connections that meet the entry node in a case: one, or that to the ingress controller and the one
+/// that it makes.
+pub(super) fn asks(lab: &Hosts, case: &Case, measured: &Measured) -> Vec<Ask> {
+    let road = case.route.road;
+    let Some(ingress) = measured.ingress else {
+        let destination = beyond_balancer(lab, case, measured);
+        let service = measured.service;
+        return vec![Ask { from: road, destination, service, accepts: None, tls: true }];
+    };
+    let controller = SocketAddrV4::new(lab.pods()[CLIENT_POD].address, ingress.port);
+    let inner = Road::Clusterip;
+    vec![
+        Ask {
+            from: road,
+            destination: destination(lab, case, measured),
+            service: ingress.service,
+            accepts: Some(controller),
+            tls: true,
+        },
+        Ask {
+            from: inner,
+            destination: match (case.mode, road) {
+                (Mode::None, _) | (_, Road::IngressEndpoints) => {
+                    SocketAddrV4::new(lab.pods()[measured.backends[0]].address, measured.port)
+                }
+                _ => service_address(lab, inner),
+            },
+            service: measured.service,
+            accepts: None,
+            tls: false,
+        },
+    ]
 }
 
 /// Where a connection goes that is to meet the entry node as a request does. Under mode `none` it is the
@@ -141,6 +221,12 @@ pub(super) fn beyond_balancer(lab: &Hosts, case: &Case, measured: &Measured) -> 
 pub(super) fn destination(lab: &Hosts, case: &Case, measured: &Measured) -> SocketAddrV4 {
     match case.route.road {
         Road::Loadbalancer => Balancer::address(),
+        Road::Ingress | Road::IngressEndpoints => match (case.mode, measured.ingress) {
+            (Mode::None, Some(ingress)) => {
+                SocketAddrV4::new(lab.pods()[CLIENT_POD].address, ingress.port)
+            }
+            _ => SocketAddrV4::new(lab.nodes()[0].address, INGRESS_NODE_PORT),
+        },
         _ => beyond_balancer(lab, case, measured),
     }
 }
@@ -148,7 +234,9 @@ pub(super) fn destination(lab: &Hosts, case: &Case, measured: &Measured) -> Sock
 /// The measured Service's address on a road; by its NodePort where the road passes it by.
 pub(super) fn service_address(lab: &Hosts, road: Road) -> SocketAddrV4 {
     match road {
-        Road::Clusterip => SocketAddrV4::new(cluster_ip(), SERVICE_PORT),
+        Road::Clusterip | Road::Ingress | Road::IngressEndpoints => {
+            SocketAddrV4::new(cluster_ip(), SERVICE_PORT)
+        }
         Road::Lbip => SocketAddrV4::new(load_balancer_ip(), SERVICE_PORT),
         Road::Nodeport | Road::Loadbalancer | Road::Direct => {
             SocketAddrV4::new(lab.nodes()[0].address, NODE_PORT)
@@ -170,7 +258,7 @@ pub(super) fn walked(case: &Case) -> Route {
 pub(super) fn origin(lab: &Hosts, road: Road) -> &Netns {
     match road {
         Road::Clusterip => &lab.pods()[CLIENT_POD].netns,
-        Road::Direct | Road::Nodeport | Road::Lbip | Road::Loadbalancer => &lab.client().netns,
+        _ => &lab.client().netns,
     }
 }
 
@@ -179,7 +267,7 @@ pub(super) fn load(lab: &Hosts, road: Road, program: &FilePath) -> Result<Agent,
     let origin = origin(lab, road);
     let socket = match road {
         Road::Clusterip => &lab.pods()[CLIENT_POD].socket,
-        Road::Direct | Road::Nodeport | Road::Lbip | Road::Loadbalancer => &lab.client().load,
+        _ => &lab.client().load,
     };
     match socket {
         Some(socket) => Agent::connect(origin.name(), socket, CONNECT_PATIENCE),
@@ -194,9 +282,7 @@ pub(super) fn sources(lab: &Hosts, road: Road) -> Sources {
             let pod = &lab.pods()[CLIENT_POD];
             std::iter::once(pod.address).chain(pod.extra_addresses.iter().copied()).collect()
         }
-        Road::Direct | Road::Nodeport | Road::Lbip | Road::Loadbalancer => {
-            lab.client().addresses.clone()
-        }
+        _ => lab.client().addresses.clone(),
     };
     let Some(turn) = lab.turn else {
         return Sources { addresses, port_first: PORT_FIRST, port_last: u16::MAX };

@@ -40,6 +40,12 @@ pub(super) fn passage(probe: &TapInfo, leg: Leg, encapsulated: bool) -> String {
             "The load balancer passes it on, by the connection that it has on the other side."
         }
         Site::BalancerEth => "The packet reaches the load balancer.",
+        Site::IngressEth if outward && there => {
+            "The ingress controller asks the backend, on a connection of its own."
+        }
+        Site::IngressEth if outward => "The ingress controller answers the client.",
+        Site::IngressEth if there => "The packet reaches the pod of the ingress controller.",
+        Site::IngressEth => "The backend's answer reaches the ingress controller.",
         Site::Nic if encapsulated && outward => {
             "The node sends it to the other node inside a UDP packet (VXLAN)."
         }

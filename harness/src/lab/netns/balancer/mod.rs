@@ -67,7 +67,7 @@ impl Balancer {
     pub(super) fn check(kind: BalancerKind, scratch: &Netns) -> Result<(), Unavailable> {
         match kind {
             BalancerKind::Embedded => Ok(()),
-            BalancerKind::Haproxy => haproxy::version(scratch).map(drop).map_err(|error| {
+            BalancerKind::Haproxy => super::haproxy::version(scratch).map(drop).map_err(|error| {
                 Unavailable::new("program haproxy", error.to_string(), "apt-get install haproxy")
             }),
         }

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//! HAProxy, running on a host: what its uses have in common. Errors are sentences, for the caller's own
+//! kind of error.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::net::daemon::Daemon;
+use crate::net::{Netns, Tool, ToolError};
+
+/// The program.
+const PROGRAM: &str = "haproxy";
+/// How long it may take to listen, and to answer: ten thousand backends take it seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked for meanwhile.
+const GLANCE: Duration = Duration::from_millis(5);
+/// Most that is read of an answer, bytes: a line for each server and port.
+const ANSWER_BYTES: u64 = 32 << 20;
+
+/// A running HAProxy. Ends when dropped.
+#[derive(Debug)]
+pub(super) struct Haproxy {
+    name: String,
+    daemon: Daemon,
+    socket: PathBuf,
+}
+
+/// First line of `haproxy -v`.
+///
+/// # Errors
+/// There is no such program, or it does not run.
+pub(super) fn version(host: &Netns) -> Result<String, ToolError> {
+    let said = Tool::new(PROGRAM).args(["-v"]).run_on(host)?;
+    let line = said.lines().next().unwrap_or(PROGRAM);
+    // `HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/`
+    Ok(line.split(" - ").next().unwrap_or(line).to_owned())
+}
+
+/// Its socket for questions in a folder; a configuration names it.
+pub(super) fn socket(folder: &Path) -> PathBuf {
+    folder.join("stats")
+}
+
+impl Haproxy {
+    /// Starts it with a configuration; its files are in `folder`, which is to be its own.
+    pub(super) fn start(host: &Netns, folder: &Path, configuration: &str) -> Result<Self, String> {
+        let name = version(host).map_err(|error| error.to_string())?;
+        let file = folder.join("haproxy.cfg");
+        std::fs::write(&file, configuration)
+            .map_err(|error| format!("failed to write HAProxy's configuration: {error}"))?;
+        let mut command = Command::new(PROGRAM);
+        command.arg("-db").arg("-f").arg(&file);
+        let daemon = Daemon::start(host, command, folder).map_err(|error| error.to_string())?;
+        let mut made = Self { name, daemon, socket: socket(folder) };
+        made.await_readiness()?;
+        Ok(made)
+    }
+
+    /// It answers at its socket when it listens at its ports: it opens all before it serves any.
+    fn await_readiness(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let ended = self.daemon.ended();
+            if let Some(status) = ended.map_err(|error| format!("failed to wait: {error}"))? {
+                return Err(format!("HAProxy ended, {status}: {}", self.daemon.log()));
+            }
+            match self.ask("show info") {
+                Ok(answer) if answer.contains("Uptime_sec") => return Ok(()),
+                Ok(_) | Err(_) if Instant::now() < deadline => std::thread::sleep(GLANCE),
+                Ok(answer) => return Err(format!("HAProxy answered {answer:?}")),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Its name and version.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks it at its socket.
+    pub(super) fn ask(&self, command: &str) -> Result<String, String> {
+        let asked = || {
+            let mut stream = UnixStream::connect(&self.socket)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            writeln!(stream, "{command}")?;
+            let mut answer = String::new();
+            stream.take(ANSWER_BYTES).read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        asked().map_err(|error: std::io::Error| format!("failed to ask HAProxy: {error}"))
+    }
+
+    /// Ends it.
+    pub(super) fn down(self) -> std::io::Result<()> {
+        self.daemon.down()
+    }
+}
+
+/// Sum of a column over the lines of `show stat` that are of a server or section, as `svname` has it: a
+/// line of names and one for each, separated by commas. `None` where no line has it.
+pub(super) fn sum(answer: &str, svname: &str, column: &str) -> Option<u64> {
+    let mut lines = answer.lines();
+    let names: Vec<&str> = lines.next()?.trim_start_matches("# ").split(',').collect();
+    let place = |name| names.iter().position(|&column| column == name);
+    let (of, count) = (place("svname")?, place(column)?);
+    let counts: Vec<u64> = lines
+        .map(|line| line.split(',').collect::<Vec<_>>())
+        .filter(|fields| fields.get(of) == Some(&svname))
+        .filter_map(|fields| fields.get(count)?.parse().ok())
+        .collect();
+    (!counts.is_empty()).then(|| counts.iter().sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_is_summed_over_the_lines_of_a_server() {
+        let answer = "# pxname,svname,qcur,stot,\nplain,FRONTEND,,9,\nplain,s0,0,4,\nplain,s1,0,5,\n\
+                      followed,s0,0,2,\nfollowed,s1,0,,\n";
+        assert_eq!(sum(answer, "s0", "stot"), Some(6));
+        assert_eq!(sum(answer, "s1", "stot"), Some(5));
+        assert_eq!(sum(answer, "s2", "stot"), None);
+        assert_eq!(sum(answer, "s0", "hrsp"), None);
+        assert_eq!(sum("", "s0", "stot"), None);
+        assert_eq!(sum("# pxname,svname\nplain,s0\n", "s0", "stot"), None);
+    }
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The ingress controller: a reverse proxy in the entry node's first pod, at a Service of its own. It ends
+//! TLS, chooses a Service by host and path, and asks it at its cluster address, or its endpoints past it.
+//!
+//! All that it does to a request is in one stage, from its pod's `eth0`, in, to `eth0`, out. Its connections
+//! to backends are its own: which of them a request took is told by the request's id, so that any
+//! program can be followed that hands headers on.
+
+mod embedded;
+mod followed;
+mod haproxy;
+mod nginx;
+mod rules;
+
+use std::path::Path;
+
+use self::embedded::Embedded;
+use self::followed::Followed;
+use self::haproxy::Haproxy;
+use self::nginx::Nginx;
+use super::{Hosts, Measured, NetnsError, road};
+use crate::Unavailable;
+use crate::certificates::{Certificates, INGRESS_NAME};
+use crate::net::Netns;
+use crate::plan::{Case, IngressKind, Mode, Road};
+
+/// Host that the measured Service is asked for as.
+pub(super) const HOST: &str = INGRESS_NAME;
+
+/// A program that passes requests on.
+trait Controller: std::fmt::Debug {
+    /// Its name and version.
+    fn name(&self) -> &str;
+
+    /// Requests that it passed on since the start.
+    fn carried(&mut self) -> Result<u64, NetnsError>;
+
+    /// Ends it.
+    fn stop(self: Box<Self>) -> Result<(), NetnsError>;
+}
+
+/// The ingress controller.
+#[derive(Debug)]
+pub struct Ingress {
+    running: Box<dyn Controller>,
+    /// Requests that it had passed on when last asked.
+    carried: u64,
+    rules: usize,
+}
+
+impl Ingress {
+    /// Port that its pod answers at in the clear.
+    pub(super) const PORT: u16 = 8081;
+    /// The same for TLS.
+    pub(super) const TLS_PORT: u16 = 8444;
+
+    /// Whether the machine has the program.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub(super) fn check(kind: IngressKind, scratch: &Netns) -> Result<(), Unavailable> {
+        let (program, version) = match kind {
+            IngressKind::Embedded => return Ok(()),
+            IngressKind::Nginx => ("nginx", nginx::version(scratch)),
+            IngressKind::Haproxy => ("haproxy", super::haproxy::version(scratch)),
+        };
+        version.map(drop).map_err(|error| {
+            let install = format!("apt-get install {program}");
+            Unavailable::new(format!("program {program}"), error.to_string(), install)
+        })
+    }
+
+    /// Shows that a request passed through it since it was last asked.
+    ///
+    /// # Errors
+    /// It passed none on, or does not answer.
+    pub(super) fn prove(&mut self) -> Result<String, NetnsError> {
+        let now = self.running.carried()?;
+        let before = std::mem::replace(&mut self.carried, now);
+        if now <= before {
+            return Err(NetnsError::Ingress("it passed no request on".to_owned()));
+        }
+        let (name, rules) = (self.running.name(), self.rules);
+        Ok(format!("{name} passed {} requests on, by {rules} rules", now - before))
+    }
+
+    /// Ends its program.
+    ///
+    /// # Errors
+    /// It would not end.
+    pub(super) fn stop(self) -> Result<(), NetnsError> {
+        self.running.stop()
+    }
+}
+
+impl Hosts {
+    /// Starts the ingress controller of a case, with a rule for each of its Services.
+    ///
+    /// # Errors
+    /// Its program cannot be started or does not listen.
+    pub(super) fn start_ingress(
+        &mut self,
+        kind: IngressKind,
+        (program, scratch): (&Path, &Path),
+        case: &Case,
+        measured: &Measured,
+        certificates: Option<&Certificates>,
+    ) -> Result<(), NetnsError> {
+        // Without Services there are only endpoints.
+        let past = case.mode == Mode::None || case.route.road == Road::IngressEndpoints;
+        let rules = rules::render(&rules::objects(&measured.table), &measured.table, past);
+        let count = rules.len();
+        let pod = &self.pods[road::CLIENT_POD];
+        let running: Box<dyn Controller> = match kind {
+            IngressKind::Embedded => Box::new(Embedded::start(pod, program, rules, certificates)?),
+            IngressKind::Nginx => {
+                let followed = Followed::on(pod)?;
+                Box::new(Nginx::start(pod, scratch, &followed, &rules, certificates)?)
+            }
+            IngressKind::Haproxy => {
+                let followed = Followed::on(pod)?;
+                Box::new(Haproxy::start(pod, scratch, &followed, &rules, certificates)?)
+            }
+        };
+        self.ingress = Some(Ingress { running, carried: 0, rules: count });
+        Ok(())
+    }
+}
