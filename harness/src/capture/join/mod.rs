@@ -157,8 +157,8 @@ impl Joiner {
     ///
     /// # Errors
     /// [`JoinError::NoSuchTap`].
-    pub fn learn(&mut self, packets: Vec<Packet>) -> Result<(), JoinError> {
-        let nothing = Observations { packets, dropped: 0, samples: &[], marks: &[], relays: &[] };
+    pub fn learn(&mut self, packets: Vec<Packet>, relays: &[Relay]) -> Result<(), JoinError> {
+        let nothing = Observations { packets, dropped: 0, samples: &[], marks: &[], relays };
         self.join(nothing).map(drop)
     }
 

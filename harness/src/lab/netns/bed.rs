@@ -348,12 +348,10 @@ impl NetnsBed {
             return Ok((self.load(duration, 0, cancel)?, None));
         };
         self.marks()?;
-        self.take_relays()?;
+        let relays = self.take_relays()?;
         follower.on(self.site.hosts())?;
-        if !self.ground.profile.run.unprobed {
-            // They have stayed on, and have seen what answered the block before to its end.
-            follower.forget()?;
-        }
+        // Where they have stayed on, they have seen what answered the block before to its end.
+        follower.forget(&relays)?;
         let mut load = self.load(duration, self.sample_every, cancel)?;
         let samples = std::mem::take(&mut load.samples);
         let (marks, relays) = (self.marks()?, self.take_relays()?);
@@ -398,8 +396,8 @@ impl NetnsBed {
         cancel: &Cancel,
     ) -> Result<Option<(Story, Vec<Relay>)>, LabError> {
         self.marks()?;
-        self.take_relays()?;
-        follower.forget()?;
+        let relays = self.take_relays()?;
+        follower.forget(&relays)?;
         let load = self.load_up_to(Some(1), ONE_REQUEST, 1, cancel)?;
         let (marks, relays) = (self.marks()?, self.take_relays()?);
         Ok(follower.story(&load.samples, &marks, &relays)?.map(|story| (story, relays)))

@@ -97,7 +97,14 @@ impl Datapath {
         if road == Road::Loadbalancer || road.is_ingress() {
             answered(1)?;
             for ask in road::asks(lab, case, measured) {
-                evidence.extend(self.prove_one(ground, lab, case, measured, ask)?);
+                evidence.extend(if ask.past && case.mode != Mode::None {
+                    let (source, destination) = (self::source(lab, ask.from, 0), ask.destination);
+                    let (accepted, _open) = made(ground, lab, case, measured, ask, source)?;
+                    let unchanged = untranslated(lab, case.mode, source, destination)?;
+                    vec![format!("{source} asked {destination}; {accepted} answered"), unchanged]
+                } else {
+                    self.prove_one(ground, lab, case, measured, ask)?
+                });
             }
         } else if case.mode != Mode::None && road == Road::Direct {
             let source = answered(1)?;

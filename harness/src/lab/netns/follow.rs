@@ -143,7 +143,7 @@ impl Follower {
         drop(counting);
         self.capture.remove_empty();
         let Seen { events, packets, .. } = self.capture.drain().map_err(capture_error)?;
-        self.joiner.learn(packets).map_err(capture_error)?;
+        self.joiner.learn(packets, &[]).map_err(capture_error)?;
         self.cost = ProgramCost::of(after - before, events);
         Ok(outcome)
     }
@@ -177,10 +177,11 @@ impl Follower {
         Ok(Walks { pcap, ..Walks::of(&joined, probe, slowest) })
     }
 
-    /// Forgets what passed since the probes were switched on, but for the connections that are open.
-    pub(super) fn forget(&mut self) -> Result<(), LabError> {
+    /// Forgets what passed since the probes were switched on, but for the connections that are open, and
+    /// those that processes have joined meanwhile.
+    pub(super) fn forget(&mut self, relays: &[Relay]) -> Result<(), LabError> {
         let Seen { packets, .. } = self.capture.drain().map_err(capture_error)?;
-        self.joiner.learn(packets).map_err(capture_error)
+        self.joiner.learn(packets, relays).map_err(capture_error)
     }
 
     /// The story of the one request that passed; `None` where it could not be joined.

@@ -171,6 +171,8 @@ pub(super) struct Ask {
     pub(super) accepts: Option<SocketAddrV4>,
     /// Whether it is by TLS, if the case is.
     pub(super) tls: bool,
+    /// Whether it is for the endpoint itself, past the Service.
+    pub(super) past: bool,
 }
 
 /// The connections that meet the entry node in a case: one, or that to the ingress controller and the one
@@ -180,7 +182,14 @@ pub(super) fn asks(lab: &Hosts, case: &Case, measured: &Measured) -> Vec<Ask> {
     let Some(ingress) = measured.ingress else {
         let destination = beyond_balancer(lab, case, measured);
         let service = measured.service;
-        return vec![Ask { from: road, destination, service, accepts: None, tls: true }];
+        return vec![Ask {
+            from: road,
+            destination,
+            service,
+            accepts: None,
+            tls: true,
+            past: false,
+        }];
     };
     let controller = SocketAddrV4::new(lab.pods()[CLIENT_POD].address, ingress.port);
     let inner = Road::Clusterip;
@@ -191,6 +200,7 @@ pub(super) fn asks(lab: &Hosts, case: &Case, measured: &Measured) -> Vec<Ask> {
             service: ingress.service,
             accepts: Some(controller),
             tls: true,
+            past: false,
         },
         Ask {
             from: inner,
@@ -203,6 +213,7 @@ pub(super) fn asks(lab: &Hosts, case: &Case, measured: &Measured) -> Vec<Ask> {
             service: measured.service,
             accepts: None,
             tls: false,
+            past: road == Road::IngressEndpoints,
         },
     ]
 }
