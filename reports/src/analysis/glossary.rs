@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What each stage is, in one line. The whole list, with sources, is in `docs/method.md`.
 
+use super::stage;
+
 /// Stage names and what happens between their two probes, in path order.
 pub const STAGES: &[(&str, &str)] = &[
     ("dns", "name looked up by the client"),
     ("connect", "client's connect() called to connected: SYN there, SYN-ACK back"),
     ("tls", "TLS handshake of a new connection: the client's part and the way there and back"),
     ("pod_tls", "the server's part of the TLS handshake"),
+    ("ingress_tls", "the ingress controller's part of the TLS handshake"),
     ("handover", "connected, or secured, to request written: the client itself"),
     ("client_tx", "client's write to the client's interface"),
     ("wire", "client's interface to the node's NIC or the load balancer, or back"),
     ("lb", "in at the load balancer, out by its connection on the other side: its own work"),
     ("lb_wire", "load balancer to the node's NIC, or back"),
+    (
+        "ingress",
+        "in at the ingress controller's pod, out by its connection to the backend: all its work",
+    ),
     ("nic_rx", "NIC receive (softirq, GRO) to PREROUTING, before conntrack"),
     ("conntrack", "connection tracking looks the packet up"),
     ("proxy", "the proxy mode's rules find the Service and choose the endpoint (destination NAT)"),
@@ -42,15 +49,19 @@ pub const STAGES: &[(&str, &str)] = &[
 /// list.
 pub fn explain(name: &str) -> Option<String> {
     let parts: Vec<&str> = name.split('+').collect();
-    let meanings: Option<Vec<&str>> = parts.iter().map(|part| meaning(part)).collect();
+    let meanings: Option<Vec<String>> = parts.iter().map(|part| meaning(part)).collect();
     match meanings?.as_slice() {
-        [one] => Some((*one).to_owned()),
+        [one] => Some(one.clone()),
         some => Some(format!("{} stages that these probes could not tell apart", some.len())),
     }
 }
 
-fn meaning(name: &str) -> Option<&'static str> {
-    STAGES.iter().find(|(known, _)| *known == name).map(|(_, meaning)| *meaning)
+fn meaning(name: &str) -> Option<String> {
+    let known = |name: &str| STAGES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
+    match stage::beyond_ingress(name) {
+        Some(name) => Some(format!("behind the ingress controller: {}", known(name)?)),
+        None => known(name).map(str::to_owned),
+    }
 }
 
 #[cfg(test)]
@@ -73,5 +84,10 @@ mod tests {
             "2 stages that these probes could not tell apart"
         );
         assert_eq!(explain("route+warp"), None);
+        assert_eq!(
+            explain("up_masq").unwrap(),
+            "behind the ingress controller: POSTROUTING, source NAT"
+        );
+        assert_eq!(explain("up_warp"), None);
     }
 }

@@ -18,11 +18,12 @@ pub struct StageRow<'a> {
 
 /// Stages that pass in the client's own host (its program, its kernel, its reads), and those in which
 /// the server is woken and works.
-const ENDS: [&str; 10] = [
+const ENDS: [&str; 11] = [
     "dns",
     "connect",
     "tls",
     "pod_tls",
+    "ingress_tls",
     "handover",
     "client_tx",
     "client_rx",
@@ -30,6 +31,11 @@ const ENDS: [&str; 10] = [
     "wakeup",
     "app",
 ];
+
+/// What a stage behind an ingress controller is called elsewhere.
+pub fn beyond_ingress(name: &str) -> Option<&str> {
+    name.strip_prefix("up_")
+}
 
 /// Whether client or server alone spend a stage's time, so that no network shows in it. `connect`
 /// spans a round trip through the node, but the client's kernel and the wait for its processor are

@@ -3,6 +3,8 @@
 
 use plotters::style::RGBColor;
 
+use crate::analysis::stage::beyond_ingress;
+
 /// Lettering.
 pub(crate) const INK: RGBColor = RGBColor(0x1f, 0x24, 0x2b);
 /// The same on a coloured fill: one shade off, so that a page in dark colours may turn the one and
@@ -60,19 +62,27 @@ const STAGES: &[(&str, RGBColor)] = &[
     ("wire", RGBColor(0xe6, 0xd3, 0xa8)),
     ("lb", RGBColor(0xe8, 0x8a, 0x8a)),
     ("lb_wire", RGBColor(0x8a, 0x6d, 0x4a)),
+    ("ingress", RGBColor(0x7a, 0x1f, 0x3d)),
     ("client_tx", RGBColor(0x96, 0x9f, 0xaa)),
     ("client_rx", RGBColor(0x6c, 0x75, 0x80)),
     ("connect", RGBColor(0xbc, 0xc3, 0xcc)),
     ("handover", RGBColor(0x4a, 0x50, 0x58)),
     ("tls", RGBColor(0x2f, 0x35, 0x3d)),
     ("pod_tls", RGBColor(0xc9, 0xa2, 0x27)),
+    ("ingress_tls", RGBColor(0xd8, 0xb4, 0x4a)),
     ("dns", RGBColor(0xe4, 0xe0, 0xd2)),
     ("body", RGBColor(0xd9, 0xdd, 0xe3)),
 ];
 
 /// Colour of a stage. A joined one has the colour of the part that stands first in the list above,
-/// the part a reader is looking for, shaded with the others': beside the part alone it is another.
+/// the part a reader is looking for, shaded with the others': beside the part alone it is another. Behind an
+/// ingress controller a stage is darker than before it.
 pub(crate) fn stage(name: &str) -> RGBColor {
+    let before: Vec<&str> = name.split('+').filter_map(beyond_ingress).collect();
+    if !before.is_empty() {
+        let RGBColor(r, g, b) = stage(&before.join("+"));
+        return RGBColor(r / 5 * 4, g / 5 * 4, b / 5 * 4);
+    }
     let of_parts = STAGES.iter().filter(|(known, _)| name.split('+').any(|part| part == *known));
     let colours: Vec<RGBColor> = of_parts.map(|(_, colour)| *colour).collect();
     match colours.as_slice() {
@@ -150,6 +160,13 @@ mod tests {
             "dns connect handover client_tx wire nic_rx conntrack proxy route filter masq egress cni \
              pod_rx wakeup app pod_tx cni nic_rx conntrack proxy route filter masq egress wire \
              client_rx body",
+            "cni ingress up_wire up_nic_rx up_conntrack up_proxy up_route up_filter up_masq up_egress \
+             up_cni pod_rx wakeup app pod_tx up_cni up_nic_rx",
+            "up_egress up_wire ingress cni nic_rx",
+            "up_egress up_encap up_fabric up_decap up_deliver pod_rx",
+            "up_egress up_fabric up_deliver pod_rx+wakeup",
+            "up_wire up_nic_rx+up_proxy+up_route+up_egress up_cni",
+            "connect tls+ingress_tls handover",
             "connect tls pod_tls handover",
             "connect tls+pod_tls handover",
             "tls client_tx",
@@ -190,5 +207,6 @@ mod tests {
         }
         assert_ne!(stage("proxy"), stage("conntrack+proxy"));
         assert_ne!(stage("conntrack+proxy"), stage("proxy+route"));
+        assert_ne!(stage("up_proxy"), stage("proxy"));
     }
 }

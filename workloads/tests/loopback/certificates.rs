@@ -54,14 +54,16 @@ impl Made {
         LoadTls { version, resume, name: NAME.to_owned(), authority }
     }
 
+    /// What a server is told that listens there.
+    pub(crate) fn target_at(&self, listen: Vec<SocketAddrV4>) -> TargetTls {
+        let (certificate, key) = (self.certificate.clone(), Secret(self.key.clone()));
+        TargetTls { listen, certificate, key }
+    }
+
     /// A target with this certificate, and where it speaks TLS.
     pub(crate) fn target(&self) -> (Target, SocketAddrV4) {
         let at = SocketAddrV4::new(address(), 8443);
-        let tls = TargetTls {
-            listen: vec![at],
-            certificate: self.certificate.clone(),
-            key: Secret(self.key.clone()),
-        };
+        let tls = self.target_at(vec![at]);
         let spec = TargetSpec { listen: vec![place()], tls: Some(tls), pod: "pod-1".to_owned() };
         (Target::listen_as(spec), at)
     }

@@ -5,6 +5,7 @@
 mod agents;
 mod certificates;
 mod errors;
+mod ingress;
 mod latency;
 mod lines;
 mod loops;

@@ -199,12 +199,16 @@ pub(super) struct Sums {
     /// Stage of the way from one point to another, where it was walked: an index into `stages`.
     between: Vec<Option<usize>>,
     points: usize,
+    /// What a handshake is called whose server's part is not known.
+    handshake: &'static str,
 }
 
 impl Sums {
-    pub(super) fn new(points: &[Point]) -> Self {
+    /// `ends_before` the pod is where a handshake may end: at the ingress controller.
+    pub(super) fn new(points: &[Point], ends_before: bool) -> Self {
         let points = points.len();
-        Self { joined: Joined::default(), between: vec![None; points * points], points }
+        let handshake = if ends_before { "tls+ingress_tls" } else { "tls+pod_tls" };
+        Self { joined: Joined::default(), between: vec![None; points * points], points, handshake }
     }
 
     pub(super) fn unjoined(&mut self, reason: Unjoined) {
@@ -247,7 +251,7 @@ impl Sums {
                         let pod_ns = served_ns + before_read_ns + behind_read_ns;
                         stages.push((self.stage(Leg::Request, "pod_tls", 0), pod_ns));
                     }
-                    None => stages.push((self.stage(Leg::Request, "tls+pod_tls", 0), ns)),
+                    None => stages.push((self.stage(Leg::Request, self.handshake, 0), ns)),
                 }
                 open = ("secured", secured_ns);
             }

@@ -190,7 +190,7 @@ impl Joiner {
         self.connections.pair(relays);
         let marks = Marks::new(marks, self.hops.ingress);
 
-        let mut sums = Sums::new(&self.points);
+        let mut sums = Sums::new(&self.points, self.hops.ingress.is_some());
         let mut wanted = Vec::new();
         for sample in samples {
             sums.joined.sampled += 1;
