@@ -458,7 +458,8 @@ pub(crate) struct TestArgs {
     /// Rings to run: house, 0, 1, 2, 3, 4, 5
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) ring: Vec<String>,
-    /// Begin no ring later than this, with its unit: 70m [default: NIC2POD_TEST_WITHIN, else whenever]
+    /// Begin no ring that would not end within this time, with its unit: 80m [default: NIC2POD_TEST_WITHIN, else
+    /// each]
     #[arg(long, value_name = "TIME")]
     pub(crate) within: Option<Span>,
     /// Install missing packages without asking (Debian or Ubuntu, as root)

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use harness::units::Span;
 
-use self::ring::Outcome;
+use self::ring::{Outcome, Ring};
 use crate::cli::TestArgs;
 use crate::exit::Exit;
 use crate::packages;
@@ -34,12 +34,8 @@ pub(crate) fn run(args: &TestArgs) -> Result<Exit> {
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for ring in all.iter().filter(|r| args.ring.is_empty() || args.ring.iter().any(|n| n == r.name))
     {
-        let late = within.filter(|within| start.elapsed() > *within);
-        let outcome = match late {
-            Some(within) => Outcome::Skipped(format!(
-                "{} min had passed, after which no ring was to begin",
-                within.as_secs() / 60
-            )),
+        let outcome = match late(ring, start.elapsed(), within) {
+            Some(reason) => Outcome::Skipped(reason),
             None => ring.run(),
         };
         lines.push(format!("ring {:5} {outcome}   {}", ring.name, ring.about));
@@ -63,7 +59,21 @@ pub(crate) fn run(args: &TestArgs) -> Result<Exit> {
     Ok(if failed > 0 { Exit::Failed } else { Exit::Ok })
 }
 
-/// When the last ring may begin, counted from now: as the flag says, or the environment.
+/// Why a ring is not begun any more, `elapsed` from the start: it would not end in time.
+fn late(ring: &Ring, elapsed: Duration, within: Option<Duration>) -> Option<String> {
+    let within = within?;
+    let usual = Duration::from_secs(60 * ring.minutes);
+    (elapsed + usual > within).then(|| {
+        format!(
+            "{} min have passed and it takes up to {}: it would not end within {} min",
+            elapsed.as_secs() / 60,
+            ring.minutes,
+            within.as_secs() / 60
+        )
+    })
+}
+
+/// When the last ring is to have ended, counted from now: as the flag says, or the environment.
 fn within(args: &TestArgs) -> Result<Option<Duration>> {
     if let Some(Span(within)) = args.within {
         return Ok(Some(within));
@@ -72,4 +82,23 @@ fn within(args: &TestArgs) -> Result<Option<Duration>> {
     let text = text.to_string_lossy();
     let span: Span = text.parse().map_err(anyhow::Error::msg).context("NIC2POD_TEST_WITHIN")?;
     Ok(Some(span.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_that_would_not_end_in_time_is_skipped_with_that_reason() {
+        let ring =
+            Ring { name: "3", about: "clusters", minutes: 25, missing: None, commands: Vec::new() };
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        let late = |elapsed, within| late(&ring, minutes(elapsed), within);
+        assert_eq!(late(500, None), None);
+        assert_eq!(late(50, Some(minutes(80))), None);
+        assert_eq!(
+            late(60, Some(minutes(80))).unwrap(),
+            "60 min have passed and it takes up to 25: it would not end within 80 min"
+        );
+    }
 }

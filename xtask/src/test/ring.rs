@@ -15,6 +15,8 @@ use crate::root;
 pub(super) struct Ring {
     pub(super) name: &'static str,
     pub(super) about: &'static str,
+    /// What it takes at most on two quiet processors, minutes.
+    pub(super) minutes: u64,
     /// Why it cannot run here.
     pub(super) missing: Option<String>,
     /// Program, arguments and environment, run in order; all of them, whatever the others said.

@@ -34,6 +34,7 @@ fn without_features() -> Vec<Ring> {
         Ring {
             name: "house",
             about: "formatting, lints, documentation, BPF objects",
+            minutes: 6,
             missing: None,
             commands: vec![
                 Step::new("cargo fmt --all --check"),
@@ -46,6 +47,7 @@ fn without_features() -> Vec<Ring> {
         Ring {
             name: "0",
             about: "pure: units, snapshots, properties; no root",
+            minutes: 5,
             missing: None,
             commands: vec![Step::new(
                 "cargo test --workspace --lib --bins --test loopback --test report",
@@ -54,6 +56,7 @@ fn without_features() -> Vec<Ring> {
         Ring {
             name: "1",
             about: "the whole pipeline on the fake lab; no root",
+            minutes: 2,
             missing: None,
             commands: vec![Step::new(
                 "cargo test --workspace --test pipeline --test cli --test judge --test kernel",
@@ -62,6 +65,7 @@ fn without_features() -> Vec<Ring> {
         Ring {
             name: "2",
             about: "network namespaces: CNIs, proxy modes, taps, bench end to end",
+            minutes: 20,
             missing: namespaces(),
             commands: vec![
                 Step::new(
@@ -77,6 +81,7 @@ fn without_features() -> Vec<Ring> {
         Ring {
             name: "3",
             about: "kernels of our own: guests of User-Mode Linux, and ring 2 in one, unprivileged",
+            minutes: 13,
             missing: uml(),
             commands: vec![
                 Step::new("cargo test --workspace --test guest"),
@@ -98,6 +103,7 @@ fn without_features() -> Vec<Ring> {
         Ring {
             name: "3",
             about: "kernels of distributions: guests in QEMU, ipvs in them",
+            minutes: 3,
             missing: qemu(),
             commands: vec![
                 Step::new("cargo test --workspace --lib kernel::qemu -- --nocapture"),
@@ -106,18 +112,8 @@ fn without_features() -> Vec<Ring> {
         },
         Ring {
             name: "3",
-            about: "kind clusters in Docker, a real kube-proxy, a cluster that exists",
-            missing: clusters(),
-            commands: vec![
-                Step::new("cargo test --workspace --test kind -- --nocapture --test-threads=1"),
-                // With the agents that the tests before have built.
-                Step::new("cargo test --workspace --test docker -- --test-threads=1")
-                    .env("NIC2POD_AGENTS", agents()),
-            ],
-        },
-        Ring {
-            name: "3",
             about: KUBE_PROXY,
+            minutes: 3,
             missing: a_kube_proxy(),
             commands: vec![
                 Step::new(
@@ -129,14 +125,28 @@ fn without_features() -> Vec<Ring> {
             ],
         },
         Ring {
+            name: "3",
+            about: "kind clusters in Docker, a real kube-proxy, a cluster that exists",
+            minutes: 25,
+            missing: clusters(),
+            commands: vec![
+                Step::new("cargo test --workspace --test kind -- --nocapture --test-threads=1"),
+                // With the agents that the tests before have built.
+                Step::new("cargo test --workspace --test docker -- --test-threads=1")
+                    .env("NIC2POD_AGENTS", agents()),
+            ],
+        },
+        Ring {
             name: "4",
             about: "the report in a browser",
+            minutes: 3,
             missing: browser(),
             commands: vec![Step::new("cargo test --workspace --test browser")],
         },
         Ring {
             name: "5",
             about: "hot paths against the commit before, by criterion and the gate",
+            minutes: 6,
             missing: commit_before(),
             // What a test machine does beside it is worth tens of percent: a hot path that got half
             // as slow again is a regression here, less is for a quiet machine to find.

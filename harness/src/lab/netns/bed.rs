@@ -99,7 +99,7 @@ impl NetnsBed {
         };
         let certificates = ground.certificates_for(case)?;
         lab.start_targets(&ground.program, &["agent", "target"], certificates)?;
-        let lab_up_ms = ms(start);
+        let mut lab_up_ms = ms(start);
         stop_if(cancel)?;
 
         let measured = Measured::of(&lab, case, profile)?;
@@ -107,10 +107,12 @@ impl NetnsBed {
         let programs = (&*ground.program, ground.scratch.path());
         lab.start_balancer(profile.lab.balancer, programs, case.mode, &measured)?;
         if case.route.road.is_ingress() {
+            let start = Instant::now();
             let scratch = ground.scratch.path();
             let certificates = ground.certificates_for(case)?;
             let kind = profile.lab.ingress;
             lab.start_ingress(kind, (&ground.program, scratch), case, &measured, certificates)?;
+            lab_up_ms += ms(start);
         }
         stop_if(cancel)?;
 

@@ -51,7 +51,7 @@ impl Controller for Embedded {
         "the ingress controller"
     }
 
-    fn carried(&mut self) -> Result<u64, NetnsError> {
+    fn answered(&mut self) -> Result<u64, NetnsError> {
         self.0.tell(&IngressCommand::Count).map_err(failed)?;
         match self.0.hear(PATIENCE).map_err(failed)? {
             IngressReply::Carried(all) => Ok(all.iter().map(|(_, count)| count).sum()),

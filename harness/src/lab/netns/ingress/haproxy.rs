@@ -53,7 +53,7 @@ impl Controller for Haproxy {
         self.0.name()
     }
 
-    fn carried(&mut self) -> Result<u64, NetnsError> {
+    fn answered(&mut self) -> Result<u64, NetnsError> {
         let answer = self.0.ask("show stat").map_err(NetnsError::Ingress)?;
         haproxy::sum(&answer, "BACKEND", "hrsp_2xx")
             .ok_or_else(|| NetnsError::Ingress("HAProxy tells no responses".to_owned()))

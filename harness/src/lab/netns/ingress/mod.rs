@@ -32,8 +32,8 @@ trait Controller: std::fmt::Debug {
     /// Its name and version.
     fn name(&self) -> &str;
 
-    /// Requests that it passed on since the start.
-    fn carried(&mut self) -> Result<u64, NetnsError>;
+    /// Requests that it answered since the start.
+    fn answered(&mut self) -> Result<u64, NetnsError>;
 
     /// Ends it.
     fn stop(self: Box<Self>) -> Result<(), NetnsError>;
@@ -43,8 +43,8 @@ trait Controller: std::fmt::Debug {
 #[derive(Debug)]
 pub struct Ingress {
     running: Box<dyn Controller>,
-    /// Requests that it had passed on when last asked.
-    carried: u64,
+    /// Requests that it had answered when last asked.
+    answered: u64,
     rules: usize,
 }
 
@@ -70,18 +70,18 @@ impl Ingress {
         })
     }
 
-    /// Shows that a request passed through it since it was last asked.
+    /// Shows that it answered requests since it was last asked.
     ///
     /// # Errors
-    /// It passed none on, or does not answer.
+    /// It answered none, or not this question.
     pub(super) fn prove(&mut self) -> Result<String, NetnsError> {
-        let now = self.running.carried()?;
-        let before = std::mem::replace(&mut self.carried, now);
+        let now = self.running.answered()?;
+        let before = std::mem::replace(&mut self.answered, now);
         if now <= before {
-            return Err(NetnsError::Ingress("it passed no request on".to_owned()));
+            return Err(NetnsError::Ingress("it answered no request".to_owned()));
         }
-        let (name, rules) = (self.running.name(), self.rules);
-        Ok(format!("{name} passed {} requests on, by {rules} rules", now - before))
+        let (name, rules, answered) = (self.running.name(), self.rules, now - before);
+        Ok(format!("{name}, with {rules} rules, counts {answered} answered"))
     }
 
     /// Ends its program.
@@ -122,7 +122,7 @@ impl Hosts {
                 Box::new(Haproxy::start(pod, scratch, &followed, &rules, certificates)?)
             }
         };
-        self.ingress = Some(Ingress { running, carried: 0, rules: count });
+        self.ingress = Some(Ingress { running, answered: 0, rules: count });
         Ok(())
     }
 }

@@ -123,7 +123,7 @@ impl Controller for Nginx {
         &self.name
     }
 
-    fn carried(&mut self) -> Result<u64, NetnsError> {
+    fn answered(&mut self) -> Result<u64, NetnsError> {
         Ok(self.requests().map_err(NetError::os("ask", PROGRAM))?)
     }
 
