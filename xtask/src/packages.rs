@@ -29,15 +29,22 @@ const IPSET: Program = program("ipset", "ipset", "mode ipvs");
 const HAPROXY: Program =
     program("haproxy", "haproxy", "load balancer and ingress controller haproxy");
 const NGINX: Program = program("nginx", "nginx", "ingress controller nginx");
+/// Its file is what it is looked for by.
+const NGINX_STREAM: Program = program(
+    "../lib/nginx/modules/ngx_stream_module.so",
+    "libnginx-mod-stream",
+    "load balancer nginx",
+);
 const IPVSADM: Program = program("ipvsadm", "ipvsadm", "mode ipvs");
 
 /// Where it is, the other reference plugins are.
 const CNI_PLUGINS: Program = program("host-local", exec::PACKAGE, "cni exec");
 
 /// Programs the tests compare nic2pod with.
-pub(crate) const FOR_TESTS: [Program; 14] = [
+pub(crate) const FOR_TESTS: [Program; 15] = [
     HAPROXY,
     NGINX,
+    NGINX_STREAM,
     IPTABLES,
     NFT,
     IPSET,
@@ -74,8 +81,12 @@ pub(crate) fn for_bench(profile: &Profile) -> Vec<Program> {
         }
     }
     let balanced = profile.matrix.route.iter().any(|route| route.road == Road::Loadbalancer);
-    if balanced && profile.lab.balancer == BalancerKind::Haproxy {
-        programs.extend([HAPROXY, NFT]);
+    if balanced {
+        match profile.lab.balancer {
+            BalancerKind::Embedded => {}
+            BalancerKind::Haproxy => programs.extend([HAPROXY, NFT]),
+            BalancerKind::Nginx => programs.extend([NGINX, NGINX_STREAM, NFT]),
+        }
     }
     if profile.matrix.route.iter().any(|route| route.road.is_ingress()) {
         match profile.lab.ingress {

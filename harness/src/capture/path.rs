@@ -259,6 +259,12 @@ impl Path {
         self.ingress
     }
 
+    /// First part behind a program that does not say which of its connections belong together, a reverse
+    /// proxy or a load balancer: from there on a request is found from its server's end.
+    pub fn beyond(&self) -> Option<u8> {
+        self.ingress.or(self.balanced.then_some(1))
+    }
+
     /// How many connections are joined to one road.
     pub fn parts(&self) -> u8 {
         self.parts

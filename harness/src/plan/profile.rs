@@ -183,6 +183,8 @@ pub enum BalancerKind {
     Embedded,
     /// HAProxy, in TCP mode.
     Haproxy,
+    /// nginx, its stream module.
+    Nginx,
 }
 
 impl BalancerKind {

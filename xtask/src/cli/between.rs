@@ -6,7 +6,7 @@ use harness::plan::{BalancerKind, IngressKind, Profile};
 
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(crate) struct BetweenArgs {
-    /// Load balancer of route loadbalancer: embedded, haproxy
+    /// Load balancer of route loadbalancer: embedded, haproxy, nginx
     #[arg(long, value_name = "NAME", value_parser = balancer)]
     pub(crate) balancer: Option<BalancerKind>,
     /// Ingress controller of routes ingress and ingress-endpoints: embedded, nginx, haproxy
@@ -27,7 +27,8 @@ fn balancer(word: &str) -> Result<BalancerKind, String> {
     match word {
         "embedded" => Ok(BalancerKind::Embedded),
         "haproxy" => Ok(BalancerKind::Haproxy),
-        other => Err(format!("`{other}` is not one of embedded, haproxy")),
+        "nginx" => Ok(BalancerKind::Nginx),
+        other => Err(format!("`{other}` is not one of embedded, haproxy, nginx")),
     }
 }
 

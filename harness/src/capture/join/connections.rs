@@ -131,7 +131,7 @@ impl Connections {
         let connection = &mut self.all[index as usize];
         if hops.site(packet.tap) == Site::PodEth && packet.direction == Direction::In {
             let at_pod = (segment.src, segment.dst);
-            if hops.ingress.is_some() && connection.at_pod != Some(at_pod) {
+            if hops.beyond.is_some() && connection.at_pod != Some(at_pod) {
                 self.by_server.entry(at_pod).or_default().push(index);
             }
             connection.at_pod = Some(at_pod);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Over which connections a request went, and where it lies in their streams.
 //!
-//! Processes that copy bytes join connections, and the request is at the same place in all of them. A
-//! reverse proxy reads requests and puts each on a connection of its choice: there the request is found
-//! from its other end, by the id that the server saw.
+//! Processes of ours say which of their connections belong together, and the request is at the same place in
+//! all of them. Load balancers and reverse proxies do not say it, and the latter put each request on a
+//! connection of their choice: there the request is found from its other end, by the id that the server saw.
 
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
@@ -25,11 +25,11 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    pub(super) fn new(marks: &[Mark], ingress: Option<u8>) -> Self {
+    pub(super) fn new(marks: &[Mark], beyond: Option<u8>) -> Self {
         let mut all = marks.to_vec();
         all.sort_unstable_by_key(mark_key);
         let ids = all.iter().enumerate().filter_map(|(index, mark)| Some((mark.id?, index)));
-        let by_id = if ingress.is_some() { ids.collect() } else { HashMap::new() };
+        let by_id = if beyond.is_some() { ids.collect() } else { HashMap::new() };
         Self { all, by_id }
     }
 
@@ -59,13 +59,13 @@ pub(super) struct Course<'a> {
     beyond: Option<Beyond<'a>>,
 }
 
-/// Behind a reverse proxy.
+/// Behind a load balancer or a reverse proxy.
 #[derive(Debug)]
 struct Beyond<'a> {
     mark: &'a Mark,
     /// The server's connection, and which part that is.
     last: (u32, u8),
-    /// First part behind the proxy.
+    /// First part behind it.
     first_part: u8,
 }
 
@@ -90,7 +90,7 @@ impl<'a> Course<'a> {
             let last = (last, connections.at(last).part);
             Ok(Beyond { mark, last, first_part })
         };
-        Ok(Self { sample, front, beyond: hops.ingress.map(beyond).transpose()? })
+        Ok(Self { sample, front, beyond: hops.beyond.map(beyond).transpose()? })
     }
 
     /// The connection that is a part of it.

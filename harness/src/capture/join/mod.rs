@@ -3,7 +3,7 @@
 //!
 //! A request is the byte at [`Sample::request_offset`] of its connection's stream, its response the
 //! byte at [`Sample::response_offset`] of the other stream; it was at a tap when that byte first
-//! was. Behind a reverse proxy it is the byte that the server says the request of this id began with, on
+//! was. Behind a load balancer or a reverse proxy it is the byte that the server says the request of this id began with, on
 //! whichever connection the server had it from ([`Mark::id`]). A byte that was sent again counts where it was first seen, at every tap: these times are in
 //! order whatever was lost on the way, and the stage the loss happened in holds the wait for it.
 //!
@@ -108,8 +108,7 @@ pub struct Observations<'a> {
     pub samples: &'a [Sample],
     /// The server's view; may be empty.
     pub marks: &'a [Mark],
-    /// Connections that a proxy process or a load balancer joined, each in the order it accepted
-    /// them.
+    /// Connections that a proxy process joined, in the order it accepted them.
     pub relays: &'a [Relay],
 }
 
@@ -188,16 +187,19 @@ impl Joiner {
         let seen = packets.iter().filter_map(|p| self.connections.place(p, &self.hops)).collect();
         let sightings = Sightings::new(seen);
         self.connections.pair(relays);
-        let marks = Marks::new(marks, self.hops.ingress);
+        let marks = Marks::new(marks, self.hops.beyond);
 
         let mut sums = Sums::new(&self.points, self.hops.ingress.is_some());
         let mut wanted = Vec::new();
         for sample in samples {
             sums.joined.sampled += 1;
-            if let Some(ns) = self.first_packet_ns(sample, &sightings) {
+            let course = Course::of(sample, &marks, &self.connections, &self.hops);
+            let first_packet =
+                |course: &Course<'_>| self.first_packet_ns(course, sample, &sightings);
+            if let Some(ns) = course.as_ref().ok().and_then(first_packet) {
                 sums.joined.first_packet.record(ns);
             }
-            match self.timeline(sample, &sightings, &marks) {
+            match course.and_then(|course| self.timeline(&course, sample, &sightings, &marks)) {
                 Ok(timeline) if self.lost_the_first_copy(&timeline, dropped) => {
                     sums.unjoined(Unjoined::FirstCopyLost);
                 }
@@ -230,24 +232,28 @@ impl Joiner {
     }
 
     /// SYN at the entry node's first interface to SYN at the pod; new connections only.
-    fn first_packet_ns(&self, sample: &Sample, sightings: &Sightings) -> Option<u64> {
+    fn first_packet_ns(
+        &self,
+        course: &Course<'_>,
+        sample: &Sample,
+        sightings: &Sightings,
+    ) -> Option<u64> {
         sample.connect_ns?;
-        let front = self.connections.of_client(sample.client, sample.sent_ns)?;
         let (entry, pod) = self.hops.first_packet?;
         let at = |hop| {
-            let connection = self.connections.part_of(front, self.hops.hop(hop).part)?;
+            let connection = course.connection(&self.connections, self.hops.hop(hop).part)?;
             sightings.first(connection, hop, SYN_OFFSET).map(|(time_ns, _)| time_ns)
         };
         at(pod)?.checked_sub(at(entry)?)
     }
 
-    fn timeline(
+    fn timeline<'m>(
         &self,
+        course: &Course<'m>,
         sample: &Sample,
         sightings: &Sightings,
-        marks: &Marks,
+        marks: &'m Marks,
     ) -> Result<Timeline, Unjoined> {
-        let course = Course::of(sample, marks, &self.connections, &self.hops)?;
         let mut timeline = Timeline {
             times: Vec::with_capacity(self.points.len()),
             retransmitted: false,

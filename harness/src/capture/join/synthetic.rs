@@ -129,8 +129,6 @@ impl Director<'_> {
                 ..front
             };
             front.dst = address(8, 0xff00, 80);
-            let (client, upstream, backend) = (front.src, balancer.src, balancer.dst);
-            self.scene.relays.push(Relay { client, upstream, backend });
             parts.push([front; 2]);
             front = balancer;
         }
@@ -246,7 +244,7 @@ impl Director<'_> {
             self.scene.truth.push(truth);
             let new = requests == 1;
             let beyond = self.path.ingress().is_some();
-            let id = beyond.then_some(u64::from(number * requests + request));
+            let id = self.path.beyond().map(|_| u64::from(number * requests + request));
             let offset =
                 |place: [Place; 2], beyond| u64::from(place[usize::from(beyond)].offset - 1);
             self.scene.samples.push(Sample {

@@ -86,6 +86,8 @@ pub(super) struct HopTable {
     entries: Vec<usize>,
     /// By entry node, then by tap, then by part and [`slot`].
     tables: Vec<Vec<Vec<Option<u16>>>>,
+    /// First part that is found from the server's end.
+    pub(super) beyond: Option<u8>,
     /// First part behind a reverse proxy, and the proxy's address.
     pub(super) ingress: Option<u8>,
     ingress_address: Option<Ipv4Addr>,
@@ -159,6 +161,7 @@ impl HopTable {
             nodes,
             entries,
             tables,
+            beyond: path.beyond(),
             ingress: path.ingress(),
             ingress_address: path.ingress_address(),
             tapped,

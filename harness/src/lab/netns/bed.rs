@@ -165,7 +165,7 @@ impl NetnsBed {
         let spec = LoadSpec {
             target: road::destination(lab, case, &measured),
             host: case.route.road.is_ingress().then(|| ingress::HOST.to_owned()),
-            request_ids: case.route.road.is_ingress(),
+            request_ids: case.route.road.is_ingress() || case.route.road == Road::Loadbalancer,
             arrival: arrival(&workload),
             connection: workload.connection,
             protocol: workload.protocol,
@@ -248,13 +248,9 @@ impl NetnsBed {
         Ok(all)
     }
 
-    /// Connections that the load balancer and the proxy processes joined since the last call.
+    /// Connections that proxy processes joined since the last call.
     fn take_relays(&mut self) -> Result<Vec<Relay>, LabError> {
-        let mut all = self.datapath.take_relays()?;
-        if let Some(balancer) = &mut self.site.hosts_mut().balancer {
-            all.extend(balancer.take_relays()?);
-        }
-        Ok(all)
+        Ok(self.datapath.take_relays()?)
     }
 
     fn conntrack(&self) -> Result<Conntrack, LabError> {
@@ -454,7 +450,7 @@ impl NetnsBed {
         }
         let mut sources: Vec<_> = relays.iter().map(|relay| relay.upstream).collect();
         sources.push(story.sample.client);
-        // Behind an ingress controller the request came by a connection of the controller's.
+        // Behind a load balancer or a reverse proxy the request came by a connection of theirs.
         sources.extend(story.mark.filter(|mark| mark.id.is_some()).map(|mark| mark.peer));
         walk.conntrack = datapath::entries(self.site.hosts(), sources)?;
         self.follower = Some(follower);

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{PORT, Running};
 use crate::lab::netns::NetnsError;
 use crate::net::{NetError, Netns};
-use crate::relay::{Portal, Process, Relay};
+use crate::relay::{Portal, Process};
 
 #[derive(Debug)]
 pub(super) struct Embedded(Process);
@@ -35,10 +35,6 @@ impl Running for Embedded {
 
     fn carried(&mut self) -> Result<Vec<(SocketAddrV4, u64)>, NetnsError> {
         Ok(self.0.carried(PORT)?)
-    }
-
-    fn take_relays(&mut self) -> Result<Vec<Relay>, NetnsError> {
-        Ok(self.0.take_relays()?)
     }
 
     fn stop(self: Box<Self>) -> Result<(), NetnsError> {

@@ -5,10 +5,13 @@
 //! It is a proxy of the fourth layer: it accepts, connects and copies, so that the client's address
 //! ends at it. Which nodes it has is the route's affair: those from which the pod that answers is where
 //! the route says, on the same node or on another.
+//!
+//! Which of its two connections belong together it need not say: a request is found behind it from the
+//! server's end.
 
 mod embedded;
 mod haproxy;
-mod log;
+mod nginx;
 
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
@@ -16,12 +19,12 @@ use std::path::Path;
 
 use self::embedded::Embedded;
 use self::haproxy::Haproxy;
+use self::nginx::Nginx;
 use super::{Hosts, Measured, NetnsError, road};
 use crate::Unavailable;
 use crate::net::Netns;
 use crate::net::addresses::LOAD_BALANCER;
 use crate::plan::{BalancerKind, Mode};
-use crate::relay::Relay;
 
 /// Port it listens at.
 const PORT: u16 = 80;
@@ -33,9 +36,6 @@ trait Running: std::fmt::Debug {
 
     /// Connections to each backend since the start.
     fn carried(&mut self) -> Result<Vec<(SocketAddrV4, u64)>, NetnsError>;
-
-    /// Followed connections that it joined since the last call.
-    fn take_relays(&mut self) -> Result<Vec<Relay>, NetnsError>;
 
     /// Ends it.
     fn stop(self: Box<Self>) -> Result<(), NetnsError>;
@@ -70,6 +70,7 @@ impl Balancer {
             BalancerKind::Haproxy => super::haproxy::version(scratch).map(drop).map_err(|error| {
                 Unavailable::new("program haproxy", error.to_string(), "apt-get install haproxy")
             }),
+            BalancerKind::Nginx => nginx::check(scratch),
         }
     }
 
@@ -96,14 +97,6 @@ impl Balancer {
         }
         let (name, at) = (running.name(), Self::address());
         Ok(format!("{name} at {at} passed connections on: {}", passed_on.join(", ")))
-    }
-
-    /// Followed connections that it joined since the last call.
-    ///
-    /// # Errors
-    /// It does not answer.
-    pub(super) fn take_relays(&mut self) -> Result<Vec<Relay>, NetnsError> {
-        self.running.as_mut().map_or_else(|| Ok(Vec::new()), |running| running.take_relays())
     }
 
     /// Ends its program.
@@ -133,6 +126,7 @@ impl Hosts {
         balancer.running = Some(match kind {
             BalancerKind::Embedded => Box::new(Embedded::start(host, program, &backends)?),
             BalancerKind::Haproxy => Box::new(Haproxy::start(host, scratch, &backends)?),
+            BalancerKind::Nginx => Box::new(Nginx::start(host, scratch, &backends)?),
         });
         Ok(())
     }

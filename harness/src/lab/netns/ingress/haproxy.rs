@@ -7,10 +7,10 @@ use std::path::Path;
 
 use workloads::protocol::IngressRule;
 
-use super::{Controller, Followed, Ingress};
+use super::{Controller, Ingress};
 use crate::certificates::Certificates;
 use crate::lab::netns::hosts::Pod;
-use crate::lab::netns::{NetnsError, haproxy};
+use crate::lab::netns::{NetnsError, followed, haproxy};
 use crate::net::NetError;
 
 /// A running HAProxy. Ends when dropped.
@@ -22,11 +22,11 @@ impl Haproxy {
     pub(super) fn start(
         pod: &Pod,
         scratch: &Path,
-        followed: &Followed,
+        source: Ipv4Addr,
         rules: &[IngressRule],
         certificates: Option<&Certificates>,
     ) -> Result<Self, NetnsError> {
-        let folder = super::followed::folder("haproxy-", scratch)?;
+        let folder = followed::folder("haproxy-", scratch)?;
         let write = |name: &str, text: &str| {
             let file = folder.join(name);
             std::fs::write(&file, text)
@@ -42,7 +42,7 @@ impl Haproxy {
         let socket = haproxy::socket(&folder);
         let files =
             Files { socket: &socket, maps: [&maps[0], &maps[1]], bundle: bundle.as_deref() };
-        let text = configuration(&files, followed.source, rules);
+        let text = configuration(&files, source, rules);
         let running = haproxy::Haproxy::start(&pod.netns, &folder, &text);
         Ok(Self(running.map_err(NetnsError::Ingress)?))
     }
@@ -96,7 +96,7 @@ fn configuration(files: &Files<'_>, source: Ipv4Addr, rules: &[IngressRule]) -> 
     );
     let (plain, marked) = (files.maps[0], files.maps[1]);
     for (name, map, port_of) in
-        [("plain", plain, (|port| port) as fn(u16) -> u16), ("followed", marked, Followed::port)]
+        [("plain", plain, (|port| port) as fn(u16) -> u16), ("followed", marked, followed::port)]
     {
         let _ = writeln!(text, "frontend {name}\n    bind :{}", port_of(Ingress::PORT));
         if let Some(bundle) = files.bundle {

@@ -7,18 +7,18 @@
 //! program can be followed that hands headers on.
 
 mod embedded;
-mod followed;
 mod haproxy;
 mod nginx;
 mod rules;
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use self::embedded::Embedded;
-use self::followed::Followed;
 use self::haproxy::Haproxy;
 use self::nginx::Nginx;
-use super::{Hosts, Measured, NetnsError, road};
+use super::hosts::Pod;
+use super::{Hosts, Measured, NetnsError, followed, road};
 use crate::Unavailable;
 use crate::certificates::{Certificates, INGRESS_NAME};
 use crate::net::Netns;
@@ -61,7 +61,7 @@ impl Ingress {
     pub(super) fn check(kind: IngressKind, scratch: &Netns) -> Result<(), Unavailable> {
         let (program, version) = match kind {
             IngressKind::Embedded => return Ok(()),
-            IngressKind::Nginx => ("nginx", nginx::version(scratch)),
+            IngressKind::Nginx => ("nginx", super::nginx::version(scratch)),
             IngressKind::Haproxy => ("haproxy", super::haproxy::version(scratch)),
         };
         version.map(drop).map_err(|error| {
@@ -114,15 +114,27 @@ impl Hosts {
         let running: Box<dyn Controller> = match kind {
             IngressKind::Embedded => Box::new(Embedded::start(pod, program, rules, certificates)?),
             IngressKind::Nginx => {
-                let followed = Followed::on(pod)?;
-                Box::new(Nginx::start(pod, scratch, &followed, &rules, certificates)?)
+                Box::new(Nginx::start(pod, scratch, mark(pod)?, &rules, certificates)?)
             }
             IngressKind::Haproxy => {
-                let followed = Followed::on(pod)?;
-                Box::new(Haproxy::start(pod, scratch, &followed, &rules, certificates)?)
+                Box::new(Haproxy::start(pod, scratch, mark(pod)?, &rules, certificates)?)
             }
         };
         self.ingress = Some(Ingress { running, answered: 0, rules: count });
         Ok(())
     }
+}
+
+/// Has the pod's followed connections marked; returns the address that the controller makes them from.
+fn mark(pod: &Pod) -> Result<Ipv4Addr, NetnsError> {
+    let &source = pod.extra_addresses.first().ok_or_else(|| {
+        NetnsError::Ingress(format!(
+            "{} has one address, and needs another for the connections that are followed: raise \
+             lab.pod_extra_addresses (plugins of others give none; --ingress embedded needs none)",
+            pod.name
+        ))
+    })?;
+    followed::mark(&pod.netns, &[Ingress::PORT, Ingress::TLS_PORT], source)
+        .map_err(|error| NetnsError::Ingress(error.to_string()))?;
+    Ok(source)
 }

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+//! nginx, running on a host: what its uses have in common. Errors are sentences, for the caller's own kind of
+//! error.
+
+use std::io::{Read, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::net::daemon::Daemon;
+use crate::net::{Netns, Tool, ToolError};
+
+/// The program.
+const PROGRAM: &str = "nginx";
+/// How long it may take to listen, and to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked for meanwhile.
+const GLANCE: Duration = Duration::from_millis(5);
+/// Most that is read of its status, bytes.
+const STATUS_BYTES: u64 = 64 * 1024;
+
+/// A running nginx. Ends when dropped.
+#[derive(Debug)]
+pub(super) struct Nginx {
+    name: String,
+    daemon: Daemon,
+    socket: PathBuf,
+    /// Questions for its status so far, which it counts as requests.
+    asked: u64,
+}
+
+/// What `nginx -V` says: its version, and how it was built.
+///
+/// # Errors
+/// There is no such program, or it does not run.
+pub(super) fn version(host: &Netns) -> Result<String, ToolError> {
+    // On standard error, which a tool keeps for its failure.
+    Tool::new("sh").args(["-c", "nginx -V 2>&1"]).run_on(host)
+}
+
+/// What every configuration begins with: one process, as the lab's other programs are one thread, that stays
+/// with whoever started it, and its status at a socket.
+pub(super) fn main(folder: &Path) -> String {
+    let at = folder.display();
+    format!(
+        "daemon off;\nmaster_process off;\nworker_rlimit_nofile 65536;\npid {at}/pid;\n\
+         events {{ worker_connections 16384; }}\nhttp {{\naccess_log off;\n\
+         client_body_temp_path {at}/body;\nproxy_temp_path {at}/proxy;\nfastcgi_temp_path {at}/fastcgi;\n\
+         uwsgi_temp_path {at}/uwsgi;\nscgi_temp_path {at}/scgi;\n\
+         server {{ listen unix:{at}/status; location / {{ stub_status; }} }}\n}}\n"
+    )
+}
+
+impl Nginx {
+    /// Starts it with a configuration that begins with [`main`]; its files are in `folder`, which is to be its
+    /// own.
+    pub(super) fn start(host: &Netns, folder: &Path, configuration: &str) -> Result<Self, String> {
+        let said = version(host).map_err(|error| error.to_string())?;
+        // `nginx version: nginx/1.22.1`
+        let line = said.lines().next().unwrap_or_default();
+        let name = line.rsplit(' ').next().unwrap_or(PROGRAM).to_owned();
+        let file = folder.join("nginx.conf");
+        std::fs::write(&file, configuration)
+            .map_err(|error| format!("failed to write nginx's configuration: {error}"))?;
+        let mut command = Command::new(PROGRAM);
+        command.arg("-c").arg(&file).arg("-p").arg(folder).arg("-e").arg("stderr");
+        let daemon = Daemon::start(host, command, folder).map_err(|error| error.to_string())?;
+        let mut made = Self { name, daemon, socket: folder.join("status"), asked: 0 };
+        made.await_readiness()?;
+        Ok(made)
+    }
+
+    /// It answers at its socket when it listens at its ports: it opens all before it serves any.
+    fn await_readiness(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let ended = self.daemon.ended();
+            if let Some(status) = ended.map_err(|error| format!("failed to wait: {error}"))? {
+                return Err(format!("nginx ended, {status}: {}", self.daemon.log()));
+            }
+            match self.requests() {
+                Ok(_) => return Ok(()),
+                Err(_) if Instant::now() < deadline => std::thread::sleep(GLANCE),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Its name and version.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Requests that it was sent since its start, but for those for its status
+    /// (`ngx_http_stub_status_module`).
+    pub(super) fn requests(&mut self) -> Result<u64, String> {
+        let asked = || {
+            let mut stream = UnixStream::connect(&self.socket)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.write_all(b"GET / HTTP/1.0\r\nHost: status\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.take(STATUS_BYTES).read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let answer =
+            asked().map_err(|error: std::io::Error| format!("failed to ask nginx: {error}"))?;
+        self.asked += 1;
+        let all = requests(&answer).ok_or_else(|| format!("nginx answered {answer:?}"))?;
+        Ok(all.saturating_sub(self.asked))
+    }
+
+    /// Ends it.
+    pub(super) fn down(self) -> std::io::Result<()> {
+        self.daemon.down()
+    }
+}
+
+/// The third number of the line behind the one that names them.
+fn requests(status: &str) -> Option<u64> {
+    let mut lines = status.lines().skip_while(|line| !line.starts_with("server accepts handled"));
+    lines.nth(1)?.split_whitespace().nth(2)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_the_third_number_of_its_status() {
+        let status = "HTTP/1.1 200 OK\r\n\r\nActive connections: 1 \n\
+                      server accepts handled requests\n 7 7 31 \nReading: 0 Writing: 1 Waiting: 0 \n";
+        assert_eq!(requests(status), Some(31));
+        assert_eq!(requests("server accepts handled requests\n"), None);
+        assert_eq!(requests(""), None);
+    }
+}
