@@ -234,38 +234,87 @@ fn a_load_balancer_is_a_part_of_the_road_in_every_mode() {
 }
 
 #[test]
-fn haproxy_is_followed_as_the_load_balancer_of_our_own_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("run");
-    let arguments = ["--balancer", "haproxy", "--mode", "none,userspace,nftables", "--cni", "ptp"];
-    let more =
-        ["--route", "loadbalancer-local", "--workload", "newconn,keepalive", "--services", "9"];
-    let rest = ["--duration", "300ms", "--iterations", "2", "--json"];
-    let output = bench(&out, &[&arguments[..], &more, &rest].concat()).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let cases = summary["cases"].as_array().unwrap();
-    assert_eq!(cases.len(), 3 * 2);
-    if cases.iter().all(|case| case["reason"]["need"] == "program haproxy") {
-        assert_eq!(output.status.code(), Some(4), "{stderr}");
-        eprintln!("SKIP {}", cases[0]["reason"]);
-        return;
+fn programs_of_others_are_followed_as_the_load_balancer_of_our_own_is() {
+    for (balancer, name) in [("haproxy", "HAProxy version"), ("nginx", "nginx/")] {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("run");
+        let arguments = ["--balancer", balancer, "--mode", "none,userspace,nftables"];
+        let more = ["--route", "loadbalancer-local", "--workload", "newconn,keepalive"];
+        let rest = ["--cni", "ptp", "--services", "9", "--duration", "300ms", "--iterations", "2"];
+        let arguments = [&arguments[..], &more, &rest, &["--json"]].concat();
+        let output = bench(&out, &arguments).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let cases = summary["cases"].as_array().unwrap();
+        assert_eq!(cases.len(), 3 * 2);
+        let missing = |case: &Value| {
+            case["reason"]["need"].as_str().is_some_and(|need| need.starts_with("program "))
+        };
+        if cases.iter().all(missing) {
+            assert_eq!(output.status.code(), Some(4), "{stderr}");
+            eprintln!("SKIP {}", cases[0]["reason"]);
+            continue;
+        }
+        assert_eq!(output.status.code(), Some(0), "{stderr}");
+        for case in cases {
+            assert_eq!(case["status"], "measured", "{case:#}");
+            assert_eq!(
+                (&case["errors"], &case["probe"]["dropped"]),
+                (&0.into(), &0.into()),
+                "{case:#}"
+            );
+            assert!(case["joined_ratio"].as_f64().unwrap() >= 0.99, "{case:#}");
+            stages_add_up(case);
+            let stages = case["stages"].as_array().unwrap().iter().map(|stage| &stage["name"]);
+            assert_eq!(stages.filter(|name| **name == "lb").count(), 2, "{case:#}");
+            let evidence = case["proof"]["evidence"].as_array().unwrap();
+            let by_name = |line: &Value| line.as_str().unwrap().starts_with(name);
+            assert!(evidence.iter().any(by_name), "{case:#}");
+        }
     }
-    assert_eq!(output.status.code(), Some(0), "{stderr}");
-    for case in cases {
-        assert_eq!(case["status"], "measured", "{case:#}");
-        assert_eq!(
-            (&case["errors"], &case["probe"]["dropped"]),
-            (&0.into(), &0.into()),
-            "{case:#}"
+}
+
+#[test]
+fn the_clients_address_is_kept_where_the_policy_says_so_and_no_proxy_is_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = dir.path().join("p.toml");
+    for (policy, kept) in [("cluster", false), ("local", true)] {
+        let text = format!(
+            "name = \"t\"\n[matrix]\nmode = [\"none\", \"userspace\", \"iptables\", \"nftables\", \"ebpf\"]\n\
+             cni = [\"ptp\"]\nroute = [\"nodeport-local\", \"loadbalancer-local\"]\nworkload = [\"newconn\"]\n\
+             [run]\nwarm_up = \"50ms\"\nduration = \"50ms\"\niterations = 1\n\
+             [service]\nexternal_policy = \"{policy}\"\n"
         );
-        assert!(case["joined_ratio"].as_f64().unwrap() >= 0.99, "{case:#}");
-        stages_add_up(case);
-        let stages = case["stages"].as_array().unwrap().iter().map(|stage| &stage["name"]);
-        assert_eq!(stages.filter(|name| **name == "lb").count(), 2, "{case:#}");
-        let evidence = case["proof"]["evidence"].as_array().unwrap();
-        let by_name = |line: &Value| line.as_str().unwrap().starts_with("HAProxy version");
-        assert!(evidence.iter().any(by_name), "{case:#}");
+        fs::write(&profile, text).unwrap();
+        let out = dir.path().join(policy);
+        let arguments = ["--profile", profile.to_str().unwrap(), "--json"];
+        let output = bench(&out, &arguments).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{stderr}");
+        let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for case in summary["cases"].as_array().unwrap() {
+            let evidence = case["proof"]["evidence"].as_array().unwrap().iter();
+            let lines = evidence.map(|line| line.as_str().unwrap());
+            let seen: Vec<bool> = lines
+                .filter_map(|line| {
+                    let is = line.ends_with(": the client's address is kept");
+                    let is_not = line.ends_with(": the client's address is not kept");
+                    (is || is_not).then_some(is)
+                })
+                .collect();
+            let expected = match (case["mode"].as_str().unwrap(), case["route"].as_str().unwrap()) {
+                ("none", "nodeport-local") => true,
+                // A process that connects by itself.
+                ("userspace", _) => false,
+                (_, "nodeport-local") => kept,
+                // The pod sees the load balancer; what the mode carries is a connection past it.
+                _ => {
+                    assert!(!seen[0], "{case:#}");
+                    continue;
+                }
+            };
+            assert!(!seen.is_empty() && seen.iter().all(|&is| is == expected), "{case:#}");
+        }
     }
 }
 

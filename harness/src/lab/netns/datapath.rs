@@ -92,6 +92,7 @@ impl Datapath {
             let host = road::origin(lab, road);
             let greeting = greet(host, source, destination, asked, certificates)?;
             evidence.push(format!("{destination} answered as {}", greeting.pod));
+            evidence.extend(greeting.address_seen(source));
             Ok(source)
         };
         if road == Road::Loadbalancer || road.is_ingress() {
@@ -130,9 +131,10 @@ impl Datapath {
     ) -> Result<Vec<String>, LabError> {
         let Ask { destination, service, .. } = ask;
         let client = source(lab, ask.from, 0);
-        let (accepted, _open) = made(ground, lab, case, measured, ask, client)?;
+        let (accepted, open) = made(ground, lab, case, measured, ask, client)?;
         let probe = Probe { client, destination, backend: accepted, service: (service, 0) };
         let mut evidence = vec![format!("{client} asked {destination}; {accepted} answered")];
+        evidence.extend(open.address_seen(client));
         evidence.extend(flow_evidence(lab, client, destination)?);
         let entry = view(ground, lab, 0);
         evidence.extend(self.installed[0].prove(&entry, &measured.table, &probe)?);

@@ -24,8 +24,21 @@ const HEAD_BYTES_MAX: usize = 8 * 1024;
 pub(super) struct Greeting {
     /// Name of the pod that answered, by its own word.
     pub(super) pod: String,
+    /// Whom that pod took for its client, by its own word.
+    pub(super) peer: Option<SocketAddrV4>,
     head: String,
     _stream: TcpStream,
+}
+
+impl Greeting {
+    /// Whether the pod saw the client's address, in words.
+    pub(super) fn address_seen(&self, client: SocketAddrV4) -> Option<String> {
+        let peer = self.peer?;
+        Some(match peer.ip() == client.ip() {
+            true => format!("{} saw {peer}: the client's address is kept", self.pod),
+            false => format!("{} saw {peer}: the client's address is not kept", self.pod),
+        })
+    }
 }
 
 /// Sends `GET /bytes/0` for host `asked` from `source` on `host` to `destination`; with certificates by
@@ -71,13 +84,15 @@ pub(super) fn knock(
     let (head, stream) = host
         .run(move || exchange(source, destination, asked, tls))
         .map_err(|error| unreachable(error.to_string()))?;
-    let pod = head
-        .lines()
-        .filter_map(|line| line.split_once(": "))
-        .find(|(name, _)| name.eq_ignore_ascii_case("x-pod"))
-        .map(|(_, pod)| pod.trim().to_owned());
+    let field = |wanted: &str| {
+        let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+        let found = fields.find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.map(|(_, value)| value.trim().to_owned())
+    };
+    let pod = field("x-pod").unwrap_or_default();
+    let peer = field("x-peer").and_then(|peer| peer.parse().ok());
     match head.starts_with("HTTP/1.1 ") {
-        true => Ok(Greeting { pod: pod.unwrap_or_default(), head, _stream: stream }),
+        true => Ok(Greeting { pod, peer, head, _stream: stream }),
         false => Err(unreachable(format!("the answer {head:?}"))),
     }
 }
