@@ -289,6 +289,7 @@ fn creation<'a>(
 
 fn spec(target: SocketAddrV4, source: std::net::Ipv4Addr) -> LoadSpec {
     LoadSpec {
+        resolve: None,
         target,
         arrival: Arrival::Closed { connections: 1 },
         connection: Connection::Newconn,

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Command::Agent(Agent::TestInUml(args)) => test::in_uml(&args),
         Command::Agent(Agent::Load) => return workloads::load::main(),
         Command::Agent(Agent::Target) => return workloads::target::main(),
+        Command::Agent(Agent::Dns) => return workloads::dns::main(),
         Command::Agent(Agent::Proxy) => return harness::relay::program::main(),
         #[cfg(feature = "bpf")]
         Command::Agent(Agent::Probe { listen }) => {

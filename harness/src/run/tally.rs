@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use record::{
     BlockRecord, CaseFiles, CaseRecord, Conntrack, Counts, Failure, Handshakes, Histogram,
-    IterationRecord, Leg, Probe, Residual, StageRecord, Status, Tuples, Walk,
+    IterationRecord, Leg, Probe, Queries, Residual, StageRecord, Status, Tuples, Walk,
 };
 
 use super::block::{Block, merge_stages};
@@ -37,6 +37,7 @@ pub(super) struct Tally {
     trace_slowest: usize,
     slowest: Vec<Walk>,
     conntrack: Option<Conntrack>,
+    queries: Option<Queries>,
     handshakes: Option<Handshakes>,
     tuples_spent: u64,
     load_peak_rss_bytes: u64,
@@ -92,6 +93,7 @@ impl Tally {
         for (name, pairs) in [
             ("latency", load.latency),
             ("service_time", load.service_time),
+            ("dns", load.dns),
             ("connect", load.connect),
             ("tls", load.tls),
             ("first_byte", load.first_byte),
@@ -99,6 +101,16 @@ impl Tally {
             ("lateness", load.lateness),
         ] {
             self.distributions.entry(name).or_default().merge(&Histogram::from_pairs(pairs));
+        }
+        let asked = load.queries;
+        if asked.asked > 0 {
+            let sum = self.queries.get_or_insert_default();
+            sum.asked += asked.asked;
+            sum.addresses += asked.addresses;
+            sum.no_data += asked.no_data;
+            sum.nxdomain += asked.nxdomain;
+            sum.failed += asked.failed;
+            sum.ignored += asked.ignored;
         }
         let shaken = load.handshakes;
         if shaken.full + shaken.resumed > 0 {
@@ -206,6 +218,8 @@ impl Tally {
             throughput_rps: (seconds > 0.0).then(|| requests as f64 / seconds),
             latency_ns: quantiles("latency"),
             service_time_ns: quantiles("service_time"),
+            dns_ns: quantiles("dns"),
+            queries: self.queries,
             connect_ns: quantiles("connect"),
             tls_ns: quantiles("tls"),
             handshakes: self.handshakes,

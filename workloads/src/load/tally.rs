@@ -16,6 +16,7 @@ pub(super) struct Tally {
     errors: BTreeMap<Failure, u64>,
     latency: Recorder,
     service_time: Recorder,
+    dns: Recorder,
     connect: Recorder,
     tls: Recorder,
     handshakes: Handshakes,
@@ -58,10 +59,18 @@ impl Tally {
         answered: &Answered,
     ) {
         let Answered { sent, first_byte, last_byte_ns, .. } = *answered;
-        let start_ns = if fresh { link.connect_ns } else { sent.at_ns };
+        let resolve_ns = link.resolve_ns.filter(|_| fresh);
+        let start_ns = match (resolve_ns, fresh) {
+            (Some(resolve_ns), _) => resolve_ns,
+            (None, true) => link.connect_ns,
+            (None, false) => sent.at_ns,
+        };
         self.requests += 1;
         self.latency.record(last_byte_ns - intended_ns);
         self.service_time.record(last_byte_ns - start_ns);
+        if let Some(resolve_ns) = resolve_ns {
+            self.dns.record(link.connect_ns - resolve_ns);
+        }
         if fresh {
             self.connect.record(link.connected_ns - link.connect_ns);
             if let Some(handshake) = link.handshake {
@@ -78,6 +87,7 @@ impl Tally {
                 request_offset: sent.offset,
                 response_offset: first_byte.offset,
                 intended_ns,
+                resolve_ns,
                 connect_ns: fresh.then_some(link.connect_ns),
                 connected_ns: fresh.then_some(link.connected_ns),
                 secured_ns: link.handshake.filter(|_| fresh).map(|shaken| shaken.secured_ns),
@@ -111,6 +121,7 @@ impl Tally {
             elapsed_ns: self.last_outcome_ns.saturating_sub(first_ns),
             latency: self.latency.pairs(),
             service_time: self.service_time.pairs(),
+            dns: self.dns.pairs(),
             connect: self.connect.pairs(),
             tls: self.tls.pairs(),
             handshakes: self.handshakes,

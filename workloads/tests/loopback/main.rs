@@ -4,6 +4,7 @@
 
 mod agents;
 mod certificates;
+mod dns;
 mod errors;
 mod latency;
 mod lines;

@@ -70,6 +70,7 @@ fn ask(address: SocketAddrV4, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
 fn appointment(target: SocketAddrV4, start_unix_ns: u64) -> Appointment {
     Appointment {
         spec: LoadSpec {
+            resolve: None,
             target,
             arrival: Arrival::Closed { connections: 2 },
             connection: Connection::Keepalive,

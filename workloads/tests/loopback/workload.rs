@@ -32,6 +32,7 @@ pub(crate) fn place() -> SocketAddrV4 {
 pub(crate) fn spec(target: SocketAddrV4) -> LoadSpec {
     LoadSpec {
         target,
+        resolve: None,
         arrival: CLOSED,
         connection: Connection::Keepalive,
         protocol: Protocol::Http1,

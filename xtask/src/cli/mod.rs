@@ -168,6 +168,7 @@ pub(crate) struct KernelBuildArgs {
 pub(crate) enum Agent {
     Load,
     Target,
+    Dns,
     Proxy,
     /// The probes of a node, in a privileged pod.
     #[cfg(feature = "bpf")]

@@ -201,6 +201,7 @@ impl Director<'_> {
                 request_offset: request_offset.into(),
                 response_offset: response_offset.into(),
                 intended_ns: sent_ns,
+                resolve_ns: None,
                 connect_ns: new.then_some(connect_ns),
                 connected_ns: new.then_some(connected_ns),
                 secured_ns: None,

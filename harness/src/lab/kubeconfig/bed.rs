@@ -237,6 +237,7 @@ impl KubeconfigBed {
         let count = u32::try_from(self.places.len()).expect("at most 256 workers");
         let spec = |worker: u32| LoadSpec {
             target: self.destination,
+            resolve: None,
             arrival: match max_requests {
                 // One after the other, until one is answered or the time is over.
                 Some(_) => Arrival::Closed { connections: 1 },

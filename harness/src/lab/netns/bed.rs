@@ -17,7 +17,7 @@ use super::engine::Engine;
 use super::follow::Follower;
 use super::measured::Measured;
 use super::site::Site;
-use super::{Emulation, Hosts, NetnsLab, Topology, road};
+use super::{Emulation, Hosts, NetnsLab, Topology, names, road};
 use crate::Cancel;
 use crate::capture::join::Story;
 use crate::lab::{Bed, Down, Iteration, LabError, Ready, Walks};
@@ -105,6 +105,7 @@ impl NetnsBed {
         let measured = Measured::of(&lab, case, profile)?;
         let datapath = Datapath::install(&ground, &lab, (case.mode, case.proxy), &measured.table)?;
         let programs = (&*ground.program, ground.scratch.path());
+        lab.start_dns(&ground.program, &["agent", "dns"], case, &measured)?;
         lab.start_balancer(profile.lab.balancer, programs, case.mode, &measured)?;
         stop_if(cancel)?;
 
@@ -126,6 +127,7 @@ impl NetnsBed {
         let start = Instant::now();
         let (mut evidence, wiring_ms) = wiring;
         evidence.extend(datapath.prove(&ground, site.hosts(), case, &measured)?);
+        evidence.extend(names::prove(site.hosts(), case, &measured)?);
         if let Some(balancer) = &mut site.hosts_mut().balancer {
             evidence.push(balancer.prove()?);
         }
@@ -146,13 +148,14 @@ impl NetnsBed {
                 .collect(),
             rules: datapath.texts.iter().map(|text| text.rules).sum(),
             notes: notes(lab, case, profile).into_iter().chain(datapath.note.clone()).collect(),
-            tuple_budget: road::tuple_budget(&sources),
+            tuple_budget: names::budget(road::tuple_budget(&sources), workload.resolve),
             lab_up_ms,
             install_ms: datapath.install_ms,
             prove_ms,
         };
         let spec = LoadSpec {
             target: road::destination(lab, case, &measured),
+            resolve: names::resolve(lab, case, &measured),
             arrival: arrival(&workload),
             connection: workload.connection,
             protocol: workload.protocol,
@@ -503,6 +506,7 @@ fn topology(profile: &Profile, emulation: Option<Emulation>, case: &Case) -> Top
         client_addresses: settings.client_addresses,
         pod_extra_addresses: settings.pod_extra_addresses,
         emulation,
+        dns: names::node(profile, case),
         balanced: road::balanced(case, settings.nodes, profile.service.external_policy),
     }
 }

@@ -15,6 +15,7 @@ mod greeting;
 mod hosts;
 mod lab;
 mod measured;
+mod names;
 mod points;
 mod prove;
 mod road;

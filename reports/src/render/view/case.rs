@@ -104,6 +104,17 @@ fn facts(case: &CaseRecord, timed: bool) -> Vec<Fact> {
         let text = format!("{} of {}{over}", count(tuples.spent), count(tuples.budget));
         facts.push(Fact::new("source tuples spent", text));
     }
+    if let Some(asked) = case.queries {
+        let text = format!(
+            "{}: {} answered with an address, {} with none of the kind, {} with NXDOMAIN, {} failed",
+            count(asked.asked),
+            count(asked.addresses),
+            count(asked.no_data),
+            count(asked.nxdomain),
+            count(asked.failed),
+        );
+        facts.push(Fact::new("queries for names", text));
+    }
     if let Some(shaken) = case.handshakes {
         let text = format!("{} in full, {} resumed", count(shaken.full), count(shaken.resumed));
         facts.push(Fact::new("TLS handshakes", text));
@@ -125,6 +136,7 @@ fn quantiles(case: &CaseRecord) -> Vec<[String; 8]> {
     let named = [
         ("latency", case.latency_ns),
         ("service time", case.service_time_ns),
+        ("name resolved", case.dns_ns),
         ("connect", case.connect_ns),
         ("TLS handshake", case.tls_ns),
         ("first byte", case.first_byte_ns),
