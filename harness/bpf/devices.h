@@ -27,10 +27,10 @@ static __always_inline int passes_device(struct __sk_buff *skb, __u8 place)
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) || (void *)(udp + 1) > end)
 		return BPF_OK;
-	if (ip->protocol == IPPROTO_TCP)
-		device(skb, place, ETH_HLEN, false);
-	else if (ip->protocol == IPPROTO_UDP && udp->dest == settings.vxlan_port)
+	if (ip->protocol == IPPROTO_UDP && udp->dest == settings.vxlan_port)
 		device(skb, place, INNER, true);
+	else
+		device(skb, place, ETH_HLEN, false);
 	return BPF_OK;
 }
 

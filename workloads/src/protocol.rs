@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
 
-pub use dns::{DnsReply, DnsService, DnsSpec, LoadResolve, Queries};
+pub use dns::{DnsReply, DnsService, DnsSpec, LoadResolve, Lookup, Queries};
 pub use tls::{Accepted, Handshakes, LoadTls, Secret, TargetTls, TlsVersion, Turn};
 
 /// First line to `load`: everything that does not change between phases.
@@ -221,6 +221,9 @@ pub struct PhaseReport {
     pub tuples_left: u64,
     /// Requests of sampled connections, at most `max_samples`.
     pub samples: Vec<Sample>,
+    /// Queries of the samples' resolutions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lookups: Vec<Lookup>,
     /// Sampled requests beyond `max_samples`, counted and not kept.
     pub samples_not_kept: u64,
     /// Processor time of the agent during the phase, nanoseconds.

@@ -77,8 +77,40 @@ fn assert_sound(case: &Value) {
     assert_eq!(queries("asked"), QUERIES, "{case:#}");
     let answers = ["addresses", "no_data", "nxdomain", "failed", "ignored"].map(queries);
     assert_eq!(answers, [1.0, 1.0, 6.0, 0.0, 0.0], "{case:#}");
+    assert_queries_sound(case);
     let evidence = case["proof"]["evidence"].to_string();
     assert!(evidence.contains("for web.default.svc.cluster.local: "), "{evidence}");
+}
+
+/// The queries' own stages, where there are probes: each query is joined, nothing of it is left over, and
+/// two at a time, four times over, fit into stage `dns`.
+fn assert_queries_sound(case: &Value) {
+    let queries = &case["queries"];
+    let stages = queries["stages"].as_array().unwrap();
+    if case["probe"]["engine"] == "client" {
+        assert!(stages.is_empty());
+        return;
+    }
+    assert!(number(&queries["joined_ratio"]) >= 0.999, "{case:#}");
+    assert_eq!(queries["residual_ns"]["p99"], 0, "{case:#}");
+    let names: Vec<_> = stages.iter().map(|stage| stage["name"].as_str().unwrap()).collect();
+    assert!(names.iter().all(|name| name.starts_with("dns_")), "{names:?}");
+    let (first, last) = (names.first(), names.last());
+    assert_eq!((first, last), (Some(&"dns_client_tx"), Some(&"dns_client_rx")), "{case:#}");
+    let of_node: &[&str] = match (case["probe"]["engine"].as_str(), case["mode"].as_str()) {
+        (Some("bpf"), Some("iptables" | "nftables")) => {
+            &["dns_nic_rx", "dns_conntrack", "dns_proxy", "dns_route", "dns_filter", "dns_masq"]
+        }
+        (_, Some("ebpf")) => &["dns_nic_rx+dns_proxy+dns_route+dns_egress"],
+        _ => &[],
+    };
+    for name in ["dns_wire", "dns_server"].iter().chain(of_node) {
+        assert!(names.contains(name), "{name} in {names:?}");
+    }
+    let one: f64 = stages.iter().map(|stage| number(&stage["mean_ns"])).sum();
+    let all = number(&case["dns_ns"]["mean"]);
+    assert!(4.0 * one < all, "{one} of {all}: {case:#}");
+    assert!(QUERIES * one > all, "{one} of {all}: {case:#}");
 }
 
 #[test]
@@ -214,4 +246,45 @@ fn the_kernel_counts_a_flow_for_each_name_of_the_search_path_before_each_connect
     // first. The proofs' own connections and a resolution under way are the difference.
     let off = of_names.abs_diff(4 * of_requests);
     assert!(off <= 40, "{of_names} flows of queries for {of_requests} connections");
+}
+
+#[test]
+fn a_capture_file_shows_eight_queries_in_the_search_paths_order_and_their_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let pcap = dir.path().join("trace.pcapng");
+    let arguments = ["--mode", "iptables", "--cni", "ptp", "--route", "nodeport-local"];
+    let mut trace = xtask("trace", &profile(dir.path()), &arguments);
+    trace.args(["--workload", "dns-newconn", "--json", "--pcap"]).arg(&pcap);
+    let output = trace.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let walks: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let steps = walks[0]["steps"].as_array().unwrap();
+    assert_eq!(steps[0]["name"], "resolving", "{steps:#?}");
+    let connect = steps.iter().find(|step| step["name"] == "connect called").unwrap();
+    assert_eq!(connect["stage"], "dns");
+
+    // By another program. In front of the node's rules a query is for the Service, behind them for the pod.
+    let seen = |interface: &str, what: &str| {
+        let mut tshark = Command::new("tshark");
+        tshark.arg("-r").arg(&pcap).args(["-T", "fields", "-E", "separator=/s"]);
+        tshark.args(["-e", "dns.qry.name", "-e", "dns.qry.type", "-e", "ip.dst"]);
+        tshark.args(["-Y", &format!("frame.interface_name == \"{interface}\" && {what}")]);
+        let output = tshark.output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Some(text.lines().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let Some(queries) = seen("client/eth0", "dns.flags.response == 0") else {
+        eprintln!("SKIP tshark cannot be run here");
+        return;
+    };
+    let name = "web.default.svc.cluster.local";
+    let domains = [".default.svc.cluster.local", ".svc.cluster.local", ".cluster.local", ""];
+    let of_kinds = |domain| ["1", "28"].map(|kind| format!("{name}{domain} {kind} 10.112.0.10"));
+    assert_eq!(queries, domains.map(of_kinds).concat());
+    let answers = seen("client/eth0", "dns.flags.response == 1").unwrap();
+    assert_eq!(answers.len(), 8, "{answers:?}");
+    assert_eq!(seen("client/eth0", "dns.flags.rcode == 3").unwrap().len(), 6);
+    let at_pod = seen("dns/eth0", "dns.flags.response == 0").unwrap();
+    assert_eq!(at_pod.len(), 8, "{at_pod:?}");
+    assert!(at_pod.iter().all(|line| line.contains(" 10.244.0.")), "{at_pod:?}");
 }

@@ -199,7 +199,7 @@ pub struct Handshakes {
 }
 
 /// Queries for names, by what became of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Queries {
     /// Sent.
     pub asked: u64,
@@ -213,6 +213,15 @@ pub struct Queries {
     pub failed: u64,
     /// Datagrams that were no answer to what had been asked.
     pub ignored: u64,
+    /// Stages of one query and its answer, in path order, request leg first; they are parts of stage `dns`.
+    #[serde(default)]
+    pub stages: Vec<StageRecord>,
+    /// What of a query its stages leave unexplained.
+    #[serde(default)]
+    pub residual_ns: Option<Residual>,
+    /// Share of sampled queries whose every stage was found, 0 to 1.
+    #[serde(default)]
+    pub joined_ratio: Option<f64>,
 }
 
 /// Source tuples (address and port) that new connections may and did use.

@@ -15,7 +15,7 @@ pub mod scratch;
 mod tell;
 mod walks;
 
-pub use bed::{Bed, Down, Iteration, Lab, LabError, Ready, StageTimes, Walks};
+pub use bed::{Bed, Down, Iteration, Lab, LabError, QueryWalks, Ready, StageTimes, Walks};
 pub use kernels::KernelLabs;
 
 use crate::Unavailable;

@@ -21,7 +21,7 @@ use super::tls::Tls;
 use super::tuples::Tuples;
 use crate::body::Fill;
 use crate::clock::now_ns;
-use crate::protocol::{Protocol, SAMPLE_TOS};
+use crate::protocol::{Lookup, Protocol, SAMPLE_TOS};
 use crate::wire::{Carried, Direction, Observe, Observed, Start};
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
@@ -45,6 +45,8 @@ pub(super) struct Link {
     pub(super) sampled: bool,
     /// When resolving began, nanoseconds, where a name was resolved for it.
     pub(super) resolve_ns: Option<u64>,
+    /// The queries of that, where it is sampled.
+    pub(super) lookups: Vec<Lookup>,
     /// When `connect()` was called, nanoseconds.
     pub(super) connect_ns: u64,
     /// When the connection was there, nanoseconds.
@@ -151,7 +153,7 @@ impl Link {
         opening: &Cell<Opening>,
     ) -> Result<Self, Failure> {
         let Way { target, protocol, resolver, tls, tuples } = way;
-        let mut resolve_ns = None;
+        let (mut resolve_ns, mut lookups) = (None, Vec::new());
         let (stream, client, connect_ns) = loop {
             let tuple = tuples.borrow_mut().next();
             let client = tuple.ok_or(Failure::TuplesExhausted)?;
@@ -164,7 +166,7 @@ impl Link {
             if let (Some(resolver), None) = (resolver, resolve_ns) {
                 resolve_ns = Some(now_ns());
                 opening.set(Opening::Resolving);
-                resolver.resolve(sampled).await?;
+                lookups = resolver.resolve(sampled).await?;
                 opening.set(Opening::Connecting);
             }
             let connect_ns = now_ns();
@@ -199,6 +201,7 @@ impl Link {
             client,
             sampled,
             resolve_ns,
+            lookups,
             connect_ns,
             connected_ns,
             handshake,

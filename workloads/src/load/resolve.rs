@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::SocketAddrV4;
 
 use hickory_proto::rr::Name;
 use rand::rngs::SmallRng;
@@ -15,8 +16,9 @@ use tokio::net::UdpSocket;
 
 use super::failure::Failure;
 use super::tuples::Tuples;
+use crate::clock::now_ns;
 use crate::dns::{ANSWER_BYTES_MAX, Answer, Both, Questions, name};
-use crate::protocol::{LoadResolve, Queries, SAMPLE_TOS, Sources};
+use crate::protocol::{LoadResolve, Lookup, Queries, SAMPLE_TOS, Sources};
 
 /// Resolves one name again and again.
 #[derive(Debug)]
@@ -57,13 +59,17 @@ impl Resolver {
     }
 
     /// Tries one name of the path after the other, and checks the address that it finds. Queries of a
-    /// connection that is sampled carry the mark it carries.
-    pub(super) async fn resolve(&self, sampled: bool) -> Result<(), Failure> {
+    /// connection that is sampled carry the mark it carries, and are returned.
+    pub(super) async fn resolve(&self, sampled: bool) -> Result<Vec<Lookup>, Failure> {
         let mut failure = Failure::DnsNxdomain;
+        let mut lookups = Vec::new();
         for candidate in &self.candidates {
-            let [of_a, of_aaaa] = self.ask(candidate, sampled).await?;
+            let ([of_a, of_aaaa], lookup) = self.ask(candidate, sampled).await?;
+            if sampled {
+                lookups.push(lookup);
+            }
             match of_a {
-                Answer::Address(address) if address == self.spec.address => return Ok(()),
+                Answer::Address(address) if address == self.spec.address => return Ok(lookups),
                 Answer::Address(_) => return Err(Failure::DnsAddress),
                 Answer::Refused => return Err(Failure::DnsRefused),
                 Answer::Other => return Err(Failure::DnsOther),
@@ -79,25 +85,32 @@ impl Resolver {
     }
 
     /// Asks for one name, and waits for both answers.
-    async fn ask(&self, candidate: &Questions, sampled: bool) -> Result<Both<Answer>, Failure> {
-        let socket = self.socket(sampled)?;
+    async fn ask(
+        &self,
+        candidate: &Questions,
+        sampled: bool,
+    ) -> Result<(Both<Answer>, Lookup), Failure> {
+        let (socket, source) = self.socket(sampled)?;
         let ids = self.two_ids();
-        for message in candidate.messages(ids) {
-            socket.send(&message).await.map_err(|error| Failure::of_query(&error))?;
+        let mut lookup = Lookup { source, ids, sent_ns: [0; 2], answered_ns: [0; 2] };
+        for (message, sent_ns) in candidate.messages(ids).iter().zip(&mut lookup.sent_ns) {
+            *sent_ns = now_ns();
+            socket.send(message).await.map_err(|error| Failure::of_query(&error))?;
             self.count(|queries| queries.asked += 1);
         }
         let mut answers: Both<Option<Answer>> = [None; 2];
         let mut buffer = [0; ANSWER_BYTES_MAX];
         loop {
             if let [Some(of_a), Some(of_aaaa)] = answers {
-                return Ok([of_a, of_aaaa]);
+                return Ok(([of_a, of_aaaa], lookup));
             }
             // The socket is connected: the kernel hands over what its own peer sent, and nothing else.
             let length = socket.recv(&mut buffer).await;
-            let length = length.map_err(|error| Failure::of_query(&error))?;
+            let (length, at_ns) = (length.map_err(|error| Failure::of_query(&error))?, now_ns());
             match candidate.answer(ids, &buffer[..length]) {
                 Some((which, answer)) if answers[which].is_none() => {
                     answers[which] = Some(answer);
+                    lookup.answered_ns[which] = at_ns;
                     self.count(|queries| answer.count(queries));
                 }
                 _ => self.count(|queries| queries.ignored += 1),
@@ -105,12 +118,12 @@ impl Resolver {
         }
     }
 
-    /// A socket at the next source that is free, connected to the server.
-    fn socket(&self, sampled: bool) -> Result<UdpSocket, Failure> {
-        let bound = loop {
+    /// A socket at the next source that is free, connected to the server, and that source.
+    fn socket(&self, sampled: bool) -> Result<(UdpSocket, SocketAddrV4), Failure> {
+        let (bound, source) = loop {
             let tuple = self.tuples.borrow_mut().next().ok_or(Failure::TuplesExhausted)?;
             match std::net::UdpSocket::bind(tuple) {
-                Ok(socket) => break socket,
+                Ok(socket) => break (socket, tuple),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(_) => return Err(Failure::DnsOther),
             }
@@ -123,7 +136,8 @@ impl Resolver {
             bound.connect(self.spec.server)
         };
         prepare().map_err(|error| Failure::of_query(&error))?;
-        UdpSocket::from_std(bound).map_err(|error| Failure::of_query(&error))
+        let socket = UdpSocket::from_std(bound).map_err(|error| Failure::of_query(&error))?;
+        Ok((socket, source))
     }
 
     /// Two ids that differ: answers are told apart by them.

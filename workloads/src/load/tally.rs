@@ -7,7 +7,7 @@ use super::exchange::Answered;
 use super::failure::Failure;
 use super::link::Link;
 use super::recorder::Recorder;
-use crate::protocol::{Handshakes, PhaseReport, Sample};
+use crate::protocol::{Handshakes, Lookup, PhaseReport, Sample};
 
 /// Counts, distributions and samples of one phase.
 #[derive(Debug, Default)]
@@ -24,6 +24,7 @@ pub(super) struct Tally {
     last_byte: Recorder,
     lateness: Recorder,
     samples: Vec<Sample>,
+    lookups: Vec<Lookup>,
     samples_max: u64,
     samples_not_kept: u64,
     first_intended_ns: Option<u64>,
@@ -82,25 +83,30 @@ impl Tally {
         self.lateness.record(start_ns - intended_ns);
         self.last_outcome_ns = self.last_outcome_ns.max(last_byte_ns);
         if link.sampled {
-            self.sampled(Sample {
-                client: link.client,
-                request_offset: sent.offset,
-                response_offset: first_byte.offset,
-                intended_ns,
-                resolve_ns,
-                connect_ns: fresh.then_some(link.connect_ns),
-                connected_ns: fresh.then_some(link.connected_ns),
-                secured_ns: link.handshake.filter(|_| fresh).map(|shaken| shaken.secured_ns),
-                sent_ns: sent.at_ns,
-                first_byte_ns: first_byte.at_ns,
-                last_byte_ns,
-            });
+            let lookups = resolve_ns.map_or(&[][..], |_| &link.lookups);
+            self.sampled(
+                lookups,
+                Sample {
+                    client: link.client,
+                    request_offset: sent.offset,
+                    response_offset: first_byte.offset,
+                    intended_ns,
+                    resolve_ns,
+                    connect_ns: fresh.then_some(link.connect_ns),
+                    connected_ns: fresh.then_some(link.connected_ns),
+                    secured_ns: link.handshake.filter(|_| fresh).map(|shaken| shaken.secured_ns),
+                    sent_ns: sent.at_ns,
+                    first_byte_ns: first_byte.at_ns,
+                    last_byte_ns,
+                },
+            );
         }
     }
 
-    fn sampled(&mut self, sample: Sample) {
+    fn sampled(&mut self, lookups: &[Lookup], sample: Sample) {
         if (self.samples.len() as u64) < self.samples_max {
             self.samples.push(sample);
+            self.lookups.extend(lookups);
         } else {
             self.samples_not_kept += 1;
         }
@@ -129,6 +135,7 @@ impl Tally {
             last_byte: self.last_byte.pairs(),
             lateness: self.lateness.pairs(),
             samples: self.samples,
+            lookups: self.lookups,
             samples_not_kept: self.samples_not_kept,
             ..PhaseReport::default()
         }

@@ -38,6 +38,21 @@ pub struct Queries {
     pub ignored: u64,
 }
 
+/// The two queries for one name of a resolution, that for A and that for AAAA, which were both answered.
+/// Times are CLOCK_MONOTONIC, nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lookup {
+    /// Source of both.
+    pub source: SocketAddrV4,
+    /// Their ids.
+    pub ids: [u16; 2],
+    /// Just before each was sent.
+    pub sent_ns: [u64; 2],
+    /// Just after each answer was read.
+    pub answered_ns: [u64; 2],
+}
+
 /// First line to `dns`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

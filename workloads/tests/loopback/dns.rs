@@ -142,6 +142,13 @@ fn a_request_begins_with_the_first_query_and_what_is_before_connect_is_dns() {
         let (resolve_ns, connect_ns) = (sample.resolve_ns.unwrap(), sample.connect_ns.unwrap());
         assert!(sample.intended_ns <= resolve_ns && resolve_ns < connect_ns);
     }
+    assert_eq!(report.lookups.len(), 4 * 50);
+    for (four, sample) in report.lookups.chunks(4).zip(&report.samples) {
+        let ends = four.iter().flat_map(|lookup| lookup.answered_ns);
+        assert!(ends.max().unwrap() <= sample.connect_ns.unwrap());
+        assert!(sample.resolve_ns.unwrap() <= four[0].sent_ns[0]);
+        assert!(four.iter().all(|one| one.ids[0] != one.ids[1]));
+    }
     // A source is used once: neither by two names nor by two requests.
     let mut sources: Vec<_> = rogue.heard().iter().map(|(_, _, from)| *from).collect();
     sources.sort();

@@ -160,6 +160,7 @@ impl Director<'_> {
                 payload_bytes: bytes,
                 flags,
                 encapsulated: hop.encapsulated,
+                names: None,
             };
             *now += self.rng.random_range(1..20_000);
             let (tap, direction) = (self.tap_of[index], hop.direction);

@@ -173,7 +173,8 @@ impl HopTable {
         (self.hop(hop).part == connection.part).then_some(hop)
     }
 
-    fn at(&self, packet: &Packet, leg: Leg, entry: usize) -> Option<u16> {
+    /// The same for what enters by a node of the path, index among its entries.
+    pub(super) fn at(&self, packet: &Packet, leg: Leg, entry: usize) -> Option<u16> {
         let row = self.tables[entry].get(usize::from(packet.tap))?;
         row[slot(packet.direction, packet.segment.encapsulated, leg)]
     }

@@ -348,9 +348,15 @@ impl NetnsBed {
         }
         let mut load = self.load(duration, self.sample_every, cancel)?;
         let samples = std::mem::take(&mut load.samples);
+        let lookups = std::mem::take(&mut load.lookups);
         let (marks, relays) = (self.marks()?, self.take_relays()?);
-        let walks =
-            follower.walks(&samples, &marks, &relays, self.sample_every, self.site.hosts())?;
+        let walks = follower.walks(
+            (&samples, &lookups),
+            &marks,
+            &relays,
+            self.sample_every,
+            self.site.hosts(),
+        )?;
         // On and off takes longer than a short block does: only for the sake of one without them.
         if self.ground.profile.run.unprobed {
             follower.off();
@@ -461,7 +467,7 @@ impl NetnsBed {
         let load = self.load(duration, self.sample_every, cancel)?;
         self.marks()?;
         self.take_relays()?;
-        Ok(Some(PhaseReport { samples: Vec::new(), ..load }))
+        Ok(Some(PhaseReport { samples: Vec::new(), lookups: Vec::new(), ..load }))
     }
 
     fn note(&mut self, note: String) {

@@ -100,7 +100,7 @@ impl Teller<'_> {
             calls.push(Timed { time_ns, step });
         };
         if let Some(resolve_ns) = sample.resolve_ns {
-            call(resolve_ns, there, "query", "", self.client, "resolving");
+            call(resolve_ns, there, "connect", "", self.client, "resolving");
         }
         if let (Some(connect_ns), Some(connected_ns)) = (sample.connect_ns, sample.connected_ns) {
             let stage = if sample.resolve_ns.is_some() { "dns" } else { "" };
