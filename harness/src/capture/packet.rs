@@ -143,7 +143,10 @@ fn ipv4(frame: &[u8]) -> Option<(Ipv4HeaderSlice<'_>, &[u8])> {
 fn vxlan_payload(datagram: &[u8]) -> Option<&[u8]> {
     let udp = UdpHeaderSlice::from_slice(datagram).ok()?;
     let vxlan = datagram.get(udp.slice().len()..)?;
-    let is_vxlan = udp.destination_port() == VXLAN_PORT && vxlan.first()? & VXLAN_FLAG_VNI != 0;
+    // A client may ask from that port, and be answered there.
+    let is_vxlan = udp.destination_port() == VXLAN_PORT
+        && udp.source_port() != DNS_PORT
+        && vxlan.first()? & VXLAN_FLAG_VNI != 0;
     if is_vxlan { vxlan.get(VXLAN_HEADER_BYTES..) } else { None }
 }
 
@@ -285,7 +288,7 @@ mod tests {
         PacketBuilder::ethernet2([2; 6], [4; 6])
             .ipv4([10, 8, 0, 2], [10, 96, 0, 10], 64)
             .udp(ports.0, ports.1)
-            .write(&mut frame, &[0x12, 0x34, bits, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3])
+            .write(&mut frame, &[0x1a, 0x34, bits, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3])
             .unwrap();
         frame
     }
@@ -293,11 +296,13 @@ mod tests {
     #[test]
     fn a_query_and_its_answer_are_messages_bare_and_inside_vxlan_and_other_datagrams_are_nothing() {
         let query = parse(&message((4000, 53), false)).unwrap();
-        assert_eq!(query.names, Some(Message { id: 0x1234, answers: false }));
+        assert_eq!(query.names, Some(Message { id: 0x1a34, answers: false }));
         assert_eq!((query.src.port(), query.dst.port(), query.payload_bytes), (4000, 53, 13));
         let answer = parse(&in_vxlan(&message((53, 4000), true))).unwrap();
-        assert_eq!(answer.names, Some(Message { id: 0x1234, answers: true }));
+        assert_eq!(answer.names, Some(Message { id: 0x1a34, answers: true }));
         assert!(answer.encapsulated);
+        let answer = parse(&message((53, VXLAN_PORT), true)).unwrap();
+        assert_eq!(answer.names, Some(Message { id: 0x1a34, answers: true }));
         assert_eq!(parse(&message((4000, 54), false)), None);
     }
 

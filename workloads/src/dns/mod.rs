@@ -5,6 +5,7 @@
 //! cluster's, which CoreDNS would ask others for.
 
 mod lookup;
+mod names;
 mod question;
 mod serve;
 mod zone;

@@ -69,6 +69,9 @@ pub(super) fn program(selection: &Selection, keep_acks: bool, snap_bytes: u32) -
     asm.load_half(20);
     asm.jump_if_any_bit(FRAGMENT_MASK, drop);
     asm.load_index_with_ip_header_bytes(14);
+    // A client may ask for names from the port of VXLAN, and be answered there.
+    asm.load_half_at_index(14); // UDP source port
+    asm.jump_if_equal(u32::from(DNS_PORT), bare);
     asm.load_half_at_index(14 + 2); // UDP destination port
     asm.jump_unless_equal(u32::from(VXLAN_PORT), bare);
     asm.load_byte_at_index(14 + 8); // VXLAN flags

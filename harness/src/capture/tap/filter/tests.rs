@@ -229,7 +229,7 @@ fn datagram(tos: u8, ports: (u16, u16), vxlan: bool) -> Vec<u8> {
     PacketBuilder::ethernet2([2; 6], [4; 6])
         .ipv4([10, 8, 0, 2], [10, 96, 0, 10], 64)
         .udp(ports.0, ports.1)
-        .write(&mut frame, &[0x12, 0x34, 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0, 3])
+        .write(&mut frame, &[0x1a, 0x34, 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0, 3])
         .unwrap();
     frame[15] = tos;
     if !vxlan {
@@ -251,6 +251,8 @@ fn a_message_for_names_is_kept_with_the_mark_and_no_other_datagram_is() {
         for (tos, ports, expected) in [
             (SAMPLE_TOS, (4000, 53), true),
             (SAMPLE_TOS | 1, (53, 4000), true),
+            (SAMPLE_TOS, (53, VXLAN_PORT), true),
+            (SAMPLE_TOS, (VXLAN_PORT, 53), true),
             (0, (4000, 53), false),
             (SAMPLE_TOS, (4000, 54), false),
         ] {
