@@ -27,10 +27,12 @@ static __always_inline int passes_device(struct __sk_buff *skb, __u8 place)
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) || (void *)(udp + 1) > end)
 		return BPF_OK;
-	if (ip->protocol == IPPROTO_TCP)
-		device(skb, place, ETH_HLEN, false);
-	else if (ip->protocol == IPPROTO_UDP && udp->dest == settings.vxlan_port)
+	/* A client may ask for names from the port of VXLAN, and be answered there. */
+	if (ip->protocol == IPPROTO_UDP && udp->dest == settings.vxlan_port &&
+	    udp->source != bpf_htons(DNS_PORT))
 		device(skb, place, INNER, true);
+	else
+		device(skb, place, ETH_HLEN, false);
 	return BPF_OK;
 }
 

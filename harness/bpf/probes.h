@@ -56,7 +56,8 @@ struct event {
 	__u8 place;
 	__u8 flags; /* TCP's */
 	__u8 encapsulated;
-	__u8 pad[5];
+	__u8 names; /* of a DNS message: seq and ack are the words that follow its ports */
+	__u8 pad[4];
 	__u64 number; /* from 1; written last: the rest is there */
 };
 
@@ -85,10 +86,22 @@ __u64 claimed = 0;
 
 enum { HEADERS = sizeof(struct iphdr) + sizeof(struct tcphdr) };
 enum { FLAG_FIN = 0x01, FLAG_SYN = 0x02, FLAG_RST = 0x04 };
+enum { DNS_PORT = 53 };
 
+/* Other datagrams than names' carry no mark, tunnels' outer headers aside: emit() looks at the ports. */
 static __always_inline bool followed(const struct iphdr *ip)
 {
-	return ip->tos == settings.mark && ip->protocol == IPPROTO_TCP && ip->ihl == 5;
+	return ip->tos == settings.mark && ip->ihl == 5 &&
+	       (ip->protocol == IPPROTO_TCP || ip->protocol == IPPROTO_UDP);
+}
+
+/*
+ * Ports are where TCP has them, and a DNS header (RFC 1035, section 4.1.1) is as long as the rest of
+ * TCP's without UDP's own: whoever looked for the one may read the other.
+ */
+static __always_inline bool is_names(const struct tcphdr *tcp)
+{
+	return tcp->dest == bpf_htons(DNS_PORT) || tcp->source == bpf_htons(DNS_PORT);
 }
 
 static __always_inline __u8 tcp_flags(const struct tcphdr *tcp)
@@ -144,11 +157,12 @@ static __always_inline void emit(__u8 place, __u32 netns, __u32 device, const st
 {
 	/* A packet of more than 64 KiB has no room for its length and says 0. */
 	__u32 total = ip->tot_len ? bpf_ntohs(ip->tot_len) : ip_bytes;
-	__u32 payload = total - sizeof(*ip) - tcp->doff * 4;
+	bool names = ip->protocol == IPPROTO_UDP;
+	__u32 payload = total - sizeof(*ip) - (names ? sizeof(struct udphdr) : tcp->doff * 4);
 	struct event *event;
 	__u64 number;
 
-	if (!speaks(tcp, payload))
+	if (names ? !is_names(tcp) : !speaks(tcp, payload))
 		return;
 	event = begin(place, netns, device, &number);
 	if (!event)
@@ -163,5 +177,6 @@ static __always_inline void emit(__u8 place, __u32 netns, __u32 device, const st
 	event->payload_bytes = payload;
 	event->flags = tcp_flags(tcp);
 	event->encapsulated = encapsulated;
+	event->names = names;
 	commit(event, number);
 }

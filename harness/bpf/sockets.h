@@ -50,6 +50,7 @@ int readable(struct bpf_raw_tracepoint_args *ctx)
 	event->payload_bytes = come - read;
 	event->flags = 0;
 	event->encapsulated = 0;
+	event->names = 0;
 	commit(event, number);
 	return 0;
 }

@@ -291,6 +291,7 @@ fn spec(target: SocketAddrV4, source: std::net::Ipv4Addr) -> LoadSpec {
     LoadSpec {
         host: None,
         request_ids: false,
+        resolve: None,
         target,
         arrival: Arrival::Closed { connections: 1 },
         connection: Connection::Newconn,

@@ -78,8 +78,16 @@ pub(crate) fn exit(program: &str, outcome: Result<(), AgentError>) -> ExitCode {
 
 /// Reads the next line; `None` at the end of the input.
 pub(crate) fn read_line(input: &mut impl BufRead) -> Result<Option<String>, AgentError> {
+    read_line_up_to(LINE_LIMIT, input)
+}
+
+/// The same for a line of another length, bytes.
+pub(crate) fn read_line_up_to(
+    limit: u64,
+    input: &mut impl BufRead,
+) -> Result<Option<String>, AgentError> {
     let mut line = String::new();
-    let length = input.take(LINE_LIMIT).read_line(&mut line).map_err(AgentError::Input)?;
+    let length = input.take(limit).read_line(&mut line).map_err(AgentError::Input)?;
     Ok((length > 0).then_some(line))
 }
 

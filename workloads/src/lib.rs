@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! HTTP load and the server it is driven at.
 //!
-//! `load`, `target` and `ingress` are agents: each reads one JSON command per line on standard input and
+//! `load`, `target`, `ingress` and `dns` are agents: each reads one JSON command per line on standard input and
 //! answers each with one JSON line on standard output; all end when standard input closes, so
-//! that neither outlives the harness that started it. In a container, with `--socket PATH`, they
+//! that none outlives the harness that started it. In a container, with `--socket PATH`, the first two
 //! hold the same talk with whoever connects to a Unix socket, one caller after the other.
 
 #![deny(unsafe_code)]
@@ -11,6 +11,7 @@
 mod agent;
 mod body;
 pub mod clock;
+pub mod dns;
 mod door;
 pub mod ingress;
 pub mod load;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the harness says to the agents, and what they answer: one JSON value per line.
 
+mod dns;
 mod ingress;
 mod tls;
 
@@ -9,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
 
+pub use dns::{DnsReply, DnsService, DnsSpec, LoadResolve, Lookup, Queries};
 pub use ingress::{IngressCommand, IngressReply, IngressRule, IngressSpec};
 pub use tls::{Accepted, Handshakes, LoadTls, Secret, TargetTls, TlsVersion, Turn};
 
@@ -25,6 +27,9 @@ pub struct LoadSpec {
     /// connections of their own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub request_ids: bool,
+    /// A name that is resolved before each new connection; absent, addresses are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolve: Option<LoadResolve>,
     /// When requests start.
     pub arrival: Arrival,
     /// How connections are used.
@@ -186,7 +191,10 @@ pub struct PhaseReport {
     /// `length`, `overload`, `tuples_exhausted`, `other`; of TLS handshakes `tls_expired`,
     /// `tls_not_yet_valid`, `tls_unknown_authority`, `tls_wrong_name`, `tls_version`,
     /// `tls_protocol` (no HTTP version in common), `tls_closed`, `tls_reset`, `tls_timeout`,
-    /// `tls_other`. A connection of a keepalive phase that
+    /// `tls_other`; of resolving `dns_nxdomain` (no name of the search path exists, or none has an
+    /// address), `dns_timeout`, `dns_servfail`, `dns_refused` (the server does not serve such names),
+    /// `dns_unreachable` (ICMP said so), `dns_address` (an address that the name should not have),
+    /// `dns_other`. A connection of a keepalive phase that
     /// cannot be opened before the clock starts counts too; its slot tries again with its first
     /// request.
     pub errors: BTreeMap<String, u64>,
@@ -196,8 +204,14 @@ pub struct PhaseReport {
     /// answer before it on its connection. This and the distributions below are of answered
     /// requests.
     pub latency: Pairs,
-    /// Start (connect, or write on an open connection) to last byte.
+    /// Start (resolving, connect, or write on an open connection) to last byte.
     pub service_time: Pairs,
+    /// First query to the address being known and `connect()` called, where a name was resolved.
+    #[serde(default)]
+    pub dns: Pairs,
+    /// Queries of all resolutions of the phase.
+    #[serde(default)]
+    pub queries: Queries,
     /// `connect()` called to connected. In a keepalive phase only of connections that had ended and
     /// were opened again for a request.
     pub connect: Pairs,
@@ -220,6 +234,9 @@ pub struct PhaseReport {
     pub tuples_left: u64,
     /// Requests of sampled connections, at most `max_samples`.
     pub samples: Vec<Sample>,
+    /// Queries of the samples' resolutions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lookups: Vec<Lookup>,
     /// Sampled requests beyond `max_samples`, counted and not kept.
     pub samples_not_kept: u64,
     /// Processor time of the agent during the phase, nanoseconds.
@@ -248,6 +265,10 @@ pub struct Sample {
     pub response_offset: u64,
     /// When the request should have started.
     pub intended_ns: u64,
+    /// When resolving began; absent on an open connection and where no name is resolved. It ends with
+    /// `connect_ns`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolve_ns: Option<u64>,
     /// When `connect()` was called; absent on an open connection.
     pub connect_ns: Option<u64>,
     /// When the connection was there; absent on an open connection.

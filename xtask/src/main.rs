@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         Command::Agent(Agent::Load) => return workloads::load::main(),
         Command::Agent(Agent::Target) => return workloads::target::main(),
         Command::Agent(Agent::Ingress) => return workloads::ingress::main(),
+        Command::Agent(Agent::Dns) => return workloads::dns::main(),
         Command::Agent(Agent::Proxy) => return harness::relay::program::main(),
         #[cfg(feature = "bpf")]
         Command::Agent(Agent::Probe { listen }) => {

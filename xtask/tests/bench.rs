@@ -303,7 +303,8 @@ fn the_clients_address_is_kept_where_the_policy_says_so_and_no_proxy_is_between(
                 })
                 .collect();
             let expected = match (case["mode"].as_str().unwrap(), case["route"].as_str().unwrap()) {
-                ("none", "nodeport-local") => true,
+                // Mode ebpf masquerades only what leaves for another node.
+                ("none" | "ebpf", "nodeport-local") => true,
                 // A process that connects by itself.
                 ("userspace", _) => false,
                 (_, "nodeport-local") => kept,

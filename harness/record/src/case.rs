@@ -198,6 +198,32 @@ pub struct Handshakes {
     pub resumed: u64,
 }
 
+/// Queries for names, by what became of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Queries {
+    /// Sent.
+    pub asked: u64,
+    /// Answered with an address.
+    pub addresses: u64,
+    /// Answered that the name has no address of that kind.
+    pub no_data: u64,
+    /// Answered that there is no such name.
+    pub nxdomain: u64,
+    /// Answered with another error.
+    pub failed: u64,
+    /// Datagrams that were no answer to what had been asked.
+    pub ignored: u64,
+    /// Stages of one query and its answer, in path order, request leg first; they are parts of stage `dns`.
+    #[serde(default)]
+    pub stages: Vec<StageRecord>,
+    /// What of a query its stages leave unexplained.
+    #[serde(default)]
+    pub residual_ns: Option<Residual>,
+    /// Share of sampled queries whose every stage was found, 0 to 1.
+    #[serde(default)]
+    pub joined_ratio: Option<f64>,
+}
+
 /// Source tuples (address and port) that new connections may and did use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuples {
@@ -298,8 +324,14 @@ pub struct CaseRecord {
     pub throughput_rps: Option<f64>,
     /// Intended send to last byte.
     pub latency_ns: Option<Quantiles>,
-    /// Actual start (connect or write) to last byte.
+    /// Actual start (resolving, connect or write) to last byte.
     pub service_time_ns: Option<Quantiles>,
+    /// First query to the address being known, where a name is resolved.
+    #[serde(default)]
+    pub dns_ns: Option<Quantiles>,
+    /// Queries of the measured phases; `None` where no name is resolved.
+    #[serde(default)]
+    pub queries: Option<Queries>,
     /// `connect()` called to connected, new connections only.
     pub connect_ns: Option<Quantiles>,
     /// Connected to the end of the TLS handshake, new connections only.

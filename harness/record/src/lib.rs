@@ -17,7 +17,7 @@ mod writer;
 
 pub use case::{
     BlockRecord, CaseRecord, Conntrack, Counts, Failure, Handshakes, IterationRecord, Leg, Probe,
-    ProbeEffect, Proof, Quantiles, Reason, Residual, StageRecord, Status, Tuples,
+    ProbeEffect, Proof, Quantiles, Queries, Reason, Residual, StageRecord, Status, Tuples,
 };
 pub use error::RecordError;
 pub use histogram::Histogram;

@@ -24,7 +24,7 @@ use crate::net::Netns;
 pub use cost::{Cost, ProgramCost};
 pub use error::CaptureError;
 pub(crate) use error::in_words;
-pub use join::{JoinError, Joined, Joiner, Observations, Unjoined};
+pub use join::{JoinError, Joined, Joiner, Observations, QueryJoiner, Unjoined};
 pub use packet::{Direction, Packet, Segment};
 pub use path::{Hop, Host, Path};
 pub use tap::{Selection, TapCapture, TapInfo, TapOptions, Taps};

@@ -58,7 +58,24 @@ pub struct Segment {
     pub flags: u8,
     /// Whether it was inside a VXLAN frame.
     pub encapsulated: bool,
+    /// The message, where it is no segment of TCP but a datagram that carries a query for a name, or
+    /// the answer to one: then sequence numbers and flags are 0.
+    pub names: Option<Message>,
 }
+
+/// What tells one DNS message by UDP from others that are under way; NAT keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its id.
+    pub id: u16,
+    /// Whether it is an answer.
+    pub answers: bool,
+}
+
+/// Port of names (RFC 1035, section 4.2).
+pub const DNS_PORT: u16 = 53;
+/// Bit of a DNS header's third byte that is set in answers (RFC 1035, section 4.1.1).
+const DNS_ANSWER: u8 = 0x80;
 
 /// A segment that passed a tap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,18 +99,32 @@ impl Segment {
     /// Reads the headers at the start of an Ethernet frame that may be cut short behind them.
     /// `wire_bytes` is the frame's length on the wire.
     ///
-    /// `None` for anything but an unfragmented TCP segment over IPv4, bare or inside VXLAN; one
-    /// level deep, so that a frame costs a bounded time.
+    /// `None` for anything but an unfragmented TCP segment or DNS message by UDP over IPv4, bare or inside
+    /// VXLAN; one level deep, so that a frame costs a bounded time.
     pub fn parse(frame: &[u8], wire_bytes: u32) -> Option<Self> {
         let (ip, rest) = ipv4(frame)?;
-        let before_ip = frame.len() - rest.len() - ip.slice().len();
-        if ip.protocol() != ip_number::UDP {
-            return tcp(&ip, rest, wire_bytes.checked_sub(before_ip as u32)?, false);
+        if ip.protocol() == ip_number::UDP
+            && let Some(inner) = vxlan_payload(rest)
+        {
+            let (ip, rest) = ipv4(inner)?;
+            return Self::of_packet(frame, &ip, rest, wire_bytes, true);
         }
-        let inner = vxlan_payload(rest)?;
-        let (ip, rest) = ipv4(inner)?;
+        Self::of_packet(frame, &ip, rest, wire_bytes, false)
+    }
+
+    /// `rest` follows the header of IP, at the end of what there is of the frame.
+    fn of_packet(
+        frame: &[u8],
+        ip: &Ipv4HeaderSlice<'_>,
+        rest: &[u8],
+        wire_bytes: u32,
+        encapsulated: bool,
+    ) -> Option<Self> {
         let before_ip = frame.len() - rest.len() - ip.slice().len();
-        tcp(&ip, rest, wire_bytes.checked_sub(before_ip as u32)?, true)
+        match ip.protocol() {
+            ip_number::UDP => dns(ip, rest, encapsulated),
+            _ => tcp(ip, rest, wire_bytes.checked_sub(before_ip as u32)?, encapsulated),
+        }
     }
 }
 
@@ -112,8 +143,33 @@ fn ipv4(frame: &[u8]) -> Option<(Ipv4HeaderSlice<'_>, &[u8])> {
 fn vxlan_payload(datagram: &[u8]) -> Option<&[u8]> {
     let udp = UdpHeaderSlice::from_slice(datagram).ok()?;
     let vxlan = datagram.get(udp.slice().len()..)?;
-    let is_vxlan = udp.destination_port() == VXLAN_PORT && vxlan.first()? & VXLAN_FLAG_VNI != 0;
+    // A client may ask from that port, and be answered there.
+    let is_vxlan = udp.destination_port() == VXLAN_PORT
+        && udp.source_port() != DNS_PORT
+        && vxlan.first()? & VXLAN_FLAG_VNI != 0;
     if is_vxlan { vxlan.get(VXLAN_HEADER_BYTES..) } else { None }
+}
+
+fn dns(ip: &Ipv4HeaderSlice<'_>, rest: &[u8], encapsulated: bool) -> Option<Segment> {
+    let udp = UdpHeaderSlice::from_slice(rest).ok()?;
+    if udp.destination_port() != DNS_PORT && udp.source_port() != DNS_PORT {
+        return None;
+    }
+    let &[high, low, bits, ..] = rest.get(udp.slice().len()..)? else { return None };
+    Some(Segment {
+        src: SocketAddrV4::new(ip.source_addr(), udp.source_port()),
+        dst: SocketAddrV4::new(ip.destination_addr(), udp.destination_port()),
+        seq: 0,
+        ack: 0,
+        tsval: None,
+        payload_bytes: u32::from(udp.length()).checked_sub(udp.slice().len() as u32)?,
+        flags: 0,
+        encapsulated,
+        names: Some(Message {
+            id: u16::from_be_bytes([high, low]),
+            answers: bits & DNS_ANSWER != 0,
+        }),
+    })
 }
 
 /// `ip_bytes` is the length of the IP packet by the frame's own length.
@@ -147,6 +203,7 @@ fn tcp(
         payload_bytes: total_bytes.checked_sub(header_bytes)?,
         flags: tcp.slice()[13],
         encapsulated,
+        names: None,
     })
 }
 
@@ -223,6 +280,30 @@ mod tests {
         let mut frame = bare(b"GET /");
         frame[20] = 0x20; // more fragments
         assert_eq!(parse(&frame), None);
+    }
+
+    fn message(ports: (u16, u16), answers: bool) -> Vec<u8> {
+        let mut frame = Vec::new();
+        let bits = if answers { 0x85 } else { 0x01 };
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([10, 8, 0, 2], [10, 96, 0, 10], 64)
+            .udp(ports.0, ports.1)
+            .write(&mut frame, &[0x1a, 0x34, bits, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3])
+            .unwrap();
+        frame
+    }
+
+    #[test]
+    fn a_query_and_its_answer_are_messages_bare_and_inside_vxlan_and_other_datagrams_are_nothing() {
+        let query = parse(&message((4000, 53), false)).unwrap();
+        assert_eq!(query.names, Some(Message { id: 0x1a34, answers: false }));
+        assert_eq!((query.src.port(), query.dst.port(), query.payload_bytes), (4000, 53, 13));
+        let answer = parse(&in_vxlan(&message((53, 4000), true))).unwrap();
+        assert_eq!(answer.names, Some(Message { id: 0x1a34, answers: true }));
+        assert!(answer.encapsulated);
+        let answer = parse(&message((53, VXLAN_PORT), true)).unwrap();
+        assert_eq!(answer.names, Some(Message { id: 0x1a34, answers: true }));
+        assert_eq!(parse(&message((4000, 54), false)), None);
     }
 
     #[test]

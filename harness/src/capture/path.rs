@@ -7,6 +7,7 @@
 //!
 //! | stage | from -> to |
 //! |---|---|
+//! | `dns` | first query -> `connect()` called, where a name is resolved |
 //! | `connect` | `connect()` called -> connected, new connections only |
 //! | `handover` | connected -> request written: the client's own, new connections only |
 //! | `client_tx` | client's write -> its interface, out |

@@ -217,6 +217,8 @@ pub struct Walks {
     pub joined: u64,
     /// Why others were not, by kind.
     pub unjoined: Vec<(String, u64)>,
+    /// Queries for names; `None` where none are resolved.
+    pub queries: Option<QueryWalks>,
     /// The probes themselves.
     pub probe: Probe,
     /// Exact figures of one request; `None` where the engine does not count.
@@ -226,6 +228,21 @@ pub struct Walks {
     /// A pcapng of the iteration, when asked for.
     #[serde(with = "super::bytes::optional")]
     pub pcap: Option<Vec<u8>>,
+}
+
+/// Queries followed through the taps in one iteration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct QueryWalks {
+    /// Stages of one query and its answer, in path order.
+    pub stages: Vec<StageTimes>,
+    /// A query's time minus its stages, `(value_ns, count)`.
+    pub residual: Vec<(i64, u64)>,
+    /// Queries that were to be followed.
+    pub sampled: u64,
+    /// Queries whose every stage was found.
+    pub joined: u64,
+    /// Why others were not, by kind.
+    pub unjoined: Vec<(String, u64)>,
 }
 
 /// One stage's times in one iteration.

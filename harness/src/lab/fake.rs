@@ -169,6 +169,7 @@ impl Bed for FakeBed {
                 sampled: REQUESTS,
                 joined: REQUESTS,
                 unjoined: Vec::new(),
+                queries: None,
                 probe: Probe {
                     engine: "fake".to_owned(),
                     reason: None,

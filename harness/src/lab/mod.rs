@@ -15,11 +15,29 @@ pub mod scratch;
 mod tell;
 mod walks;
 
-pub use bed::{Bed, Down, Iteration, Lab, LabError, Ready, StageTimes, Walks};
+pub use bed::{Bed, Down, Iteration, Lab, LabError, QueryWalks, Ready, StageTimes, Walks};
 pub use kernels::KernelLabs;
 
 use crate::Unavailable;
+#[cfg(feature = "kind")]
+use crate::plan::Profile;
 use crate::plan::{Case, Proxy};
+
+/// Whether a lab without a server of names of its own has what a case asks of it.
+///
+/// # Errors
+/// The case's client resolves names.
+#[cfg(feature = "kind")]
+fn resolves_no_names(lab: &str, profile: &Profile, case: &Case) -> Result<(), Unavailable> {
+    if !profile.workload[&case.workload].resolve {
+        return Ok(());
+    }
+    Err(Unavailable::new(
+        "a server of the cluster's names that is the lab's own",
+        format!("lab {lab}"),
+        "--lab netns, or a workload without resolve",
+    ))
+}
 
 /// Whether a lab whose nodes are not ours to run programs on has what a case asks of them.
 ///

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use record::{Counts, Probe, Walk};
 
-use super::{LabError, StageTimes, Walks};
+use super::{LabError, QueryWalks, StageTimes, Walks};
 use crate::capture::join::{Joined, Passage, Story};
 use crate::capture::packet::flags;
 use crate::capture::{Site, TapInfo, in_words};
@@ -13,6 +13,27 @@ use crate::capture::{Site, TapInfo, in_words};
 impl Walks {
     /// The joined requests of a block, without counts or a capture file.
     pub(super) fn of(joined: &Joined, probe: Probe, slowest: Vec<Walk>) -> Self {
+        let QueryWalks { stages, residual, sampled, joined: of_them, unjoined } =
+            QueryWalks::of(joined);
+        Self {
+            stages,
+            residual,
+            first_packet: joined.first_packet.histogram(),
+            sampled,
+            joined: of_them,
+            unjoined,
+            queries: None,
+            probe,
+            counts: None,
+            slowest,
+            pcap: None,
+        }
+    }
+}
+
+impl QueryWalks {
+    /// The joined queries of a block.
+    pub(super) fn of(joined: &Joined) -> Self {
         let mut residual = BTreeMap::new();
         for &value in &joined.residual_ns {
             *residual.entry(value).or_insert(0) += 1;
@@ -25,14 +46,9 @@ impl Walks {
         Self {
             stages: joined.stages.iter().map(stage).collect(),
             residual: residual.into_iter().collect(),
-            first_packet: joined.first_packet.histogram(),
             sampled: joined.sampled,
             joined: joined.joined,
             unjoined: joined.unjoined.iter().map(|(why, n)| (why.to_string(), *n)).collect(),
-            probe,
-            counts: None,
-            slowest,
-            pcap: None,
         }
     }
 }

@@ -253,6 +253,10 @@ fn validate_workload(profile: &Profile, name: &str) -> Result<(), PlanError> {
             return Err(wrong(&key("resume"), message));
         }
     }
+    if workload.resolve && workload.connection == Connection::Keepalive {
+        let message = "kept connections resolve before the clock starts; it belongs to connection = \"newconn\"";
+        return Err(wrong(&key("resolve"), message));
+    }
     match (workload.arrival, workload.rate, workload.schedule) {
         (ArrivalKind::Closed, None, None) => Ok(()),
         (ArrivalKind::Closed, ..) => {
@@ -361,7 +365,7 @@ mod tests {
             ),
             (
                 "[matrix]\nworkload = [\"x\"]",
-                "matrix.workload: `x` is not one of http2, keepalive, newconn, paced, tls-keepalive, tls-newconn, tls-resume, users",
+                "matrix.workload: `x` is not one of dns-newconn, http2, keepalive, newconn, paced, tls-keepalive, tls-newconn, tls-resume, users",
             ),
             (
                 "[workload.newconn]\nrate = 5.0",

@@ -363,6 +363,9 @@ pub struct WorkloadSettings {
     /// Whether new connections resume a TLS session.
     #[serde(default, skip_serializing_if = "is_false")]
     pub resume: bool,
+    /// Whether each new connection resolves the Service's name first, at the cluster's DNS Service.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub resolve: bool,
     /// Closed or open loop.
     pub arrival: ArrivalKind,
     /// Closed loop: connections. Open loop: requests in flight at most.

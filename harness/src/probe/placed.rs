@@ -62,7 +62,7 @@ impl Placed {
             }
         }
         let path = Path::of(place.mode, place.cni, place.route);
-        let placement = Placement::new(probes, &path, &points(&place, node)?, false)?;
+        let placement = Placement::new(probes, &[path], &points(&place, node)?, false)?;
         let flows = place.flows.iter().copied().collect();
         Ok(Self { place, flows, placement, on: None })
     }

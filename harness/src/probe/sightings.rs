@@ -5,6 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::protocol::{Block, Reply};
+use crate::capture::packet::Message;
 use crate::capture::{Direction, Packet, Segment};
 
 /// Most packets of a node and block.
@@ -19,6 +20,7 @@ pub const SIGHTINGS_BYTES_MAX: usize = HEAD_MAX + PACKETS_MAX * PACKET_BYTES;
 const OUT: u8 = 1;
 const ENCAPSULATED: u8 = 2;
 const STAMPED: u8 = 4;
+const NAMES: u8 = 8;
 
 /// A node's part of a block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,14 +44,20 @@ impl Sightings {
         for Packet { time_ns, segment, tap, direction } in &self.packets {
             let bits = u8::from(*direction == Direction::Out) * OUT
                 + u8::from(segment.encapsulated) * ENCAPSULATED
-                + u8::from(segment.tsval.is_some()) * STAMPED;
+                + u8::from(segment.tsval.is_some()) * STAMPED
+                + u8::from(segment.names.is_some()) * NAMES;
             bytes.extend(time_ns.to_le_bytes());
             bytes.extend(segment.src.ip().octets());
             bytes.extend(segment.dst.ip().octets());
             bytes.extend(segment.src.port().to_le_bytes());
             bytes.extend(segment.dst.port().to_le_bytes());
-            bytes.extend(segment.seq.to_le_bytes());
-            bytes.extend(segment.ack.to_le_bytes());
+            // A message of DNS has no sequence numbers: their place is its.
+            let [seq, ack] = match segment.names {
+                Some(names) => [names.id.into(), names.answers.into()],
+                None => [segment.seq, segment.ack],
+            };
+            bytes.extend(seq.to_le_bytes());
+            bytes.extend(ack.to_le_bytes());
             bytes.extend(segment.tsval.unwrap_or_default().to_le_bytes());
             bytes.extend(segment.payload_bytes.to_le_bytes());
             bytes.extend(tap.to_le_bytes());
@@ -107,17 +115,21 @@ fn packet(bytes: &[u8; PACKET_BYTES]) -> Packet {
     let end =
         |address: usize, port: usize| SocketAddrV4::new(Ipv4Addr::from(four(address)), short(port));
     let bits = bytes[39];
+    let names =
+        (bits & NAMES != 0).then(|| Message { id: number(20) as u16, answers: number(24) != 0 });
+    let [seq, ack] = if names.is_some() { [0; 2] } else { [number(20), number(24)] };
     Packet {
         time_ns: u64::from(number(0)) | u64::from(number(4)) << 32,
         segment: Segment {
             src: end(8, 16),
             dst: end(12, 18),
-            seq: number(20),
-            ack: number(24),
+            seq,
+            ack,
             tsval: (bits & STAMPED != 0).then(|| number(28)),
             payload_bytes: number(32),
             flags: bytes[38],
             encapsulated: bits & ENCAPSULATED != 0,
+            names,
         },
         tap: short(36),
         direction: if bits & OUT != 0 { Direction::Out } else { Direction::In },
@@ -135,11 +147,14 @@ mod tests {
         fn packets()(
             time_ns: u64, seq: u32, ack: u32, tsval: Option<u32>, payload_bytes: u32, flags: u8,
             encapsulated: bool, out: bool, tap in 0u16..7, ends: [(u32, u16); 2],
+            names: Option<(u16, bool)>,
         ) -> Packet {
             let [src, dst] =
                 ends.map(|(address, port)| SocketAddrV4::new(Ipv4Addr::from_bits(address), port));
+            let names = names.map(|(id, answers)| Message { id, answers });
+            let [seq, ack] = if names.is_some() { [0; 2] } else { [seq, ack] };
             let segment =
-                Segment { src, dst, seq, ack, tsval, payload_bytes, flags, encapsulated };
+                Segment { src, dst, seq, ack, tsval, payload_bytes, flags, encapsulated, names };
             let direction = if out { Direction::Out } else { Direction::In };
             Packet { time_ns, segment, tap, direction }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use record::{
     BlockRecord, CaseFiles, CaseRecord, Conntrack, Counts, Failure, Handshakes, Histogram,
-    IterationRecord, Leg, Probe, Residual, StageRecord, Status, Tuples, Walk,
+    IterationRecord, Leg, Probe, Queries, Residual, StageRecord, Status, Tuples, Walk,
 };
 
 use super::block::{Block, merge_stages};
@@ -37,6 +37,12 @@ pub(super) struct Tally {
     trace_slowest: usize,
     slowest: Vec<Walk>,
     conntrack: Option<Conntrack>,
+    queries: Option<Queries>,
+    query_stages: Vec<StageTimes>,
+    query_residual: BTreeMap<i64, u64>,
+    queries_sampled: u64,
+    queries_joined: u64,
+    queries_unjoined: BTreeMap<String, u64>,
     handshakes: Option<Handshakes>,
     tuples_spent: u64,
     load_peak_rss_bytes: u64,
@@ -92,6 +98,7 @@ impl Tally {
         for (name, pairs) in [
             ("latency", load.latency),
             ("service_time", load.service_time),
+            ("dns", load.dns),
             ("connect", load.connect),
             ("tls", load.tls),
             ("first_byte", load.first_byte),
@@ -99,6 +106,16 @@ impl Tally {
             ("lateness", load.lateness),
         ] {
             self.distributions.entry(name).or_default().merge(&Histogram::from_pairs(pairs));
+        }
+        let asked = load.queries;
+        if asked.asked > 0 {
+            let sum = self.queries.get_or_insert_default();
+            sum.asked += asked.asked;
+            sum.addresses += asked.addresses;
+            sum.no_data += asked.no_data;
+            sum.nxdomain += asked.nxdomain;
+            sum.failed += asked.failed;
+            sum.ignored += asked.ignored;
         }
         let shaken = load.handshakes;
         if shaken.full + shaken.resumed > 0 {
@@ -121,6 +138,17 @@ impl Tally {
         merge_stages(&mut self.stages, &walks.stages);
         for (value, count) in walks.residual {
             *self.residual.entry(value).or_default() += count;
+        }
+        if let Some(queries) = walks.queries {
+            merge_stages(&mut self.query_stages, &queries.stages);
+            for (value, count) in queries.residual {
+                *self.query_residual.entry(value).or_default() += count;
+            }
+            self.queries_sampled += queries.sampled;
+            self.queries_joined += queries.joined;
+            for (kind, count) in queries.unjoined {
+                *self.queries_unjoined.entry(kind).or_default() += count;
+            }
         }
         self.first_packet.merge(&walks.first_packet);
         self.sampled += walks.sampled;
@@ -206,6 +234,14 @@ impl Tally {
             throughput_rps: (seconds > 0.0).then(|| requests as f64 / seconds),
             latency_ns: quantiles("latency"),
             service_time_ns: quantiles("service_time"),
+            dns_ns: quantiles("dns"),
+            queries: self.queries.clone().map(|queries| Queries {
+                stages: self.query_stages.iter().filter_map(stage_record).collect(),
+                residual_ns: residual(&self.query_residual),
+                joined_ratio: (self.queries_sampled > 0)
+                    .then(|| self.queries_joined as f64 / self.queries_sampled as f64),
+                ..queries
+            }),
             connect_ns: quantiles("connect"),
             tls_ns: quantiles("tls"),
             handshakes: self.handshakes,
@@ -243,6 +279,9 @@ impl Tally {
         for (kind, count) in &self.unjoined {
             notes.push(format!("{count} sampled requests not joined: {kind}"));
         }
+        for (kind, count) in &self.queries_unjoined {
+            notes.push(format!("{count} sampled queries not joined: {kind}"));
+        }
         if self.counts_vary {
             notes.push(
                 "counts of one request differed between iterations; the first one's are shown"
@@ -255,7 +294,7 @@ impl Tally {
     fn files(&self, ready: Option<&Ready>) -> CaseFiles {
         let named = self.distributions.iter().map(|(name, h)| ((*name).to_owned(), h.clone()));
         let first = std::iter::once(("first_packet".to_owned(), self.first_packet.clone()));
-        let stages = self.stages.iter().map(|stage| {
+        let stages = self.stages.iter().chain(&self.query_stages).map(|stage| {
             (format!("stage-{}-{}", leg_word(stage.leg), stage.name), stage.times.clone())
         });
         CaseFiles {
@@ -343,6 +382,7 @@ mod tests {
             sampled: 0,
             joined: 0,
             unjoined: Vec::new(),
+            queries: None,
             probe: Probe {
                 engine: "bpf".to_owned(),
                 reason: None,

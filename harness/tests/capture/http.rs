@@ -145,6 +145,7 @@ impl Connection {
             request_offset: number * REQUEST_BYTES as u64,
             response_offset: number * RESPONSE_BYTES as u64,
             intended_ns: sent_ns,
+            resolve_ns: None,
             connect_ns: (number == 0).then_some(self.connect_ns),
             connected_ns: (number == 0).then_some(self.connected_ns),
             secured_ns: None,

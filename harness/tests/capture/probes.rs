@@ -66,7 +66,7 @@ fn local() -> Path {
 fn every_boundary_of_a_request_is_seen_and_the_stages_add_up() {
     with_either(Lab::ptp, |lab, probes| {
         let points = points(lab);
-        let placement = Placement::new(probes, &local(), &points, false).unwrap();
+        let placement = Placement::new(probes, &[local()], &points, false).unwrap();
         let links = placement.link(probes, &points).unwrap();
         let server = serve(&lab.hosts[POD], 31);
         let samples = requests(lab, SERVICE);
@@ -123,7 +123,7 @@ fn at_every_device_programs_and_packet_sockets_see_the_same_segments_in_the_kern
         let path = nodeport(Mode::Nftables, CniKind::Vxlan, Place::Remote);
         let points: Vec<_> =
             points(lab).into_iter().filter(|point| point.site.is_device()).collect();
-        let placement = Placement::new(probes, &path, &points, true).unwrap();
+        let placement = Placement::new(probes, std::slice::from_ref(&path), &points, true).unwrap();
         let mut taps = Taps::start(&lab.points(), TapOptions::default()).unwrap();
         let links = placement.link(probes, &points).unwrap();
         let server = serve(&lab.hosts[POD], 31);
@@ -166,7 +166,7 @@ fn at_every_device_programs_and_packet_sockets_see_the_same_segments_in_the_kern
 fn a_translation_is_seen_at_the_very_hook_that_makes_it() {
     with_either(Lab::ptp, |lab, probes| {
         let points = points(lab);
-        let placement = Placement::new(probes, &local(), &points, true).unwrap();
+        let placement = Placement::new(probes, &[local()], &points, true).unwrap();
         let links = placement.link(probes, &points).unwrap();
         let server = serve(&lab.hosts[POD], 31);
         requests(lab, SERVICE);
@@ -205,7 +205,7 @@ fn a_translation_is_seen_at_the_very_hook_that_makes_it() {
 fn connections_that_are_not_marked_are_not_seen() {
     with_either(Lab::ptp, |lab, probes| {
         let points = points(lab);
-        let placement = Placement::new(probes, &local(), &points, true).unwrap();
+        let placement = Placement::new(probes, &[local()], &points, true).unwrap();
         let links = placement.link(probes, &points).unwrap();
         let server = serve(&lab.hosts[POD], 1);
         crate::request(&lab.hosts[CLIENT], SERVICE, 5, false);
@@ -219,7 +219,7 @@ fn connections_that_are_not_marked_are_not_seen() {
 fn unlinked_probes_leave_nothing_on_a_device_and_cost_nothing() {
     with_either(Lab::ptp, |lab, probes| {
         let points = points(lab);
-        let placement = Placement::new(probes, &local(), &points, true).unwrap();
+        let placement = Placement::new(probes, &[local()], &points, true).unwrap();
         let on_nic = || attached(&lab.hosts[NODE], "eth0", Side::Ingress).unwrap().len();
         let links = placement.link(probes, &points).unwrap();
         assert_eq!(on_nic(), 1);
@@ -249,7 +249,7 @@ fn unlinked_probes_leave_nothing_on_a_device_and_cost_nothing() {
 fn the_kernel_counts_what_the_probes_cost() {
     with_either(Lab::ptp, |lab, probes| {
         let points = points(lab);
-        let placement = Placement::new(probes, &local(), &points, true).unwrap();
+        let placement = Placement::new(probes, &[local()], &points, true).unwrap();
         let links = placement.link(probes, &points).unwrap();
         let counting = StatsOn::begin().unwrap();
         let before = probes.cost().unwrap();

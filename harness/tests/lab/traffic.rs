@@ -64,6 +64,7 @@ fn the_smallest_and_a_wide_lab_come_up_and_are_proved() {
             pod_extra_addresses: 0,
             mtu: 1280,
             emulation: None,
+            dns: None,
             balanced: Vec::new(),
         };
         let wide = Topology {
@@ -73,6 +74,7 @@ fn the_smallest_and_a_wide_lab_come_up_and_are_proved() {
             pod_extra_addresses: 37,
             mtu: 1500,
             emulation: None,
+            dns: None,
             balanced: Vec::new(),
         };
         for topology in [small, wide] {

@@ -75,6 +75,8 @@ impl Spec {
             latency_ns: None,
             service_time_ns: None,
             connect_ns: None,
+            dns_ns: None,
+            queries: None,
             tls_ns: None,
             handshakes: None,
             first_byte_ns: None,

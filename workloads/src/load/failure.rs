@@ -49,6 +49,20 @@ pub(super) enum Failure {
     TlsTimeout,
     /// The handshake failed otherwise.
     TlsOther,
+    /// No name of the search path exists, or none of them has an address.
+    DnsNxdomain,
+    /// The name was not resolved within the timeout.
+    DnsTimeout,
+    /// The server of names could not say.
+    DnsServfail,
+    /// The server of names does not serve such names.
+    DnsRefused,
+    /// ICMP said that the server of names is not there, or there is no route to it.
+    DnsUnreachable,
+    /// The name has another address than it should have.
+    DnsAddress,
+    /// The name was not resolved for another reason.
+    DnsOther,
     /// None of these.
     Other,
 }
@@ -64,6 +78,17 @@ impl Failure {
                 Self::ConnectUnreachable
             }
             _ => Self::Other,
+        }
+    }
+
+    /// What an error of sending a query or of receiving its answer means.
+    pub(super) fn of_query(error: &io::Error) -> Self {
+        match error.kind() {
+            // A connected socket of datagrams is told of an ICMP error at its next call: udp(7).
+            io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable => Self::DnsUnreachable,
+            _ => Self::DnsOther,
         }
     }
 
@@ -147,6 +172,13 @@ impl fmt::Display for Failure {
             Self::TlsReset => "tls_reset",
             Self::TlsTimeout => "tls_timeout",
             Self::TlsOther => "tls_other",
+            Self::DnsNxdomain => "dns_nxdomain",
+            Self::DnsTimeout => "dns_timeout",
+            Self::DnsServfail => "dns_servfail",
+            Self::DnsRefused => "dns_refused",
+            Self::DnsUnreachable => "dns_unreachable",
+            Self::DnsAddress => "dns_address",
+            Self::DnsOther => "dns_other",
             Self::Other => "other",
         })
     }

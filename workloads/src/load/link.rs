@@ -16,11 +16,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpSocket;
 
 use super::failure::Failure;
+use super::resolve::Resolver;
 use super::tls::Tls;
 use super::tuples::Tuples;
 use crate::body::Fill;
 use crate::clock::now_ns;
-use crate::protocol::{Protocol, SAMPLE_TOS};
+use crate::protocol::{Lookup, Protocol, SAMPLE_TOS};
 use crate::wire::{Carried, Direction, Observe, Observed, Start};
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
@@ -42,6 +43,10 @@ pub(super) struct Link {
     pub(super) client: SocketAddrV4,
     /// Whether its requests are reported as samples.
     pub(super) sampled: bool,
+    /// When resolving began, nanoseconds, where a name was resolved for it.
+    pub(super) resolve_ns: Option<u64>,
+    /// The queries of that, where it is sampled.
+    pub(super) lookups: Vec<Lookup>,
     /// When `connect()` was called, nanoseconds.
     pub(super) connect_ns: u64,
     /// When the connection was there, nanoseconds.
@@ -59,11 +64,24 @@ pub(super) struct Handshake {
     pub(super) resumed: bool,
 }
 
+/// How far the opening of a connection came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// Its name is being resolved.
+    Resolving,
+    /// It is being connected.
+    #[default]
+    Connecting,
+    /// It is connected; hands may still have to be shaken.
+    Connected,
+}
+
 /// What is the same in all connections of a phase.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way<'a> {
     pub(super) target: SocketAddrV4,
     pub(super) protocol: Protocol,
+    pub(super) resolver: Option<&'a Resolver>,
     pub(super) tls: Option<&'a Tls>,
     pub(super) tuples: &'a RefCell<Tuples>,
 }
@@ -128,13 +146,14 @@ impl Observe for Rc<RefCell<Wire>> {
 
 impl Link {
     /// Opens a connection from the next tuple that is free; a tuple some other socket of the host
-    /// has is passed over, and spent all the same. `connected` tells how far it came.
+    /// has is passed over, and spent all the same. `opening` tells how far it came.
     pub(super) async fn open(
         way: Way<'_>,
         sampled: bool,
-        connected: &Cell<bool>,
+        opening: &Cell<Opening>,
     ) -> Result<Self, Failure> {
-        let Way { target, protocol, tls, tuples } = way;
+        let Way { target, protocol, resolver, tls, tuples } = way;
+        let (mut resolve_ns, mut lookups) = (None, Vec::new());
         let (stream, client, connect_ns) = loop {
             let tuple = tuples.borrow_mut().next();
             let client = tuple.ok_or(Failure::TuplesExhausted)?;
@@ -143,6 +162,13 @@ impl Link {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => continue,
                 Err(_) => return Err(Failure::Other),
             };
+            // With a socket at hand: the answer is followed by `connect()`, and nothing is between them.
+            if let (Some(resolver), None) = (resolver, resolve_ns) {
+                resolve_ns = Some(now_ns());
+                opening.set(Opening::Resolving);
+                lookups = resolver.resolve(sampled).await?;
+                opening.set(Opening::Connecting);
+            }
             let connect_ns = now_ns();
             match socket.connect(target.into()).await {
                 Ok(stream) => break (stream, client, connect_ns),
@@ -152,7 +178,7 @@ impl Link {
             }
         };
         let connected_ns = now_ns();
-        connected.set(true);
+        opening.set(Opening::Connected);
         let wire = Rc::new(RefCell::new(Wire::new(protocol)));
         let (shaken, handshake) = match tls {
             None => (shake_hands(protocol, Observed::new(stream, wire.clone())).await, None),
@@ -168,7 +194,18 @@ impl Link {
             return Err(wire.borrow().end.unwrap_or(Failure::Other));
         };
         let driver = Some(driver);
-        Ok(Self { sender, driver, wire, client, sampled, connect_ns, connected_ns, handshake })
+        Ok(Self {
+            sender,
+            driver,
+            wire,
+            client,
+            sampled,
+            resolve_ns,
+            lookups,
+            connect_ns,
+            connected_ns,
+            handshake,
+        })
     }
 
     /// Lets hyper read and write what there is.

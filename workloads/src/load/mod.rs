@@ -12,6 +12,7 @@ mod link;
 mod memory;
 mod phase;
 mod recorder;
+mod resolve;
 mod slot;
 mod spec;
 mod tally;
@@ -31,6 +32,7 @@ use crate::socket;
 use exchange::Template;
 use phase::Phase;
 pub use recorder::Recorder;
+use resolve::Resolver;
 use tls::Tls;
 use tuples::Tuples;
 pub use worker::worker;
@@ -69,6 +71,7 @@ pub fn run(mut input: impl BufRead, mut output: impl Write) -> Result<(), AgentE
 pub struct Generator {
     spec: Rc<LoadSpec>,
     template: Rc<Template>,
+    resolver: Option<Rc<Resolver>>,
     tls: Option<Rc<Tls>>,
     tuples: Rc<RefCell<Tuples>>,
     runtime: tokio::runtime::LocalRuntime,
@@ -84,7 +87,10 @@ impl Generator {
         spec::check(&spec)?;
         let refuse = |problem| AgentError::Value { what: "load spec", problem };
         let tls = |tls| Tls::new(tls, spec.protocol, spec::slots(spec.arrival));
+        let resolver = |resolve| Resolver::new(resolve, &spec.sources, spec.seed);
+        let resolver = spec.resolve.as_ref().map(resolver).transpose();
         Ok(Self {
+            resolver: resolver.map_err(refuse)?.map(Rc::new),
             tls: spec.tls.as_ref().map(tls).transpose().map_err(refuse)?.map(Rc::new),
             template: Rc::new(Template::new(&spec)),
             tuples: Rc::new(RefCell::new(Tuples::new(&spec.sources))),
@@ -112,7 +118,8 @@ impl Generator {
         spec::check_command(command)?;
         let seed = self.spec.seed.wrapping_add(self.phases);
         self.phases += 1;
-        let phase = Phase::new(&self.spec, &self.template, &self.tls, &self.tuples, command);
+        let Self { spec, template, resolver, tls, tuples, .. } = self;
+        let phase = Phase::new(spec, template, resolver, tls, tuples, command);
         self.runtime.block_on(phase.run(seed, at_ns)).map_err(AgentError::system("run a phase"))
     }
 }

@@ -13,8 +13,9 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::arrivals::Arrivals;
 use super::exchange::{Answered, Template};
 use super::failure::Failure;
-use super::link::{Link, Way};
+use super::link::{Link, Opening, Way};
 use super::memory::peak_rss_bytes;
+use super::resolve::Resolver;
 use super::slot::{self, Slot};
 use super::spec;
 use super::tally::Tally;
@@ -40,6 +41,7 @@ pub(super) struct Phase {
     pub(super) timeout_ns: u64,
     end_ns: Cell<u64>,
     duration_ns: u64,
+    resolver: Option<Rc<Resolver>>,
     tls: Option<Rc<Tls>>,
     tuples: Rc<RefCell<Tuples>>,
     tally: RefCell<Tally>,
@@ -56,6 +58,7 @@ impl Phase {
     pub(super) fn new(
         spec: &Rc<LoadSpec>,
         template: &Rc<Template>,
+        resolver: &Option<Rc<Resolver>>,
         tls: &Option<Rc<Tls>>,
         tuples: &Rc<RefCell<Tuples>>,
         command: &LoadCommand,
@@ -70,6 +73,7 @@ impl Phase {
             timeout_ns: spec.timeout_ms * NS_PER_MS,
             end_ns: Cell::default(),
             duration_ns: duration_ms * NS_PER_MS,
+            resolver: resolver.clone(),
             tls: tls.clone(),
             tuples: tuples.clone(),
             tally: RefCell::new(Tally::new(max_samples)),
@@ -118,9 +122,11 @@ impl Phase {
 
         let phase = Rc::into_inner(self).expect("every slot's loop has ended");
         let tuples = phase.tuples.borrow();
+        let resolver = phase.resolver.as_deref();
         let report = PhaseReport {
             tuples_spent: tuples.spent() - spent_before,
-            tuples_left: tuples.left(),
+            tuples_left: resolver.map_or(u64::MAX, Resolver::left).min(tuples.left()),
+            queries: resolver.map(Resolver::take_queries).unwrap_or_default(),
             cpu_ns: cpu_ns() - cpu_before_ns,
             peak_rss_bytes: peak_rss_bytes()?,
             ..phase.tally.into_inner().report()
@@ -142,12 +148,13 @@ impl Phase {
             if !tls.wants_session(self.slots.len()) {
                 break;
             }
-            let connected = Cell::new(false);
+            let opening = Cell::default();
             let asking = async {
-                let mut link = Link::open(self.way(), false, &connected).await?;
+                let way = Way { resolver: None, ..self.way() };
+                let mut link = Link::open(way, false, &opening).await?;
                 link.exchange(&self.template).await.and_then(|answered| answered.verdict)
             };
-            if let Err(failure) = self.in_time(asking, &connected).await {
+            if let Err(failure) = self.in_time(asking, &opening).await {
                 self.failed(failure, now_ns());
                 break;
             }
@@ -158,22 +165,23 @@ impl Phase {
     /// take.
     async fn in_time<T>(
         &self,
-        opening: impl Future<Output = Result<T, Failure>>,
-        connected: &Cell<bool>,
+        opened: impl Future<Output = Result<T, Failure>>,
+        opening: &Cell<Opening>,
     ) -> Result<T, Failure> {
         tokio::select! {
-            opened = opening => opened,
+            opened = opened => opened,
             waited = rest(Duration::from_nanos(self.timeout_ns)) => {
-                Err(waited.map_or(Failure::Other, |()| self.late(connected.get())))
+                Err(waited.map_or(Failure::Other, |()| self.late(opening.get())))
             }
         }
     }
 
     /// What it is called when a connection is not there in time.
-    pub(super) fn late(&self, connected: bool) -> Failure {
-        match connected && self.tls.is_some() {
-            true => Failure::TlsTimeout,
-            false => Failure::ConnectTimeout,
+    pub(super) fn late(&self, opening: Opening) -> Failure {
+        match opening {
+            Opening::Resolving => Failure::DnsTimeout,
+            Opening::Connected if self.tls.is_some() => Failure::TlsTimeout,
+            Opening::Connecting | Opening::Connected => Failure::ConnectTimeout,
         }
     }
 
@@ -200,9 +208,9 @@ impl Phase {
     }
 
     async fn open_one_ahead(&self) -> Option<Link> {
-        let connected = Cell::new(false);
-        let opening = async {
-            let mut link = self.open(&connected).await?;
+        let opening = Cell::default();
+        let opened = async {
+            let mut link = self.open(&opening).await?;
             // The first request is then not mixed with the two sides' SETTINGS.
             if self.spec.protocol == Protocol::Http2 {
                 link.greeted().await;
@@ -211,21 +219,22 @@ impl Phase {
             let end = link.wire.borrow().end;
             if open { Ok(link) } else { Err(end.unwrap_or(Failure::Other)) }
         };
-        let opened = self.in_time(opening, &connected).await;
+        let opened = self.in_time(opened, &opening).await;
         opened.map_err(|failure| self.failed(failure, now_ns())).ok()
     }
 
     fn way(&self) -> Way<'_> {
         let LoadSpec { target, protocol, .. } = *self.spec;
-        Way { target, protocol, tls: self.tls.as_deref(), tuples: &self.tuples }
+        let (resolver, tls) = (self.resolver.as_deref(), self.tls.as_deref());
+        Way { target, protocol, resolver, tls, tuples: &self.tuples }
     }
 
-    /// Opens one connection; `connected` tells how far it came.
-    pub(super) async fn open(&self, connected: &Cell<bool>) -> Result<Link, Failure> {
+    /// Opens one connection; `opening` tells how far it came.
+    pub(super) async fn open(&self, opening: &Cell<Opening>) -> Result<Link, Failure> {
         let number = self.opened.get();
         self.opened.set(number + 1);
         let sampled = self.sample_every > 0 && number.is_multiple_of(u64::from(self.sample_every));
-        let link = Link::open(self.way(), sampled, connected).await?;
+        let link = Link::open(self.way(), sampled, opening).await?;
         self.tally.borrow_mut().opened(&link);
         Ok(link)
     }

@@ -145,9 +145,9 @@ async fn request(
     let (mut link, fresh) = match held.take().filter(Link::is_open) {
         Some(link) => (link, false),
         None => {
-            let connected = Cell::new(false);
-            let opened = slot.within(phase.open(&connected)).await;
-            (opened.unwrap_or_else(|| Err(phase.late(connected.get())))?, true)
+            let opening = Cell::default();
+            let opened = slot.within(phase.open(&opening)).await;
+            (opened.unwrap_or_else(|| Err(phase.late(opening.get())))?, true)
         }
     };
     let exchanged = slot.within(link.exchange(&phase.template)).await;

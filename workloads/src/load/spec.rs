@@ -33,7 +33,9 @@ pub(super) fn check(spec: &LoadSpec) -> Result<(), AgentError> {
         return refuse(format!("`rate` is {rate}, not above 0 and at most {RATE_MAX} per second"));
     }
     let slots = slots(spec.arrival);
-    let limit = open_file_limit()?.saturating_sub(OTHER_FILES);
+    // A connection that is being resolved has a socket for that, too.
+    let each = if spec.resolve.is_some() { 2 } else { 1 };
+    let limit = open_file_limit()?.saturating_sub(OTHER_FILES) / each;
     if slots == 0 || u64::from(slots) > limit {
         return refuse(format!(
             "{slots} concurrent connections are not between 1 and {limit}, the limit of open files (`ulimit -Hn`) allows no more"
@@ -59,6 +61,9 @@ pub(super) fn check(spec: &LoadSpec) -> Result<(), AgentError> {
         return refuse(
             "`tls.resume` is of new connections, and `connection` is keepalive".to_owned(),
         );
+    }
+    if spec.resolve.is_some() && spec.connection == Connection::Keepalive {
+        return refuse("`resolve` is of new connections, and `connection` is keepalive".to_owned());
     }
     if !(1..=TIMEOUT_MS_MAX).contains(&spec.timeout_ms) {
         let timeout_ms = spec.timeout_ms;

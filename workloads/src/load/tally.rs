@@ -7,7 +7,7 @@ use super::exchange::Answered;
 use super::failure::Failure;
 use super::link::Link;
 use super::recorder::Recorder;
-use crate::protocol::{Handshakes, PhaseReport, Sample};
+use crate::protocol::{Handshakes, Lookup, PhaseReport, Sample};
 
 /// Counts, distributions and samples of one phase.
 #[derive(Debug, Default)]
@@ -16,6 +16,7 @@ pub(super) struct Tally {
     errors: BTreeMap<Failure, u64>,
     latency: Recorder,
     service_time: Recorder,
+    dns: Recorder,
     connect: Recorder,
     tls: Recorder,
     handshakes: Handshakes,
@@ -23,6 +24,7 @@ pub(super) struct Tally {
     last_byte: Recorder,
     lateness: Recorder,
     samples: Vec<Sample>,
+    lookups: Vec<Lookup>,
     samples_max: u64,
     samples_not_kept: u64,
     first_intended_ns: Option<u64>,
@@ -58,10 +60,18 @@ impl Tally {
         answered: &Answered,
     ) {
         let Answered { sent, first_byte, last_byte_ns, .. } = *answered;
-        let start_ns = if fresh { link.connect_ns } else { sent.at_ns };
+        let resolve_ns = link.resolve_ns.filter(|_| fresh);
+        let start_ns = match (resolve_ns, fresh) {
+            (Some(resolve_ns), _) => resolve_ns,
+            (None, true) => link.connect_ns,
+            (None, false) => sent.at_ns,
+        };
         self.requests += 1;
         self.latency.record(last_byte_ns - intended_ns);
         self.service_time.record(last_byte_ns - start_ns);
+        if let Some(resolve_ns) = resolve_ns {
+            self.dns.record(link.connect_ns - resolve_ns);
+        }
         if fresh {
             self.connect.record(link.connected_ns - link.connect_ns);
             if let Some(handshake) = link.handshake {
@@ -73,25 +83,31 @@ impl Tally {
         self.lateness.record(start_ns - intended_ns);
         self.last_outcome_ns = self.last_outcome_ns.max(last_byte_ns);
         if link.sampled {
-            self.sampled(Sample {
-                id: answered.id,
-                client: link.client,
-                request_offset: sent.offset,
-                response_offset: first_byte.offset,
-                intended_ns,
-                connect_ns: fresh.then_some(link.connect_ns),
-                connected_ns: fresh.then_some(link.connected_ns),
-                secured_ns: link.handshake.filter(|_| fresh).map(|shaken| shaken.secured_ns),
-                sent_ns: sent.at_ns,
-                first_byte_ns: first_byte.at_ns,
-                last_byte_ns,
-            });
+            let lookups = resolve_ns.map_or(&[][..], |_| &link.lookups);
+            self.sampled(
+                lookups,
+                Sample {
+                    id: answered.id,
+                    client: link.client,
+                    request_offset: sent.offset,
+                    response_offset: first_byte.offset,
+                    intended_ns,
+                    resolve_ns,
+                    connect_ns: fresh.then_some(link.connect_ns),
+                    connected_ns: fresh.then_some(link.connected_ns),
+                    secured_ns: link.handshake.filter(|_| fresh).map(|shaken| shaken.secured_ns),
+                    sent_ns: sent.at_ns,
+                    first_byte_ns: first_byte.at_ns,
+                    last_byte_ns,
+                },
+            );
         }
     }
 
-    fn sampled(&mut self, sample: Sample) {
+    fn sampled(&mut self, lookups: &[Lookup], sample: Sample) {
         if (self.samples.len() as u64) < self.samples_max {
             self.samples.push(sample);
+            self.lookups.extend(lookups);
         } else {
             self.samples_not_kept += 1;
         }
@@ -112,6 +128,7 @@ impl Tally {
             elapsed_ns: self.last_outcome_ns.saturating_sub(first_ns),
             latency: self.latency.pairs(),
             service_time: self.service_time.pairs(),
+            dns: self.dns.pairs(),
             connect: self.connect.pairs(),
             tls: self.tls.pairs(),
             handshakes: self.handshakes,
@@ -119,6 +136,7 @@ impl Tally {
             last_byte: self.last_byte.pairs(),
             lateness: self.lateness.pairs(),
             samples: self.samples,
+            lookups: self.lookups,
             samples_not_kept: self.samples_not_kept,
             ..PhaseReport::default()
         }

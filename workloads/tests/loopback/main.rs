@@ -4,6 +4,7 @@
 
 mod agents;
 mod certificates;
+mod dns;
 mod errors;
 mod ingress;
 mod latency;

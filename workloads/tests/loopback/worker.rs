@@ -72,6 +72,7 @@ fn appointment(target: SocketAddrV4, start_unix_ns: u64) -> Appointment {
         spec: LoadSpec {
             host: None,
             request_ids: false,
+            resolve: None,
             target,
             arrival: Arrival::Closed { connections: 2 },
             connection: Connection::Keepalive,

@@ -34,6 +34,7 @@ pub(crate) fn spec(target: SocketAddrV4) -> LoadSpec {
         target,
         host: None,
         request_ids: false,
+        resolve: None,
         arrival: CLOSED,
         connection: Connection::Keepalive,
         protocol: Protocol::Http1,

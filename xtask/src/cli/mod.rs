@@ -169,6 +169,7 @@ pub(crate) enum Agent {
     Load,
     Target,
     Ingress,
+    Dns,
     Proxy,
     /// The probes of a node, in a privileged pod.
     #[cfg(feature = "bpf")]

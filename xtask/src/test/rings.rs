@@ -74,7 +74,7 @@ fn without_features() -> Vec<Ring> {
                  --test-threads=2",
                 ),
                 Step::new(
-                    "cargo test --workspace --test bench --test trace --test tls --test plugins --test ingress -- --test-threads=1",
+                    "cargo test --workspace --test bench --test trace --test tls --test dns --test plugins --test ingress -- --test-threads=1",
                 ),
             ],
         },

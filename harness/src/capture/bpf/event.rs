@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::capture::packet::{Direction, Segment};
+use crate::capture::packet::{Direction, Message, Segment};
 
 /// Bytes of an event in the ring: a cache line.
 pub const EVENT_BYTES: usize = 64;
@@ -60,7 +60,20 @@ impl Place {
     }
 }
 
-/// A segment of a followed connection passed a probe.
+impl Segment {
+    /// With what a program leaves of a DNS message: the first words of its header are where TCP has the
+    /// acknowledgement.
+    fn of_names(self, is_message: bool) -> Self {
+        if !is_message {
+            return self;
+        }
+        let answers = self.ack & 0x8000 != 0;
+        let names = Some(Message { id: (self.ack >> 16) as u16, answers });
+        Self { seq: 0, ack: 0, tsval: None, flags: 0, names, ..self }
+    }
+}
+
+/// A segment of a followed connection, or a message for one, passed a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// When, CLOCK_MONOTONIC, nanoseconds.
@@ -97,7 +110,9 @@ impl Event {
                 payload_bytes: u32::from_ne_bytes(four(40)),
                 flags: bytes[45],
                 encapsulated: bytes[46] != 0,
-            },
+                names: None,
+            }
+            .of_names(bytes[47] != 0),
         })
     }
 }
@@ -130,6 +145,20 @@ mod tests {
         assert_eq!((segment.seq, segment.ack, segment.tsval), (77, 99, Some(1234)));
         assert_eq!((segment.payload_bytes, segment.flags), (120, 0x18));
         assert!(segment.encapsulated);
+    }
+
+    #[test]
+    fn a_message_for_names_is_read_where_its_header_is() {
+        let mut bytes = [0u8; EVENT_BYTES];
+        bytes[24..28].copy_from_slice(&[0x9c, 0x40, 0, 53]);
+        // Length and checksum, then the id and the flags of an answer.
+        bytes[28..36].copy_from_slice(&[0, 60, 0xab, 0xcd, 0x12, 0x34, 0x85, 0x03]);
+        bytes[40..44].copy_from_slice(&52u32.to_ne_bytes());
+        bytes[47] = 1;
+        let Segment { seq, ack, flags, payload_bytes, names, .. } =
+            Event::read(&bytes).unwrap().segment;
+        assert_eq!(names, Some(Message { id: 0x1234, answers: true }));
+        assert_eq!((seq, ack, flags, payload_bytes), (0, 0, 0, 52));
     }
 
     #[test]

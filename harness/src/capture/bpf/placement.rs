@@ -53,14 +53,14 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// For the sites of a path among `points`. With `every_site` all of them, else those that end a
+    /// For the sites of some paths among `points`. With `every_site` all of them, else those that end a
     /// stage: a probe inside a stage costs and tells nothing.
     ///
     /// # Errors
     /// A device is not there, or the kernel refuses programs for one.
     pub fn new(
         probes: &Probes,
-        path: &Path,
+        paths: &[Path],
         points: &[ProbePoint<'_>],
         every_site: bool,
     ) -> Result<Self, CaptureError> {
@@ -72,7 +72,7 @@ impl Placement {
         };
         for point in points {
             let info = info(point);
-            let places = places(path, &info, every_site);
+            let places = places(paths, &info, every_site);
             let unseen = point.site == Site::Readable && probes.without_sockets().is_some();
             if places.is_empty() || unseen {
                 continue;
@@ -174,10 +174,10 @@ fn places_of(site: Site) -> Vec<Place> {
     }
 }
 
-/// Places of a site that the path has a hop at, and a stage that ends there.
-fn places(path: &Path, info: &TapInfo, every_site: bool) -> Vec<Place> {
-    let hops = path.hops();
-    let wanted = |direction: Direction| {
+/// Places of a site that one of the paths has a hop at, and a stage that ends there.
+fn places(paths: &[Path], info: &TapInfo, every_site: bool) -> Vec<Place> {
+    let wanted_by = |path: &Path, direction: Direction| {
+        let hops = path.hops();
         path.entries().iter().any(|&entry| {
             let host = path.host_of(info, entry);
             hops.iter().enumerate().any(|(index, hop)| {
@@ -189,7 +189,8 @@ fn places(path: &Path, info: &TapInfo, every_site: bool) -> Vec<Place> {
             })
         })
     };
-    places_of(info.site).into_iter().filter(|place| wanted(place.direction())).collect()
+    let wanted = |place: &Place| paths.iter().any(|path| wanted_by(path, place.direction()));
+    places_of(info.site).into_iter().filter(wanted).collect()
 }
 
 /// Number of a namespace, as the kernel's own structures have it.

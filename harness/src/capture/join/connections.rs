@@ -86,6 +86,9 @@ impl Connections {
     /// nothing.
     pub(super) fn place(&mut self, packet: &Packet, hops: &HopTable) -> Option<Seen> {
         let segment = &packet.segment;
+        if segment.names.is_some() {
+            return None;
+        }
         if segment.has(flags::SYN) && !segment.has(flags::ACK) {
             self.learn(packet, hops)?;
         } else if segment.has(flags::SYN) {
@@ -102,7 +105,7 @@ impl Connections {
 
     /// Which connection a packet that was placed before belongs to, and which of its ways.
     pub(super) fn whose(&self, packet: &Packet, hops: &HopTable) -> Option<(u32, Leg)> {
-        let Segment { src, dst, .. } = packet.segment;
+        let Segment { src, dst, names: None, .. } = packet.segment else { return None };
         self.by_place.get(&(hops.addresses(packet.tap), src, dst)).copied()
     }
 

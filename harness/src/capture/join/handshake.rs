@@ -60,6 +60,7 @@ mod tests {
             request_offset: 300,
             response_offset: 900,
             intended_ns: 0,
+            resolve_ns: None,
             connect_ns: Some(0),
             connected_ns: Some(100),
             secured_ns: Some(1000),

@@ -134,7 +134,7 @@ pub struct Walk {
 pub struct Joined {
     /// Stages in path order, request leg first.
     pub stages: Vec<StageTimes>,
-    /// Start (connect, or write on an open connection) to last byte minus the sum of the stages,
+    /// Start (resolving, connect, or write on an open connection) to last byte minus the sum of the stages,
     /// per joined request, nanoseconds.
     pub residual_ns: Vec<i64>,
     /// Requests there was a sample of.
@@ -235,6 +235,12 @@ impl Sums {
                 to_ns,
             };
         let mut stages: Vec<(usize, u64)> = Vec::with_capacity(times.len() + 1);
+        if let (Some(from_ns), Some(to_ns)) = (sample.resolve_ns, sample.connect_ns) {
+            let ns = to_ns.checked_sub(from_ns).ok_or_else(|| {
+                negative(Leg::Request, "dns", "resolving", from_ns, "connect called", to_ns)
+            })?;
+            stages.push((self.stage(Leg::Request, "dns", 0), ns));
+        }
         if let (Some(from_ns), Some(to_ns)) = (sample.connect_ns, sample.connected_ns) {
             let ns = to_ns.checked_sub(from_ns).ok_or_else(|| {
                 negative(Leg::Request, "connect", "connect called", from_ns, "connected", to_ns)
@@ -292,7 +298,7 @@ impl Sums {
             self.joined.stages[stage].times.record(ns);
         }
         let explained_ns: u64 = stages.iter().map(|&(_, ns)| ns).sum();
-        let started_ns = sample.connect_ns.unwrap_or(sample.sent_ns);
+        let started_ns = sample.resolve_ns.or(sample.connect_ns).unwrap_or(sample.sent_ns);
         let service_ns = sample.last_byte_ns as i64 - started_ns as i64;
         self.joined.residual_ns.push(service_ns - explained_ns as i64);
         self.joined.joined += 1;

@@ -14,6 +14,7 @@ mod connections;
 mod course;
 mod handshake;
 mod joined;
+mod queries;
 mod sightings;
 mod story;
 #[cfg(test)]
@@ -51,6 +52,7 @@ use story::Wanted;
 use timeline::{HopTable, Point, Source, points};
 
 pub use joined::{Joined, StageTimes, Times, Unjoined, WALKS_KEPT, Walk};
+pub use queries::QueryJoiner;
 pub use story::{Passage, Story};
 
 /// What was seen cannot be true, or cannot be joined at all.

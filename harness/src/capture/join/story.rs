@@ -112,5 +112,5 @@ fn is_handshake(sample: &Sample, segment: &Segment, leg: Leg, connection: &Conne
 }
 
 fn start_ns(sample: &Sample) -> u64 {
-    sample.connect_ns.unwrap_or(sample.sent_ns)
+    sample.resolve_ns.or(sample.connect_ns).unwrap_or(sample.sent_ns)
 }

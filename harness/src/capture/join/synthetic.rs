@@ -209,6 +209,7 @@ impl Director<'_> {
                 payload_bytes: bytes,
                 flags,
                 encapsulated: hop.encapsulated,
+                names: None,
             };
             *now += self.rng.random_range(1..20_000);
             let (tap, direction) = (self.tap_of[index], hop.direction);
@@ -253,6 +254,7 @@ impl Director<'_> {
                 request_offset: offset(place, false),
                 response_offset: offset(answer, false),
                 intended_ns: sent_ns,
+                resolve_ns: None,
                 connect_ns: new.then_some(connect_ns),
                 connected_ns: new.then_some(connected_ns),
                 secured_ns: None,

@@ -199,7 +199,8 @@ impl HopTable {
         self.at(packet, leg, connection.part, connection.entry.unwrap_or(0))
     }
 
-    fn at(&self, packet: &Packet, leg: Leg, part: u8, entry: usize) -> Option<u16> {
+    /// The same of a part of the path, for what enters by a node, index among its entries.
+    pub(super) fn at(&self, packet: &Packet, leg: Leg, part: u8, entry: usize) -> Option<u16> {
         let row = self.tables[entry].get(usize::from(packet.tap))?;
         row[slot(part, packet.direction, packet.segment.encapsulated, leg)]
     }

@@ -19,7 +19,7 @@ use super::supplies::Supplies;
 use crate::docker::kind::Kind;
 use crate::docker::{AgentsImage, Engine};
 use crate::lab::netns::{Datapath, Ground, Hosts, Measured, NetnsBed, Stand};
-use crate::lab::{Bed, Lab, LabError, runs_no_kube_proxy};
+use crate::lab::{Bed, Lab, LabError, resolves_no_names, runs_no_kube_proxy};
 use crate::net::Netns;
 use crate::plan::{
     Case, CniKind, HOST_KERNEL, Mode, Place, PolicyKind, Profile, Proxy, Road, Route,
@@ -161,6 +161,7 @@ impl KindBeds {
             ));
         }
         runs_no_kube_proxy(self.name(), case)?;
+        resolves_no_names(self.name(), &self.maker.ground.profile, case)?;
         self.carried(case.mode, case.cni)?;
         let external = self.maker.ground.profile.service.external_policy;
         cni::of(case.cni).carries(case.mode, case.route, external)?;

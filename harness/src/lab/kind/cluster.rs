@@ -101,6 +101,7 @@ impl Cluster {
             cni: self.path.cni,
             walked: self.path.cni,
             pods,
+            dns: None,
             nodes,
             client: ClientHost {
                 netns: client.enter()?,

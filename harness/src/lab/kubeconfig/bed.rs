@@ -239,6 +239,7 @@ impl KubeconfigBed {
             host: None,
             request_ids: false,
             target: self.destination,
+            resolve: None,
             arrival: match max_requests {
                 // One after the other, until one is answered or the time is over.
                 Some(_) => Arrival::Closed { connections: 1 },

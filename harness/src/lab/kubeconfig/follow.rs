@@ -444,6 +444,7 @@ type Outcome = Result<Joined, JoinError>;
 fn by(sample: Sample, clock: Offset) -> Sample {
     Sample {
         intended_ns: clock.to_first(sample.intended_ns),
+        resolve_ns: sample.resolve_ns.map(|ns| clock.to_first(ns)),
         connect_ns: sample.connect_ns.map(|ns| clock.to_first(ns)),
         connected_ns: sample.connected_ns.map(|ns| clock.to_first(ns)),
         sent_ns: clock.to_first(sample.sent_ns),

@@ -17,7 +17,7 @@ use super::engine::Engine;
 use super::follow::Follower;
 use super::measured::Measured;
 use super::site::Site;
-use super::{Emulation, Hosts, NetnsLab, Topology, ingress, road};
+use super::{Emulation, Hosts, NetnsLab, Topology, ingress, names, road};
 use crate::Cancel;
 use crate::capture::join::Story;
 use crate::lab::{Bed, Down, Iteration, LabError, Ready, Walks};
@@ -105,6 +105,7 @@ impl NetnsBed {
         let measured = Measured::of(&lab, case, profile)?;
         let datapath = Datapath::install(&ground, &lab, (case.mode, case.proxy), &measured.table)?;
         let programs = (&*ground.program, ground.scratch.path());
+        lab.start_dns(&ground.program, &["agent", "dns"], case, &measured)?;
         lab.start_balancer(profile.lab.balancer, programs, case.mode, &measured)?;
         if case.route.road.is_ingress() {
             let start = Instant::now();
@@ -134,6 +135,7 @@ impl NetnsBed {
         let start = Instant::now();
         let (mut evidence, wiring_ms) = wiring;
         evidence.extend(datapath.prove(&ground, site.hosts(), case, &measured)?);
+        evidence.extend(names::prove(site.hosts(), case, &measured)?);
         if let Some(balancer) = &mut site.hosts_mut().balancer {
             evidence.push(balancer.prove()?);
         }
@@ -157,7 +159,7 @@ impl NetnsBed {
                 .collect(),
             rules: datapath.texts.iter().map(|text| text.rules).sum(),
             notes: notes(lab, case, profile).into_iter().chain(datapath.note.clone()).collect(),
-            tuple_budget: road::tuple_budget(&sources),
+            tuple_budget: names::budget(road::tuple_budget(&sources), workload.resolve),
             lab_up_ms,
             install_ms: datapath.install_ms,
             prove_ms,
@@ -166,6 +168,7 @@ impl NetnsBed {
             target: road::destination(lab, case, &measured),
             host: case.route.road.is_ingress().then(|| ingress::HOST.to_owned()),
             request_ids: case.route.road.is_ingress() || case.route.road == Road::Loadbalancer,
+            resolve: names::resolve(lab, case, &measured),
             arrival: arrival(&workload),
             connection: workload.connection,
             protocol: workload.protocol,
@@ -352,9 +355,15 @@ impl NetnsBed {
         follower.forget(&relays)?;
         let mut load = self.load(duration, self.sample_every, cancel)?;
         let samples = std::mem::take(&mut load.samples);
+        let lookups = std::mem::take(&mut load.lookups);
         let (marks, relays) = (self.marks()?, self.take_relays()?);
-        let walks =
-            follower.walks(&samples, &marks, &relays, self.sample_every, self.site.hosts())?;
+        let walks = follower.walks(
+            (&samples, &lookups),
+            &marks,
+            &relays,
+            self.sample_every,
+            self.site.hosts(),
+        )?;
         // On and off takes longer than a short block does: only for the sake of one without them.
         if self.ground.profile.run.unprobed {
             follower.off();
@@ -469,7 +478,7 @@ impl NetnsBed {
         let load = self.load(duration, self.sample_every, cancel)?;
         self.marks()?;
         self.take_relays()?;
-        Ok(Some(PhaseReport { samples: Vec::new(), ..load }))
+        Ok(Some(PhaseReport { samples: Vec::new(), lookups: Vec::new(), ..load }))
     }
 
     fn note(&mut self, note: String) {
@@ -514,6 +523,7 @@ fn topology(profile: &Profile, emulation: Option<Emulation>, case: &Case) -> Top
         client_addresses: settings.client_addresses,
         pod_extra_addresses: settings.pod_extra_addresses,
         emulation,
+        dns: names::node(profile, case),
         balanced: road::balanced(case, settings.nodes, profile.service.external_policy),
     }
 }

@@ -15,6 +15,7 @@ use super::bed::NetnsBed;
 use super::emulation::Emulation;
 use super::engine::Engine;
 use super::ingress::{self, Ingress};
+use super::names;
 use super::settings::has_bridge_netfilter;
 use crate::certificates::{CertificateError, Certificates};
 use crate::cni::Cni;
@@ -22,7 +23,7 @@ use crate::cni::exec::{Exec, Plugins};
 use crate::lab::scratch::Scratch;
 use crate::lab::{Bed, Lab, LabError};
 use crate::net::{NetError, Netns};
-use crate::plan::{Case, CniKind, Mode, Profile, Proxy, Road, WorkloadSettings};
+use crate::plan::{Case, CniKind, Mode, PolicyKind, Profile, Proxy, Road, WorkloadSettings};
 use crate::proxy::{self, Program, ProxyMode, StandIn};
 use crate::{Cancel, Unavailable, cni};
 
@@ -280,14 +281,24 @@ impl NetnsBeds {
     /// Whether the machine has what a case needs.
     fn check(&self, case: &Case) -> Result<(), Unavailable> {
         let external = self.ground.profile.service.external_policy;
+        let resolves = names::resolves(&self.ground.profile, case);
+        if resolves {
+            names::carried(case.mode)?;
+        }
+        let of_queries = resolves.then(|| names::route(case));
         if let Some(list) = &case.conflist {
             let bridge_netfilter = has_bridge_netfilter(&self.question);
             let exec = Exec { list, bridge_netfilter };
             exec.carries(case.mode, case.route, external)?;
+            of_queries
+                .map_or(Ok(()), |route| exec.carries(case.mode, route, PolicyKind::Cluster))?;
             exec.check(&self.question)?;
         } else {
             self.has_cni(case.cni)?;
-            cni::of(case.cni).carries(case.mode, case.route, external)?;
+            let cni = cni::of(case.cni);
+            cni.carries(case.mode, case.route, external)?;
+            of_queries
+                .map_or(Ok(()), |route| cni.carries(case.mode, route, PolicyKind::Cluster))?;
         }
         self.has(case.mode, case.proxy)?;
         if case.route.road == Road::Loadbalancer {

@@ -89,12 +89,12 @@ pub(super) struct Seen {
 }
 
 impl Capture {
-    /// Probes for a path, off. `None` for an engine that has none.
-    #[cfg_attr(not(feature = "bpf"), expect(unused_variables, reason = "taps ask the path alone"))]
+    /// Probes for some paths, off. `None` for an engine that has none.
+    #[cfg_attr(not(feature = "bpf"), expect(unused_variables, reason = "taps ask the paths alone"))]
     pub(super) fn of(
         engine: &Engine,
         lab: &Hosts,
-        path: &Path,
+        paths: &[Path],
         road: Road,
         backends: &[usize],
         thorough: bool,
@@ -102,14 +102,14 @@ impl Capture {
         Ok(Some(match engine {
             Engine::Client => return Ok(None),
             Engine::Tap(_) => {
-                let infos = points::taps(lab, path, road).iter().map(TapInfo::of).collect();
+                let infos = points::taps(lab, paths, road).iter().map(TapInfo::of).collect();
                 let options = TapOptions { keep_acks: thorough, ..TapOptions::default() };
                 Self::Taps { options, infos, on: None }
             }
             #[cfg(feature = "bpf")]
             Engine::Bpf(probes) => {
                 let points = points::probes(lab, road, backends);
-                let placement = Placement::new(probes, path, &points, thorough)?;
+                let placement = Placement::new(probes, paths, &points, thorough)?;
                 Self::Probes { probes: probes.clone(), placement, on: Vec::new(), empty: None }
             }
         }))
@@ -134,17 +134,17 @@ impl Capture {
     }
 
     /// Switches the probes on. What passed before is not seen.
-    #[cfg_attr(not(feature = "bpf"), expect(unused_variables, reason = "taps ask the path alone"))]
+    #[cfg_attr(not(feature = "bpf"), expect(unused_variables, reason = "taps ask the paths alone"))]
     pub(super) fn on(
         &mut self,
         lab: &Hosts,
-        path: &Path,
+        paths: &[Path],
         road: Road,
         backends: &[usize],
     ) -> Result<(), CaptureError> {
         match self {
             Self::Taps { options, on, .. } => {
-                *on = Some(Taps::start(&points::taps(lab, path, road), options.clone())?);
+                *on = Some(Taps::start(&points::taps(lab, paths, road), options.clone())?);
             }
             #[cfg(feature = "bpf")]
             Self::Probes { probes, placement, on, .. } => {

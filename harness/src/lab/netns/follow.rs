@@ -4,18 +4,20 @@
 use std::net::SocketAddrV4;
 
 use record::{Counts, Probe, Walk};
-use workloads::protocol::{Mark, Sample};
+use workloads::protocol::{Lookup, Mark, Sample};
 
 use super::beds::Ground;
 use super::engine::{Capture, Engine, Seen};
-use super::{Hosts, Measured, points, road};
+use super::{Hosts, Measured, names, points, road};
 #[cfg(feature = "bpf")]
 use crate::bpf::StatsOn;
 use crate::capture::join::Story;
-use crate::capture::{Joiner, Observations, Path, ProgramCost, TapOptions, Taps, pcap};
+use crate::capture::{
+    Joiner, Observations, Path, ProgramCost, QueryJoiner, TapOptions, Taps, pcap,
+};
 use crate::lab::tell::Teller;
 use crate::lab::walks::{self, capture_error};
-use crate::lab::{LabError, Walks};
+use crate::lab::{LabError, QueryWalks, Walks};
 use crate::plan::{Case, Road};
 use crate::relay::Relay;
 
@@ -27,7 +29,10 @@ const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub(super) struct Follower {
     capture: Capture,
     joiner: Joiner,
-    path: Path,
+    /// Joins queries for names, where there are any.
+    queries: Option<QueryJoiner>,
+    /// That of requests, and behind it that of queries.
+    paths: Vec<Path>,
     road: Road,
     backends: Vec<usize>,
     /// Port that they answer at.
@@ -57,14 +62,17 @@ impl Follower {
     ) -> Result<Option<Self>, LabError> {
         let Ground { thorough, ref profile, pcap, .. } = *ground;
         let path = Path::of(case.mode, lab.walked, road::walked(case)).entered_by(lab.entries());
+        let proxy = case.route.road.is_ingress().then(|| lab.pods()[road::CLIENT_POD].address);
+        let mut paths = vec![path.by_ingress(proxy)];
+        paths.extend(lab.dns.map(|_| Path::of(case.mode, lab.walked, names::route(case))));
         let road = case.route.road;
-        let proxy = road.is_ingress().then(|| lab.pods()[road::CLIENT_POD].address);
-        let path = path.by_ingress(proxy);
         let backends = &measured.backends;
         let capture =
-            Capture::of(engine, lab, &path, road, backends, thorough).map_err(capture_error)?;
+            Capture::of(engine, lab, &paths, road, backends, thorough).map_err(capture_error)?;
         let Some(capture) = capture else { return Ok(None) };
-        let joiner = Joiner::new(&path, capture.infos()).map_err(capture_error)?;
+        let joiner = Joiner::new(&paths[0], capture.infos()).map_err(capture_error)?;
+        let queries = paths.get(1).map(|path| QueryJoiner::new(path, capture.infos()));
+        let queries = queries.transpose().map_err(capture_error)?;
         let kept = if thorough { 1 } else { profile.run.trace_slowest };
         let reason = match engine {
             Engine::Client | Engine::Tap(None) => None,
@@ -79,7 +87,8 @@ impl Follower {
             client: road::origin(lab, road).name().to_owned(),
             destination: road::destination(lab, case, measured),
             thorough,
-            path,
+            queries,
+            paths,
             road,
             backends: backends.clone(),
             port: measured.port,
@@ -108,7 +117,7 @@ impl Follower {
         if let Some(snap_bytes) = self.pcap_snap_bytes {
             self.frames = Some(self.frame_taps(lab, snap_bytes)?);
         }
-        self.capture.on(lab, &self.path, self.road, &self.backends).map_err(capture_error)?;
+        self.capture.on(lab, &self.paths, self.road, &self.backends).map_err(capture_error)?;
         self.running = true;
         Ok(())
     }
@@ -119,7 +128,7 @@ impl Follower {
         options.snap_bytes = snap_bytes.max(options.snap_bytes);
         options.frame_bytes_max = FRAME_BYTES_MAX;
         options.keep_acks = true;
-        Taps::start(&points::taps(lab, &self.path, self.road), options).map_err(capture_error)
+        Taps::start(&points::taps(lab, &self.paths, self.road), options).map_err(capture_error)
     }
 
     /// Switches the probes off.
@@ -161,7 +170,7 @@ impl Follower {
     /// told.
     pub(super) fn walks(
         &mut self,
-        samples: &[Sample],
+        (samples, lookups): (&[Sample], &[Lookup]),
         marks: &[Mark],
         relays: &[Relay],
         sample_every: u32,
@@ -171,10 +180,13 @@ impl Follower {
         let pcap = self.pcap()?;
         let probe = self.probe(&seen, sample_every);
         let Seen { packets, dropped, .. } = seen;
+        let queries = self.queries.as_ref().map(|queries| queries.join(&packets, lookups));
+        let queries = queries.transpose().map_err(capture_error)?;
         let observations = Observations { packets, dropped, samples, marks, relays };
         let joined = self.joiner.join(observations).map_err(capture_error)?;
         let slowest = joined.stories.iter().map(|story| self.walk(story, lab)).collect();
-        Ok(Walks { pcap, ..Walks::of(&joined, probe, slowest) })
+        let queries = queries.as_ref().map(QueryWalks::of);
+        Ok(Walks { pcap, queries, ..Walks::of(&joined, probe, slowest) })
     }
 
     /// Forgets what passed since the probes were switched on, but for the connections that are open, and

@@ -10,6 +10,9 @@ use crate::cni::{self, Wiring};
 use crate::net::{Agent, Netns};
 use crate::plan::CniKind;
 
+/// Name of the pod that serves names.
+const DNS_POD: &str = "dns";
+
 /// The hosts of a lab, whoever made them: handles on network namespaces, and what is where in them.
 #[derive(Debug)]
 pub struct Hosts {
@@ -18,6 +21,8 @@ pub struct Hosts {
     /// found to have made.
     pub(in crate::lab) walked: CniKind,
     pub(in crate::lab) pods: Vec<Pod>,
+    /// Index of the pod that serves names, where the lab has one.
+    pub(in crate::lab) dns: Option<usize>,
     pub(in crate::lab) nodes: Vec<Node>,
     pub(in crate::lab) client: Client,
     /// Where the road leads through one.
@@ -62,7 +67,7 @@ impl Hosts {
         &self.nodes
     }
 
-    /// Pods, node by node.
+    /// Pods, node by node; behind them the one that serves names, where the lab has one.
     pub fn pods(&self) -> &[Pod] {
         &self.pods
     }
@@ -156,7 +161,7 @@ pub struct Node {
 /// A pod.
 #[derive(Debug)]
 pub struct Pod {
-    /// `podN-M`: the M-th of node N.
+    /// `podN-M`: the M-th of node N; or `dns`.
     pub name: String,
     /// Index of its node, from 0.
     pub node: usize,
@@ -192,7 +197,8 @@ pub(super) fn create(topology: &Topology) -> Result<Created, NetnsError> {
         .into_iter()
         .chain((!topology.balanced.is_empty()).then(|| "balancer".to_owned()))
         .chain((0..topology.nodes).map(|node| format!("node{}", node + 1)))
-        .chain(pairs.clone().map(pod_name));
+        .chain(pairs.clone().map(pod_name))
+        .chain(topology.dns.map(|_| DNS_POD.to_owned()));
     let mut made = Netns::create_all(names)?.into_iter();
     let mut next = || made.next().expect("one namespace per name");
     let fabric = next();
@@ -219,13 +225,19 @@ pub(super) fn create(topology: &Topology) -> Result<Created, NetnsError> {
             }
         })
         .collect();
-    let pods = pairs.map(|(node, pod)| {
+    let with_clients = pairs.map(|(node, pod)| {
+        let extra_addresses = topology.pod_extra_addresses(node, pod).collect();
+        (node, Topology::pod_address(node, pod), extra_addresses)
+    });
+    let serving_names = topology.dns.zip(topology.dns_address());
+    let serving_names = serving_names.map(|(node, address)| (node, address, Vec::new()));
+    let pods = with_clients.chain(serving_names).map(|(node, address, extra_addresses)| {
         let netns = next();
         Pod {
             name: netns.name().to_owned(),
             node: node as usize,
-            address: Topology::pod_address(node, pod),
-            extra_addresses: topology.pod_extra_addresses(node, pod).collect(),
+            address,
+            extra_addresses,
             veth: None,
             socket: None,
             target: None,

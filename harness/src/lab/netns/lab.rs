@@ -7,6 +7,8 @@
 //!                 (fabric) +-- eth0 node2 veth.. -- eth0 pod2-1, pod2-2
 //! ```
 //!
+//! Where the client resolves names there is a pod `dns` besides, on the node of the pods that answer.
+//!
 //! On road `loadbalancer` there is a host `balancer` besides, on the nodes' switch.
 //!
 //! Where a profile asks for a wire that resembles a network's, the client has a switch of its own, and
@@ -89,10 +91,12 @@ impl NetnsLab {
             wire::emulated(topology.mtu, fabric.reference(), emulation)
         });
         let up = started.elapsed();
+        let dns = topology.dns.map(|_| pods.len() - 1);
         let hosts = Hosts {
             cni,
             walked: cni,
             pods,
+            dns,
             nodes,
             client,
             balancer,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The Service a case is about, among all the others.
 
-use super::{Hosts, Ingress, road};
+use super::{Hosts, Ingress, names, road};
 use crate::lab::LabError;
 use crate::net::addresses::{POD_PORT, POD_TLS_PORT, SERVICES};
 use crate::plan::{Case, Profile};
@@ -62,10 +62,11 @@ impl Measured {
             position: case.position,
             seed: profile.seed,
         };
+        // Where names are resolved, the DNS Service is there before all that have names.
         // An API server keeps count of the whole range's addresses: a smaller one then.
         let prefix = if hosts.turn.is_some() { CLUSTER_PREFIX } else { SERVICES.prefix };
         let table = fill
-            .table_within(prefix, measured)
+            .table_within(prefix, names::service(hosts).into_iter().chain(measured).collect())
             .map_err(|error| LabError::Unsound(error.to_string()))?;
         let service = table.services.iter().position(|service| service.name == name);
         let service = service.expect("the table holds what it was filled around");

@@ -18,6 +18,7 @@ mod hosts;
 mod ingress;
 mod lab;
 mod measured;
+mod names;
 mod nginx;
 mod points;
 mod prove;

@@ -7,32 +7,39 @@ use crate::capture::bpf::ProbePoint;
 use crate::capture::{Path, Site, TapInfo, TapPoint};
 use crate::plan::Road;
 
-/// Devices on a path.
-pub(super) fn taps<'a>(lab: &'a Hosts, path: &Path, road: Road) -> Vec<TapPoint<'a>> {
-    devices(lab, road).into_iter().filter(|point| path.passes(&TapInfo::of(point))).collect()
+/// Devices on one of the paths.
+pub(super) fn taps<'a>(lab: &'a Hosts, paths: &[Path], road: Road) -> Vec<TapPoint<'a>> {
+    let passed = |point: &TapPoint<'_>| {
+        let tap = TapInfo::of(point);
+        paths.iter().any(|path| path.passes(&tap))
+    };
+    devices(lab, road).into_iter().filter(passed).collect()
 }
 
-/// Devices, hooks and sockets that requests of a road may pass: of the pods, the client and those
-/// that answer.
+/// Devices, hooks and sockets that requests of a road may pass, and queries: of the pods, the client and
+/// those that answer.
 #[cfg(feature = "bpf")]
 pub(super) fn probes<'a>(lab: &'a Hosts, road: Road, backends: &[usize]) -> Vec<ProbePoint<'a>> {
     let origin = road::origin(lab, road).name();
+    let serves = |index: usize| backends.contains(&index) || lab.dns == Some(index);
     let veths: Vec<&str> = lab
         .pods()
         .iter()
         .enumerate()
         .filter(|(index, pod)| {
             let proxy = road.is_ingress() && *index == road::CLIENT_POD;
-            backends.contains(index) || proxy || pod.netns.name() == origin
+            serves(*index) || proxy || pod.netns.name() == origin
         })
         .filter_map(|(_, pod)| pod.veth.as_deref())
         .collect();
-    let answers = |name: &str| backends.iter().any(|&pod| lab.pods()[pod].netns.name() == name);
+    let pods = lab.pods().iter().enumerate();
+    let answering: Vec<&str> =
+        pods.filter(|(index, _)| serves(*index)).map(|(_, pod)| pod.netns.name()).collect();
     let mut points: Vec<ProbePoint<'a>> = devices(lab, road)
         .into_iter()
         .filter(|point| match point.kind {
             Site::PodVeth => veths.contains(&point.device),
-            Site::PodEth => answers(point.netns.name()),
+            Site::PodEth => answering.contains(&point.netns.name()),
             _ => true,
         })
         .map(|TapPoint { netns, node, device, kind }| ProbePoint {

@@ -49,7 +49,7 @@ fn ingress_cluster_ip() -> Ipv4Addr {
 }
 
 /// Indices of the pods behind the measured Service. The entry node's first pod is the client of
-/// the clusterip road and never answers. Where requests enter by several nodes and have to stay on
+/// the clusterip road and never answers, nor does the one that serves names. Where requests enter by several nodes and have to stay on
 /// them, each has as many.
 pub(super) fn backends(lab: &Hosts, place: Place, endpoints: u32) -> Vec<usize> {
     let nodes = match place {
@@ -59,6 +59,7 @@ pub(super) fn backends(lab: &Hosts, place: Place, endpoints: u32) -> Vec<usize> 
     let of_node = |node: usize| {
         (0..lab.pods().len())
             .filter(move |&index| lab.pods()[index].node == node && index != CLIENT_POD)
+            .filter(|&index| Some(index) != lab.dns)
             .take(endpoints as usize)
     };
     nodes.into_iter().flat_map(of_node).collect()
@@ -90,7 +91,7 @@ pub(super) fn balanced_backends(lab: &Hosts, mode: Mode, measured: &Measured) ->
 }
 
 /// Node of the pods that are not on the entry node.
-const REMOTE_NODE: usize = 1;
+pub(super) const REMOTE_NODE: usize = 1;
 
 /// The client pod, or the ingress controller's: the entry node's first.
 pub(super) const CLIENT_POD: usize = 0;

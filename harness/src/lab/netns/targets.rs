@@ -16,7 +16,7 @@ use crate::net::addresses::{POD_PORT, POD_TLS_PORT};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Hosts {
-    /// Starts `program args` as the server in every pod and waits until all listen at [`POD_PORT`], and
+    /// Starts `program args` as the server in every pod but the one that serves names, and waits until all listen at [`POD_PORT`], and
     /// with certificates at [`POD_TLS_PORT`] too.
     ///
     /// # Errors
@@ -27,7 +27,9 @@ impl Hosts {
         args: &[&str],
         certificates: Option<&Certificates>,
     ) -> Result<(), NetnsError> {
-        for pod in &mut self.pods {
+        let dns = self.dns;
+        let pods = self.pods.iter_mut().enumerate().filter(|(index, _)| Some(*index) != dns);
+        for (_, pod) in pods {
             let at = |port| vec![SocketAddrV4::new(pod.address, port)];
             let spec = TargetSpec {
                 listen: at(POD_PORT),

@@ -24,6 +24,8 @@ pub struct Topology {
     pub pod_extra_addresses: u32,
     /// What the wire between client and nodes does besides carrying packets.
     pub emulation: Option<Emulation>,
+    /// Node with a pod besides that serves names, index from 0; without, there is none.
+    pub dns: Option<u32>,
     /// Nodes that a load balancer outside spreads connections over, indices from 0; without any,
     /// there is no such host.
     pub balanced: Vec<u32>,
@@ -38,6 +40,7 @@ impl Default for Topology {
             client_addresses: 32,
             pod_extra_addresses: 16,
             emulation: None,
+            dns: None,
             balanced: Vec::new(),
         }
     }
@@ -94,6 +97,11 @@ impl Topology {
         within("mtu", self.mtu, MTU_ALLOWED)?;
         within("client_addresses", self.client_addresses, CLIENTS_ALLOWED)?;
         within("pod_extra_addresses", self.pod_extra_addresses, 0..=EXTRA_PER_NODE)?;
+        if let Some(node) = self.dns {
+            within("the node of DNS", node, 0..=self.nodes - 1)?;
+            let room = *PODS_ALLOWED.end() - 1;
+            within("pods_per_node beside DNS", self.pods_per_node, *PODS_ALLOWED.start()..=room)?;
+        }
         for &node in &self.balanced {
             within("a balanced node", node, 0..=self.nodes - 1)?;
         }
@@ -124,6 +132,11 @@ impl Topology {
     /// Address of a pod, indexes from 0.
     pub fn pod_address(node: u32, pod: u32) -> Ipv4Addr {
         Self::pod_cidr(node).nth(2 + pod)
+    }
+
+    /// Address of the pod that serves names: behind its node's others.
+    pub fn dns_address(&self) -> Option<Ipv4Addr> {
+        self.dns.map(|node| Self::pod_address(node, self.pods_per_node))
     }
 
     /// Addresses of a pod besides its own.
@@ -192,14 +205,17 @@ mod tests {
         #[test]
         fn no_two_hosts_of_an_allowed_lab_share_an_address(
             nodes in 1u32..=64, (pods_per_node, pod_extra_addresses) in pods(),
-            client_addresses in 1u32..=4096,
+            client_addresses in 1u32..=4096, dns in prop::option::of(0u32..64),
         ) {
+            let dns = dns.filter(|_| pods_per_node < 30).map(|node| node % nodes);
             let topology = Topology {
-                nodes, pods_per_node, client_addresses, pod_extra_addresses, ..Topology::default()
+                nodes, pods_per_node, client_addresses, pod_extra_addresses, dns,
+                ..Topology::default()
             };
             prop_assert_eq!(topology.check(), Ok(()));
             let mut seen: Vec<Ipv4Addr> = topology.client_addresses().collect();
             seen.push(crate::net::addresses::LOAD_BALANCER);
+            seen.extend(topology.dns_address());
             for node in 0..nodes {
                 seen.push(Topology::node_address(node));
                 // The VXLAN device's, the gateway's and the broadcast address.

@@ -99,8 +99,12 @@ impl Teller<'_> {
             };
             calls.push(Timed { time_ns, step });
         };
+        if let Some(resolve_ns) = sample.resolve_ns {
+            call(resolve_ns, there, "connect", "", self.client, "resolving");
+        }
         if let (Some(connect_ns), Some(connected_ns)) = (sample.connect_ns, sample.connected_ns) {
-            call(connect_ns, there, "connect", "", self.client, "connect called");
+            let stage = if sample.resolve_ns.is_some() { "dns" } else { "" };
+            call(connect_ns, there, "connect", stage, self.client, "connect called");
             call(connected_ns, back, "connect", "connect", self.client, "connected");
         }
         if let Some(secured_ns) = sample.secured_ns {

@@ -9,6 +9,9 @@ use crate::capture::{Site, TapInfo};
 /// Of a call of client or server.
 pub(super) fn call(name: &str) -> &'static str {
     match name {
+        "resolving" => {
+            "The client has but a name, and asks the cluster's server of names for the address."
+        }
         "connect called" => "The client asks its kernel for a TCP connection.",
         "connected" => "The client's kernel has the answer: the connection is open.",
         "accepted" => "The server holds the connection.",
@@ -95,6 +98,7 @@ mod tests {
     #[test]
     fn every_call_a_walk_has_is_explained() {
         for name in [
+            "resolving",
             "connect called",
             "connected",
             "accepted",

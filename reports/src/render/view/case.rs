@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The evidence behind one case: proof, probes, budgets, quantiles and iterations.
 
-use record::{CaseRecord, Quantiles, Run};
+use record::{CaseRecord, Leg, Quantiles, Run, StageRecord};
 
 use crate::analysis::fidelity::{or_emulated, times_count};
 use crate::analysis::kernel;
@@ -27,6 +27,8 @@ pub(crate) struct CaseView {
     pub(crate) untimed: String,
     /// Name, count, p50, p90, p99, p99.9, max, mean.
     pub(crate) quantiles: Vec<[String; 8]>,
+    /// Of one query for a name: leg, stage, count, p50, p99, mean.
+    pub(crate) query_stages: Vec<[String; 6]>,
     /// Order, req/s, p50, p99, first packet, requests, errors, seconds.
     pub(crate) iterations: Vec<[String; 8]>,
     pub(crate) iterations_left_out: usize,
@@ -57,6 +59,7 @@ impl CaseView {
                 )
             },
             notes: case.notes.clone(),
+            query_stages: if timed { query_stages(case) } else { Vec::new() },
             quantiles: if timed { quantiles(case) } else { Vec::new() },
             iterations: if timed {
                 case.iterations.iter().take(ITERATIONS_MAX).map(iteration).collect()
@@ -104,6 +107,20 @@ fn facts(case: &CaseRecord, timed: bool) -> Vec<Fact> {
         let text = format!("{} of {}{over}", count(tuples.spent), count(tuples.budget));
         facts.push(Fact::new("source tuples spent", text));
     }
+    if let Some(asked) = &case.queries {
+        let text = format!(
+            "{}: {} answered with an address, {} with none of the kind, {} with NXDOMAIN, {} failed",
+            count(asked.asked),
+            count(asked.addresses),
+            count(asked.no_data),
+            count(asked.nxdomain),
+            count(asked.failed),
+        );
+        facts.push(Fact::new("queries for names", text));
+        if let Some(joined) = asked.joined_ratio {
+            facts.push(Fact::new("queries joined to all their stages", percent(joined)));
+        }
+    }
     if let Some(shaken) = case.handshakes {
         let text = format!("{} in full, {} resumed", count(shaken.full), count(shaken.resumed));
         facts.push(Fact::new("TLS handshakes", text));
@@ -125,6 +142,7 @@ fn quantiles(case: &CaseRecord) -> Vec<[String; 8]> {
     let named = [
         ("latency", case.latency_ns),
         ("service time", case.service_time_ns),
+        ("name resolved", case.dns_ns),
         ("connect", case.connect_ns),
         ("TLS handshake", case.tls_ns),
         ("first byte", case.first_byte_ns),
@@ -139,6 +157,19 @@ fn quantiles(case: &CaseRecord) -> Vec<[String; 8]> {
         Some([name.to_owned(), count(q.count), p50, p90, p99, p999, max, time(q.mean)])
     };
     named.into_iter().filter_map(row).collect()
+}
+
+fn query_stages(case: &CaseRecord) -> Vec<[String; 6]> {
+    let row = |stage: &StageRecord| {
+        let leg = match stage.leg {
+            Leg::Request => "query",
+            Leg::Response => "answer",
+        };
+        let [p50, p99] = [stage.p50_ns, stage.p99_ns].map(|ns| time(ns as f64));
+        let name = stage.name.clone();
+        [leg.to_owned(), name, count(stage.count), p50, p99, time(stage.mean_ns)]
+    };
+    case.queries.iter().flat_map(|queries| &queries.stages).map(row).collect()
 }
 
 fn iteration(one: &record::IterationRecord) -> [String; 8] {

@@ -11,6 +11,7 @@ mod tests;
 use socket2::SockFilter;
 use workloads::protocol::SAMPLE_TOS;
 
+use crate::capture::packet::DNS_PORT;
 use crate::net::addresses::VXLAN_PORT;
 use assembler::{Assembler, Label};
 
@@ -23,12 +24,12 @@ const DSCP_MASK: u32 = 0xfc;
 const FRAGMENT_MASK: u32 = 0x3fff;
 const FIN_SYN_RST: u32 = 0x07;
 
-/// Which TCP connections a tap sees.
+/// Which TCP connections a tap sees, and queries for names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// Those that carry [`SAMPLE_TOS`]; ECN bits may be anything.
+    /// Those that carry [`SAMPLE_TOS`]; ECN bits may be anything. DNS messages by UDP that carry it, too.
     Sampled,
-    /// Those with one of these ports at either end; at most [`PORTS_MAX`].
+    /// Those with one of these ports at either end; at most [`PORTS_MAX`]. No datagrams.
     Ports(Vec<u16>),
 }
 
@@ -68,8 +69,11 @@ pub(super) fn program(selection: &Selection, keep_acks: bool, snap_bytes: u32) -
     asm.load_half(20);
     asm.jump_if_any_bit(FRAGMENT_MASK, drop);
     asm.load_index_with_ip_header_bytes(14);
+    // A client may ask for names from the port of VXLAN, and be answered there.
+    asm.load_half_at_index(14); // UDP source port
+    asm.jump_if_equal(u32::from(DNS_PORT), bare);
     asm.load_half_at_index(14 + 2); // UDP destination port
-    asm.jump_unless_equal(u32::from(VXLAN_PORT), drop);
+    asm.jump_unless_equal(u32::from(VXLAN_PORT), bare);
     asm.load_byte_at_index(14 + 8); // VXLAN flags
     asm.jump_unless_any_bit(0x08, drop);
     asm.load_half_at_index(14 + 8 + 8 + 12); // inner Ethernet's type
@@ -84,15 +88,16 @@ pub(super) fn program(selection: &Selection, keep_acks: bool, snap_bytes: u32) -
 
     // The index register points at the IPv4 header that counts.
     asm.place(inner);
-    asm.load_byte_at_index(9);
-    asm.jump_unless_equal(6, drop);
     asm.load_half_at_index(6);
     asm.jump_if_any_bit(FRAGMENT_MASK, drop);
     if *selection == Selection::Sampled {
         asm.load_byte_at_index(1);
         asm.and(DSCP_MASK);
         asm.jump_unless_equal(u32::from(SAMPLE_TOS) & DSCP_MASK, drop);
+        names(&mut asm, accept, drop);
     }
+    asm.load_byte_at_index(9);
+    asm.jump_unless_equal(6, drop);
     asm.load_half_at_index(2);
     asm.store(IP_TOTAL_BYTES);
     asm.load_byte_at_index(0);
@@ -108,6 +113,24 @@ pub(super) fn program(selection: &Selection, keep_acks: bool, snap_bytes: u32) -
     asm.place(drop);
     asm.finish_with(0);
     asm.assemble()
+}
+
+/// DNS messages are whole behind UDP's header. The index register points at the IPv4 header.
+fn names(asm: &mut Assembler, accept: Label, drop: Label) {
+    let [segment] = asm.labels();
+    asm.load_byte_at_index(9);
+    asm.jump_unless_equal(17, segment);
+    asm.load_byte_at_index(0);
+    asm.and(0x0f);
+    asm.shift_left(2);
+    asm.add_index();
+    asm.accumulator_to_index();
+    for at in [0, 2] {
+        asm.load_half_at_index(at);
+        asm.jump_if_equal(u32::from(DNS_PORT), accept);
+    }
+    asm.jump(drop);
+    asm.place(segment);
 }
 
 /// The index register points at the TCP header.

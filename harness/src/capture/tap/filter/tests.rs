@@ -223,6 +223,54 @@ fn the_longest_program_assembles_and_the_kernel_takes_it() {
     Kernel::with(&program);
 }
 
+/// A datagram, bare or inside VXLAN.
+fn datagram(tos: u8, ports: (u16, u16), vxlan: bool) -> Vec<u8> {
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 8, 0, 2], [10, 96, 0, 10], 64)
+        .udp(ports.0, ports.1)
+        .write(&mut frame, &[0x1a, 0x34, 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0, 3])
+        .unwrap();
+    frame[15] = tos;
+    if !vxlan {
+        return frame;
+    }
+    let mut outer = Vec::new();
+    let payload = [&[8, 0, 0, 0, 0, 0, 1, 0], &frame[..]].concat();
+    PacketBuilder::ethernet2([6; 6], [8; 6])
+        .ipv4([10, 9, 0, 11], [10, 9, 0, 12], 64)
+        .udp(50_000, VXLAN_PORT)
+        .write(&mut outer, &payload)
+        .unwrap();
+    outer
+}
+
+#[test]
+fn a_message_for_names_is_kept_with_the_mark_and_no_other_datagram_is() {
+    for vxlan in [false, true] {
+        for (tos, ports, expected) in [
+            (SAMPLE_TOS, (4000, 53), true),
+            (SAMPLE_TOS | 1, (53, 4000), true),
+            (SAMPLE_TOS, (53, VXLAN_PORT), true),
+            (SAMPLE_TOS, (VXLAN_PORT, 53), true),
+            (0, (4000, 53), false),
+            (SAMPLE_TOS, (4000, 54), false),
+        ] {
+            let frame = datagram(tos, ports, vxlan);
+            for selection in selections() {
+                let program = program(&selection, false, SNAP);
+                let kept =
+                    if expected && selection == Selection::Sampled { frame.len() } else { 0 };
+                assert_eq!(interpret(&program, &frame) as usize, kept, "{tos} {ports:?} {vxlan}");
+                assert_eq!(Kernel::with(&program).keeps(&frame) as usize, kept);
+            }
+            let segment = Segment::parse(&frame, frame.len() as u32);
+            let names = segment.and_then(|segment| segment.names);
+            assert_eq!(names.is_some(), ports != (4000, 54));
+        }
+    }
+}
+
 #[test]
 fn a_fragment_is_dropped_bare_or_inside() {
     for vxlan in [false, true] {
