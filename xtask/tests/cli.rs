@@ -173,7 +173,7 @@ fn a_trace_that_cannot_be_had_ends_with_4_and_a_wrong_flag_with_2() {
     assert_eq!(output.stdout, b"[]\n");
     for (flag, value, words) in [
         ("--mode", "ebtables", "`ebtables` is not one of none, userspace"),
-        ("--route", "nodeport", "`nodeport` is not a route"),
+        ("--route", "motorway", "`motorway` is not a route"),
         ("--services", "0", "matrix.services: 0 is not between 1 and 60000"),
         ("--workload", "nap", "matrix.workload: `nap` is not one of"),
     ] {
@@ -211,7 +211,7 @@ fn a_flag_or_profile_that_cannot_be_used_ends_with_2_and_one_sentence() {
     let profile = profile.to_str().unwrap();
     for (arguments, words) in [
         (vec!["--mode", "ebtables"], "`ebtables` is not one of none, userspace"),
-        (vec!["--route", "nodeport"], "`nodeport` is not a route"),
+        (vec!["--route", "motorway"], "`motorway` is not a route"),
         (vec!["--duration", "2"], "`2` is not a time"),
         (vec!["--services", "0"], "matrix.services: 0 is not between 1 and 60000"),
         (vec!["--workload", "nap"], "matrix.workload: `nap` is not one of"),

@@ -74,6 +74,13 @@ impl Cni for Macvlan {
     }
 
     fn carries(&self, mode: Mode, route: Route, _: PolicyKind) -> Result<(), Unavailable> {
+        if route.road.is_ingress() {
+            return Err(Unavailable::new(
+                "pods that are asked and ask by the same way, for an ingress controller",
+                "macvlan, whose pods of one node hand frames to each other past it",
+                "--cni ptp, bridge or vxlan",
+            ));
+        }
         match mode {
             // No Service, or one whose connections end at a process of the node's.
             Mode::None | Mode::Userspace => Ok(()),

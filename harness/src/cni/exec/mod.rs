@@ -103,7 +103,9 @@ impl Cni for Exec<'_> {
                 "for in mode userspace a request is followed from one connection to another",
             )),
             (CniKind::Bridge, Mode::Iptables | Mode::Ipvs | Mode::Nftables)
-                if route == Route { road: Road::Clusterip, place: Place::Local }
+                // From pod to pod of one node, for a Service.
+                if matches!(route.road, Road::Clusterip | Road::Ingress)
+                    && route.place == Place::Local
                     && !self.bridge_netfilter =>
             {
                 Err(Unavailable::new(
