@@ -205,7 +205,7 @@ fn revisions_take_turns_and_each_run_is_a_replicate() {
     let commit = git(&["rev-parse", "HEAD"]);
     let dir = tempfile::tempdir().unwrap();
     // What an earlier comparison of this revision would have left: it is not built again.
-    let kept = dir.path().join("nic2pod/revisions").join(format!("{}-dev", &commit[..12]));
+    let kept = dir.path().join("nic2pod/builds").join(format!("{}-dev", &commit[..12]));
     std::fs::create_dir_all(&kept).unwrap();
     std::fs::copy(env!("CARGO_BIN_EXE_xtask"), kept.join("xtask")).unwrap();
     let plain = profile(dir.path(), "p.toml", "13ns");

@@ -43,7 +43,9 @@ impl Commit {
         format!("{} ({})", self.name, self.short)
     }
 
-    /// Writes its files into a new folder under `scratch`, without a work tree that git would remember.
+    /// Writes its files into a new folder under `scratch`, without a work tree that git would remember. They are as
+    /// new as they are there: cargo takes what is older than its last build for built, whichever revision that was
+    /// of, and git's archives have the commit's time.
     ///
     /// # Errors
     /// git or tar fails.
@@ -59,7 +61,7 @@ impl Commit {
             .context("failed to start git")?;
         let stdout = archive.stdout.take().expect("it is piped");
         let unpacked = Command::new("tar")
-            .arg("-x")
+            .args(["--extract", "--touch"])
             .arg("-C")
             .arg(&into)
             .stdin(stdout)
@@ -75,6 +77,15 @@ impl Commit {
     }
 }
 
+/// Where revisions are built: in no folder that the workspace is built in, for cargo tells the packages of both
+/// by nothing but their files' times.
+///
+/// # Errors
+/// As [`cache`].
+pub(crate) fn target() -> Result<PathBuf> {
+    Ok(cache()?.join("target"))
+}
+
 /// Where revisions that were built are kept: a folder of the user's cache.
 ///
 /// # Errors
@@ -85,5 +96,29 @@ pub(crate) fn cache() -> Result<PathBuf> {
         .map(PathBuf::from)
         .or_else(|| home("HOME").map(|home| PathBuf::from(home).join(".cache")))
         .context("failed to find the user's cache: HOME is not set")?;
-    Ok(base.join("nic2pod/revisions"))
+    // Not `revisions`, where there are some that were built from files of another.
+    Ok(base.join("nic2pod/builds"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn files_of_an_old_commit_are_new_to_whoever_builds_them() {
+        let Ok(commit) = Commit::find("HEAD") else {
+            println!("SKIP there is no history here");
+            return;
+        };
+        // File systems count in steps.
+        let before = SystemTime::now() - Duration::from_secs(1);
+        let scratch = tempfile::tempdir().unwrap();
+        let sources = commit.export(scratch.path()).unwrap();
+        for file in ["Cargo.toml", "xtask/src/main.rs", "harness/record/src/lib.rs"] {
+            let written = sources.join(file).metadata().unwrap().modified().unwrap();
+            assert!(written >= before, "{file}: {written:?}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use reports::judge::looks::looks;
 use reports::judge::metric::Replicates;
 use reports::judge::{Comparison, Terms, judge};
 
-use super::commit::{Commit, cache};
+use super::commit::{Commit, cache, target};
 use super::{Judged, UsageError, lab_flag};
 use crate::bench::{overrides, stop_on_signal};
 use crate::cli::CompareArgs;
@@ -167,7 +167,7 @@ fn build(commit: Commit, args: &CompareArgs) -> Result<Revision> {
         let scratch = tempfile::tempdir().context("failed to make a folder for the sources")?;
         let sources = commit.export(scratch.path())?;
         // Both revisions share what they depend on alike.
-        let target = cache()?.join("target");
+        let target = target()?;
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let status = Command::new(cargo)
             .args(["build", "--locked", "--quiet", "--package", "xtask", "--profile", profile])

@@ -14,7 +14,7 @@ use reports::judge::{Comparison, Terms, judge};
 use serde::Deserialize;
 
 use crate::cli::GateArgs;
-use crate::compare::commit::{Commit, cache};
+use crate::compare::commit::{Commit, cache, target};
 use crate::compare::{self, Judged, UsageError};
 use crate::exit::Exit;
 
@@ -184,8 +184,8 @@ fn build(commit: &Commit) -> Result<Vec<PathBuf>> {
         .args(["bench", "--locked", "--quiet", "--no-run", "--message-format=json"])
         .args(wanted)
         .current_dir(&sources)
-        // Beside the workspace's own: what both revisions depend on is built once.
-        .env("CARGO_TARGET_DIR", crate::root::workspace().join("target"))
+        // One for all revisions: what they depend on is built once.
+        .env("CARGO_TARGET_DIR", target()?)
         .env_remove("CARGO_MANIFEST_DIR")
         .stderr(Stdio::inherit())
         .output()
