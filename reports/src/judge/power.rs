@@ -112,11 +112,13 @@ pub fn try_out(
     tried
 }
 
-/// One run: 1 for each metric that is slower, -1 for faster, 0 for neither, at the first look that
-/// shows any.
+/// One run: 1 for each metric that is slower, -1 for faster, 0 for neither, at the look that ends it, as a
+/// comparison's own words are: the first at which every metric has one, or the last. (A comparison ends, too,
+/// where what has no word is shown to be the same.)
 fn run(metrics: &[(bool, bool, Vec<f64>)], drawn: &[(usize, bool)], terms: &Terms) -> Vec<i8> {
-    let mut words = vec![0; metrics.len()];
+    let mut words = Vec::new();
     for blocks in looks(drawn.len()) {
+        words = vec![0; metrics.len()];
         let logs: Vec<Vec<f64>> = metrics
             .iter()
             .map(|(_, _, logs)| {
@@ -133,9 +135,27 @@ fn run(metrics: &[(bool, bool, Vec<f64>)], drawn: &[(usize, bool)], terms: &Term
                 words[index] = if (ratio > 1.0) == metrics[index].0 { -1 } else { 1 };
             }
         }
-        if words.iter().any(|word| *word != 0) {
+        if words.iter().all(|word| *word != 0) {
             break;
         }
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_goes_on_while_a_metric_has_no_word() {
+        let at_once = vec![0.5; 60];
+        let later = (0..60).map(|block| match block {
+            0..16 => [0.05, -0.05][block % 2],
+            _ => 0.1,
+        });
+        let metrics = [(false, false, at_once), (false, true, later.collect())];
+        let drawn: Vec<_> = (0..60).map(|block| (block, false)).collect();
+        assert_eq!(run(&metrics, &drawn[..16], &Terms::default()), [1, 0]);
+        assert_eq!(run(&metrics, &drawn, &Terms::default()), [1, 1]);
+    }
 }
