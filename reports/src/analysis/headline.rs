@@ -3,9 +3,10 @@
 
 use record::{CaseRecord, Quantiles, Run, Status};
 
+use crate::analysis::fit::Fit;
 use crate::analysis::group::{Group, Key, groups};
 use crate::analysis::number::{count, plural, prose_list, slope, time};
-use crate::analysis::slope::{Family, Metric, Part, families};
+use crate::analysis::slope::{Family, Metric, Part, families, position};
 use crate::analysis::summary::{Tally, tally};
 use crate::analysis::{fidelity, kernel, mode};
 
@@ -65,21 +66,24 @@ fn outcome(tally: &Tally) -> String {
 fn first_packets(groups: &[Group<'_>], guests: bool) -> Option<String> {
     let of = |case: &CaseRecord| case.first_packet_ns;
     let (group, times) = telling(groups, of)?;
-    Some(format!("{}, a new connection's median first packet took {times}.", place(group, guests)))
+    let place = place(group, groups, guests);
+    Some(format!("{place}, a new connection's median first packet took {times}."))
 }
 
 fn latencies(groups: &[Group<'_>], guests: bool) -> Option<String> {
     let (group, times) = telling(groups, |case| case.latency_ns)?;
-    Some(format!("{}, the median request took {times}.", place(group, guests)))
+    Some(format!("{}, the median request took {times}.", place(group, groups, guests)))
 }
 
-/// The group that compares most modes, at the most Services, and its medians in words, slowest first.
+/// The group that compares most modes, at the most Services, the measured one in its usual position, and its
+/// medians in words, slowest first.
 fn telling<'g, 'a>(
     groups: &'g [Group<'a>],
     of: fn(&CaseRecord) -> Option<Quantiles>,
 ) -> Option<(&'g Group<'a>, String)> {
     let having = |group: &Group<'a>| group.timed().filter(|case| of(case).is_some()).count();
-    let group = groups.iter().rev().max_by_key(|group| (having(group), group.key.services))?;
+    let rank = |group: &&Group<'a>| (having(group), group.key.services, seat(group) == "last");
+    let group = groups.iter().rev().max_by_key(rank)?;
     let mut medians: Vec<(u64, &str)> =
         group.timed().filter_map(|case| Some((of(case)?.p50, case.mode.as_str()))).collect();
     if medians.is_empty() {
@@ -93,10 +97,24 @@ fn telling<'g, 'a>(
     Some((group, prose_list(&words)))
 }
 
-fn place(group: &Group<'_>, guests: bool) -> String {
+fn place(group: &Group<'_>, groups: &[Group<'_>], guests: bool) -> String {
     let key = &group.key;
     let services = plural(key.services as usize, "Service", "Services");
-    format!("On {} over {} with {services}{}", key.route, key.cni, on(key, guests))
+    let seated = match key.services == 1 || groups.iter().all(|group| seat(group) == "last") {
+        true => String::new(),
+        false => measured(seat(group)),
+    };
+    format!("On {} over {} with {services}{seated}{}", key.route, key.cni, on(key, guests))
+}
+
+/// Where among the Services the measured one is.
+fn seat(group: &Group<'_>) -> &'static str {
+    position(&group.key.variant).1
+}
+
+/// The same in a sentence, where other cases have it elsewhere.
+fn measured(position: &str) -> String {
+    format!(", the measured one {position}")
 }
 
 /// The kernel in a sentence, where any case of the report is not on the host's.
@@ -113,23 +131,27 @@ fn per_service(families: &[Family<'_>], guests: bool) -> Option<String> {
     let mut lines: Vec<_> =
         of.filter(|line| line.mode != "none" && line.position == deepest).collect();
     lines.sort_by(|a, b| b.fit.slope.total_cmp(&a.fit.slope));
-    let slopes: Vec<String> = lines
-        .iter()
-        .map(|l| format!("{} {}", added(l.fit.slope), mode::through(&l.mode)))
-        .collect();
+    let slopes: Vec<String> =
+        lines.iter().map(|l| format!("{} {}", added(&l.fit), mode::through(&l.mode))).collect();
     if slopes.is_empty() {
         return None;
     }
     Some(format!(
-        "On {} over {}{}, each further Service added {} to the first packet.",
+        "On {} over {}{}{}, each further Service added {} to the first packet.",
         family.key.route,
         family.key.cni,
+        if family.positions() { measured(deepest) } else { String::new() },
         on(&family.key, guests),
         prose_list(&slopes)
     ))
 }
 
-/// A slope in prose. Below a nanosecond, or falling, it is the noise of the points it goes through.
-fn added(slope_ns: f64) -> String {
-    if slope_ns < 1.0 { "less than 1 ns".to_owned() } else { slope(slope_ns) }
+/// A slope in prose. Below a nanosecond, or falling, it is the noise of the points it goes through, and what is
+/// known is what its interval leaves possible.
+fn added(fit: &Fit) -> String {
+    match fit.slope_interval() {
+        _ if fit.slope >= 1.0 => slope(fit.slope),
+        Some((_, high)) if high >= 1.0 => format!("no more than {}", slope(high)),
+        _ => "less than 1 ns".to_owned(),
+    }
 }

@@ -182,7 +182,7 @@ const POSITIONS: [&str; 3] = ["first", "middle", "last"];
 
 /// A group's variant without the measured Service's position, and the position. Ids name it unless it
 /// is the last one.
-fn position(variant: &str) -> (String, &'static str) {
+pub(super) fn position(variant: &str) -> (String, &'static str) {
     let mut position = "last";
     let rest = variant.split('/').filter(|part| match POSITIONS.iter().find(|p| *p == part) {
         Some(found) => {

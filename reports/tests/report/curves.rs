@@ -4,6 +4,7 @@
 
 use record::{CaseRecord, IterationRecord, Quantiles, Run};
 use reports::analysis::crossing::{Crossing, pairs};
+use reports::analysis::headline::headline;
 use reports::analysis::slope::{Family, Metric, Part, families};
 use reports::render;
 
@@ -109,6 +110,17 @@ fn positions_are_lines_of_one_family_and_share_the_lone_service() {
         .collect();
     assert_eq!(lines, [("first", 3, 0), ("middle", 3, 7), ("last", 3, 13)]);
     assert!(!families[0].title.contains("first"), "{}", families[0].title);
+    let said = headline(&runs);
+    let at_most =
+        "On nodeport-remote over bridge with 10,000 Services, the measured one last, a new ";
+    assert!(
+        said[0].starts_with(at_most) && said[0].ends_with("took 142 µs through iptables."),
+        "{said:?}"
+    );
+    assert!(
+        said[1].contains("over bridge, the measured one last, each further Service added 13"),
+        "{said:?}"
+    );
     assert!(pairs(&families[0], Metric::FirstPacket).is_empty());
 }
 
