@@ -13,6 +13,7 @@ use record::Host;
 use tempfile::TempDir;
 
 use super::console::Console;
+use super::piece::PIECE_BYTES;
 use super::protocol::{Ask, LINE_BYTES_MAX, Say};
 use super::{Init, Kernel, KernelError, affinity, line};
 use crate::Cancel;
@@ -112,13 +113,24 @@ impl Guest {
         self.lost(format!("the guest answered what it was not asked: {text}"))
     }
 
+    /// Says a line, piece by piece.
     fn tell(&mut self, ask: &Ask) -> Result<(), KernelError> {
         let mut line = serde_json::to_vec(ask).expect("the protocol's types are JSON");
         line.push(b'\n');
-        match self.port.write_all(&line).and_then(|()| self.port.flush()) {
-            Ok(()) => Ok(()),
-            Err(_) => Err(self.gone()),
+        let mut pieces = line.chunks(PIECE_BYTES).peekable();
+        while let Some(piece) = pieces.next() {
+            if self.port.write_all(piece).and_then(|()| self.port.flush()).is_err() {
+                return Err(self.gone());
+            }
+            if pieces.peek().is_some() {
+                // A stop is passed on behind the line, and not within it.
+                match self.hear(&Cancel::default(), self.silence_max)? {
+                    Say::More => {}
+                    other => return Err(self.unexpected(&other)),
+                }
+            }
         }
+        Ok(())
     }
 
     fn hear(&mut self, cancel: &Cancel, patience: Duration) -> Result<Say, KernelError> {

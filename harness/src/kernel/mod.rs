@@ -11,6 +11,7 @@ mod error;
 mod guest;
 pub mod init;
 mod line;
+mod piece;
 pub(crate) mod protocol;
 pub mod qemu;
 pub mod serve;

@@ -90,6 +90,8 @@ pub(crate) enum Say {
     Booted(Box<Host>),
     /// Nothing new.
     Alive,
+    /// A piece of a question was read.
+    More,
     /// The answer to what has no other.
     Done,
     /// Answers of the guest's kernel and tools, in the order asked.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::line;
+use super::piece::Pieces;
 use super::protocol::{ALIVE_EVERY, Ask, Failed, LINE_BYTES_MAX, Say};
 use crate::Cancel;
 use crate::lab::netns::NetnsBeds;
@@ -35,7 +36,7 @@ pub fn run(port: &str) -> Result<(), LabError> {
     raw(&file).map_err(io)?;
     let mouth = Mouth(Arc::new(Mutex::new(file.try_clone().map_err(io)?)));
     let cancel = Cancel::default();
-    let questions = listen(file, cancel.clone());
+    let questions = listen(file, mouth.clone(), cancel.clone());
     mouth.say(&Say::Booted(Box::new(crate::host::host("guest")))).map_err(io)?;
     mouth.keep_saying_alive();
     let mut server = Server { beds: HashMap::new(), settling: HashMap::new(), lab: None, cancel };
@@ -66,10 +67,10 @@ fn raw(file: &File) -> io::Result<()> {
 
 /// Reads questions on a thread of its own, so that a stop is heard while the guest works. The
 /// channel closes with the port.
-fn listen(file: File, cancel: Cancel) -> Receiver<Ask> {
+fn listen(file: File, mouth: Mouth, cancel: Cancel) -> Receiver<Ask> {
     let (send, questions) = mpsc::sync_channel(QUESTIONS_WAITING);
     std::thread::spawn(move || {
-        let mut file = BufReader::new(file);
+        let mut file = BufReader::new(Pieces::of(file, || mouth.say(&Say::More)));
         while let Ok(Some(line)) = line::read(&mut file, LINE_BYTES_MAX) {
             match serde_json::from_slice(&line) {
                 Ok(Ask::Cancel) => cancel.request(),
