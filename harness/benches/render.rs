@@ -2,7 +2,7 @@
 //! How long it takes to write the rules of a large cluster, and to fill its table.
 
 use std::hint::black_box;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use harness::plan::{Mode, Position};
@@ -16,7 +16,7 @@ fn render(criterion: &mut Criterion) {
         bencher.iter(|| black_box(fill).table(Vec::new()));
     });
     let table = fill.table(Vec::new()).expect("10,000 Services have room");
-    let address = Ipv4Addr::new(10, 9, 0, 11);
+    let address = IpAddr::from([10, 9, 0, 11]);
     for name in Mode::ALL {
         let implementation = mode(*name, Options::default());
         criterion.bench_function(&format!("render/{name}/10000"), |bencher| {

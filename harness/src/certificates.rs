@@ -3,7 +3,7 @@
 //! certificate that all its pods show. Nothing of it is written to a file, but where a program of others
 //! reads it from one, in the run's scratch folder.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
-use workloads::protocol::{LoadTls, Secret, TargetTls, TlsVersion};
+use workloads::protocol::{BackendTls, LoadTls, Secret, TargetTls, TlsVersion};
 
 /// Name in the pods' certificate, as clients in a cluster know the measured Service.
 pub(crate) const NAME: &str = "web.default.svc";
@@ -85,8 +85,7 @@ impl Certificates {
 
     /// What a load client is told that asks for `name`.
     pub fn load(&self, name: &str, version: TlsVersion, resume: bool) -> LoadTls {
-        let authority = pem("CERTIFICATE", &self.authority);
-        LoadTls { version, resume, name: name.to_owned(), authority }
+        LoadTls { version, resume, name: name.to_owned(), authority: self.authority() }
     }
 
     /// Certificate and key in one text, as programs read them from a file.
@@ -95,22 +94,32 @@ impl Certificates {
     }
 
     /// What a target is told.
-    pub fn target(&self, listen: Vec<SocketAddrV4>) -> TargetTls {
+    pub fn target(&self, listen: Vec<SocketAddr>) -> TargetTls {
         TargetTls { listen, certificate: self.certificate.clone(), key: self.key.clone() }
     }
 
-    /// A connection of the harness's own, of the newest version.
+    /// What a proxy is told that asks the pods.
+    pub(crate) fn backend(&self) -> BackendTls {
+        BackendTls { name: NAME.to_owned(), authority: self.authority() }
+    }
+
+    /// The authority's certificate, PEM.
+    pub(crate) fn authority(&self) -> String {
+        pem("CERTIFICATE", &self.authority)
+    }
+
+    /// A connection of the harness's own that asks for `name`, of the newest version.
     ///
     /// # Errors
     /// The library refuses.
-    pub(crate) fn connection(&self) -> Result<ClientConnection, CertificateError> {
+    pub(crate) fn connection(&self, name: &str) -> Result<ClientConnection, CertificateError> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.clone())?;
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let name = ServerName::try_from(NAME).expect("a constant that is a name");
+        let name = ServerName::try_from(name.to_owned()).expect("a constant that is a name");
         Ok(ClientConnection::new(Arc::new(config), name)?)
     }
 }
@@ -133,7 +142,7 @@ mod tests {
         assert_ne!(one.authority, other.authority);
         assert_ne!(one.key, other.key);
         assert!(!format!("{one:?}").contains("PRIVATE"));
-        assert!(one.connection().is_ok());
+        assert!(one.connection(NAME).is_ok());
         let told = one.load(NAME, TlsVersion::V13, false);
         assert!(told.authority.starts_with("-----BEGIN CERTIFICATE-----\nMII"));
     }

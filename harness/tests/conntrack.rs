@@ -5,7 +5,7 @@
 mod service_lab;
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Instant;
 
 use harness::net::conntrack::{
@@ -15,8 +15,8 @@ use harness::net::conntrack::{
 use harness::net::{Netns, Tool};
 use service_lab::{CLIENTS, Lab, PATIENCE, PODS, ask, nft};
 
-const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 1), 80);
-const BACKEND: SocketAddrV4 = SocketAddrV4::new(PODS[0], 8080);
+const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)), 80);
+const BACKEND: SocketAddr = SocketAddr::new(PODS[0], 8080);
 
 const NAT: &str = "\
 add table ip test
@@ -107,7 +107,7 @@ fn a_flow_tells_its_translations_and_a_filter_picks_flows() {
 
     // By its reply tuple a flow is not found: that is not how it came in.
     assert_eq!(conntrack::find(&lab.node, flow.reply).unwrap(), None);
-    let never = SocketAddrV4::new(CLIENTS[0], 1);
+    let never = SocketAddr::new(CLIENTS[0], 1);
     assert_eq!(conntrack::find(&lab.node, Tuple::tcp(never, VIP)).unwrap(), None);
 }
 

@@ -6,7 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's functions fail by panicking, as the test does")]
 #![expect(clippy::print_stderr, reason = "skips and durations are for whoever runs the tests")]
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -136,7 +136,7 @@ fn a_host_is_ready_answers_at_its_socket_and_leaves_nothing() {
     // Two talks, one after the other; nobody listens at port 1 of the host itself.
     for _ in 0..2 {
         let mut agent = host.agent(PATIENCE).unwrap();
-        agent.tell(&spec(SocketAddrV4::new(host.ip(), 1), host.ip())).unwrap();
+        agent.tell(&spec(SocketAddr::new(host.ip(), 1), host.ip())).unwrap();
         agent.tell(&one_request()).unwrap();
         let report: PhaseReport = agent.hear(PATIENCE).unwrap();
         assert_eq!(report.errors.keys().collect::<Vec<_>>(), ["connect_refused"]);
@@ -287,7 +287,7 @@ fn creation<'a>(
     Creation { image, progress, deadline: Duration::from_secs(300), cancel }
 }
 
-fn spec(target: SocketAddrV4, source: std::net::Ipv4Addr) -> LoadSpec {
+fn spec(target: SocketAddr, source: std::net::IpAddr) -> LoadSpec {
     LoadSpec {
         host: None,
         request_ids: false,

@@ -60,7 +60,7 @@ fn init(dir: &Path, script: &str) -> Init {
     );
     fs::write(&program, text).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    Init { program, memory_mib: 256, cpus: 1 }
+    Init { program, others: Vec::new(), memory_mib: 256, cpus: 1 }
 }
 
 fn scratch() -> tempfile::TempDir {

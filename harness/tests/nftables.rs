@@ -5,7 +5,7 @@
 
 mod service_lab;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use harness::net::{Netns, Tool, conntrack};
@@ -27,7 +27,7 @@ const SELF: usize = 4;
 const ELSEWHERE: usize = 5;
 
 fn endpoint(pod: usize, node: &str) -> Endpoint {
-    Endpoint { address: SocketAddrV4::new(PODS[pod], 8080), node: node.to_owned() }
+    Endpoint { address: SocketAddr::new(PODS[pod], 8080), node: node.to_owned() }
 }
 
 fn service(index: usize, endpoints: Vec<Endpoint>) -> Service {
@@ -35,8 +35,10 @@ fn service(index: usize, endpoints: Vec<Endpoint>) -> Service {
     Service {
         namespace: "default".to_owned(),
         name: format!("service-{index}"),
-        cluster_ip: Ipv4Addr::new(10, 96, 0, 1 + host),
-        load_balancer_ips: vec![Ipv4Addr::from(u32::from(LOAD_BALANCER) + u32::from(host))],
+        cluster_ip: IpAddr::from([10, 96, 0, 1 + host]),
+        load_balancer_ips: vec![
+            Ipv4Addr::from_bits(LOAD_BALANCER.to_bits() + u32::from(host)).into(),
+        ],
         ports: vec![ServicePort {
             name: "http".to_owned(),
             protocol: Protocol::Tcp,
@@ -70,16 +72,16 @@ fn table() -> ServiceTable {
     ServiceTable { services }
 }
 
-fn vip(index: usize) -> SocketAddrV4 {
-    SocketAddrV4::new(service(index, vec![]).cluster_ip, 80)
+fn vip(index: usize) -> SocketAddr {
+    SocketAddr::new(service(index, vec![]).cluster_ip, 80)
 }
 
-fn node_port(index: usize) -> SocketAddrV4 {
-    SocketAddrV4::new(NODE_ADDRESS, 30_000 + u16::try_from(index).unwrap())
+fn node_port(index: usize) -> SocketAddr {
+    SocketAddr::new(NODE_ADDRESS, 30_000 + u16::try_from(index).unwrap())
 }
 
-fn load_balancer(index: usize) -> SocketAddrV4 {
-    SocketAddrV4::new(service(index, vec![]).load_balancer_ips[0], 80)
+fn load_balancer(index: usize) -> SocketAddr {
+    SocketAddr::new(service(index, vec![]).load_balancer_ips[0], 80)
 }
 
 fn install(lab: &Lab, table: &ServiceTable) -> Box<dyn Installed> {
@@ -94,11 +96,11 @@ fn up() -> Option<(Lab, ServiceTable, Box<dyn Installed>)> {
     Some((lab, table, installed))
 }
 
-fn probe(index: usize, to: SocketAddrV4, answer: &Answer) -> Probe {
+fn probe(index: usize, to: SocketAddr, answer: &Answer) -> Probe {
     Probe {
         client: answer.client,
         destination: to,
-        backend: SocketAddrV4::new(answer.pod, 8080),
+        backend: SocketAddr::new(answer.pod, 8080),
         service: (index, 0),
     }
 }
@@ -373,12 +375,15 @@ fn large(services: usize) -> ServiceTable {
     let filler = |index: usize| {
         let number = u32::try_from(index).unwrap();
         let at = |which| Endpoint {
-            address: SocketAddrV4::new(Ipv4Addr::from(0x0af4_8000 + 2 * number + which), 8080),
+            address: SocketAddr::new(
+                Ipv4Addr::from_bits(0x0af4_8000 + 2 * number + which).into(),
+                8080,
+            ),
             node: "node2".to_owned(),
         };
         let mut service = service(0, vec![at(0), at(1)]);
         service.name = format!("filler-{index}");
-        service.cluster_ip = Ipv4Addr::from(0x0a60_0001 + number);
+        service.cluster_ip = Ipv4Addr::from_bits(0x0a60_0001 + number).into();
         service.load_balancer_ips.clear();
         service.ports[0].node_port = None;
         service

@@ -7,30 +7,51 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use hyper::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 /// Longest body that is asked for or served, bytes.
 pub(crate) const MAX_BYTES: u64 = 1 << 30;
 
 const CHUNK: usize = 64 * 1024;
-static FILLER: [u8; CHUNK] = [b'.'; CHUNK];
+/// A piece of filler.
+pub(crate) static FILLER: [u8; CHUNK] = [b'.'; CHUNK];
 
 /// A body that repeats a chunk until its length is reached.
 #[derive(Debug)]
 pub(crate) struct Fill {
+    /// What comes before it, if anything is left of that.
+    lead: Bytes,
     chunk: Bytes,
     left: u64,
+    /// What comes behind it.
+    trailers: Option<HeaderMap>,
 }
 
 impl Fill {
     /// `length` bytes of filler.
     pub(crate) fn new(length: u64) -> Self {
-        Self { chunk: Bytes::from_static(&FILLER), left: length }
+        Self {
+            lead: Bytes::new(),
+            chunk: Bytes::from_static(&FILLER),
+            left: length,
+            trailers: None,
+        }
     }
 
     /// The given bytes, once.
     pub(crate) fn once(text: Bytes) -> Self {
-        Self { left: text.len() as u64, chunk: text }
+        Self { left: text.len() as u64, chunk: text, ..Self::new(0) }
+    }
+
+    /// The same behind other bytes.
+    pub(crate) fn behind(self, lead: Bytes) -> Self {
+        Self { lead, ..self }
+    }
+
+    /// The same before trailers.
+    pub(crate) fn before(self, trailers: HeaderMap) -> Self {
+        Self { trailers: Some(trailers), ..self }
     }
 }
 
@@ -42,8 +63,11 @@ impl Body for Fill {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if !self.lead.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.lead)))));
+        }
         if self.left == 0 {
-            return Poll::Ready(None);
+            return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
         }
         let length = self.left.min(self.chunk.len() as u64);
         self.left -= length;
@@ -51,11 +75,11 @@ impl Body for Fill {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.lead.is_empty() && self.left == 0 && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        SizeHint::with_exact(self.lead.len() as u64 + self.left)
     }
 }
 
@@ -73,6 +97,28 @@ pub(crate) async fn length(mut body: Incoming, limit: u64) -> hyper::Result<Opti
     Ok(Some(length))
 }
 
+/// A body that was read to its end: its bytes, and what came behind them.
+#[derive(Debug, Default)]
+pub(crate) struct Whole {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) trailers: HeaderMap,
+}
+
+/// Reads a body and keeps it, or returns `None` once it is longer than `limit` bytes.
+pub(crate) async fn whole(mut body: Incoming, limit: u64) -> hyper::Result<Option<Whole>> {
+    let mut whole = Whole::default();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        match frame?.into_data() {
+            Ok(data) => whole.bytes.extend_from_slice(&data),
+            Err(frame) => whole.trailers.extend(frame.into_trailers().unwrap_or_default()),
+        }
+        if whole.bytes.len() as u64 > limit {
+            return Ok(None);
+        }
+    }
+    Ok(Some(whole))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +131,16 @@ mod tests {
             assert_eq!(body.size_hint().exact(), Some(length));
             assert_eq!(body.collect().await.unwrap().to_bytes().len() as u64, length);
         }
+    }
+
+    #[tokio::test]
+    async fn what_stands_before_and_behind_a_body_is_sent_in_that_order() {
+        let trailers = HeaderMap::from_iter([(hyper::header::ETAG, "t".parse().unwrap())]);
+        let body = Fill::new(3).behind(Bytes::from_static(b"ab")).before(trailers.clone());
+        assert_eq!(body.size_hint().exact(), Some(5));
+        let sent = body.collect().await.unwrap();
+        assert_eq!(sent.trailers(), Some(&trailers));
+        assert_eq!(sent.to_bytes(), "ab...");
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //! Where a server listens, and accepting there.
 
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hyper::rt::Executor;
@@ -40,10 +40,10 @@ impl Door {
     /// Listens at every address, in the clear at the first ones, or says which one it cannot listen at and
     /// why.
     pub(crate) fn open(
-        listen: &[SocketAddrV4],
+        listen: &[SocketAddr],
         tls: Option<&TargetTls>,
     ) -> Result<Vec<Self>, String> {
-        let open = |address: SocketAddrV4, tls: Option<TlsAcceptor>| {
+        let open = |address: SocketAddr, tls: Option<TlsAcceptor>| {
             let listener = listener(address);
             let listener =
                 listener.map_err(|error| format!("failed to listen at {address}: {error}"))?;
@@ -86,11 +86,11 @@ impl Door {
     }
 }
 
-fn listener(address: SocketAddrV4) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+fn listener(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&SocketAddr::from(address).into())?;
+    socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

@@ -13,14 +13,26 @@ mod body;
 pub mod clock;
 pub mod dns;
 mod door;
+mod family;
+mod grpc;
 pub mod ingress;
 pub mod load;
+mod preamble;
 pub mod protocol;
 pub mod questions;
+mod service_type;
 mod socket;
+mod stream;
 pub mod target;
 mod timer;
+mod trust;
+mod websocket;
 mod wire;
 
 pub use agent::AgentError;
+pub use family::tcp_socket;
+pub use preamble::preamble;
+pub use service_type::{service_type, set_service_type};
 pub use socket::READY;
+#[doc(hidden)]
+pub use websocket::read_messages;

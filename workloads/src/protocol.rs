@@ -6,12 +6,12 @@ mod ingress;
 mod tls;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 pub use dns::{DnsReply, DnsService, DnsSpec, LoadResolve, Lookup, Queries};
-pub use ingress::{IngressCommand, IngressReply, IngressRule, IngressSpec};
+pub use ingress::{BackendTls, IngressCommand, IngressReply, IngressRule, IngressSpec};
 pub use tls::{Accepted, Handshakes, LoadTls, Secret, TargetTls, TlsVersion, Turn};
 
 /// First line to `load`: everything that does not change between phases.
@@ -19,7 +19,7 @@ pub use tls::{Accepted, Handshakes, LoadTls, Secret, TargetTls, TlsVersion, Turn
 #[serde(deny_unknown_fields)]
 pub struct LoadSpec {
     /// Where requests go: a pod, a VIP or a NodePort.
-    pub target: SocketAddrV4,
+    pub target: SocketAddr,
     /// Host that requests ask for; absent, it is the target's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
@@ -34,7 +34,7 @@ pub struct LoadSpec {
     pub arrival: Arrival,
     /// How connections are used.
     pub connection: Connection,
-    /// HTTP version.
+    /// HTTP version, and what is spoken over it.
     pub protocol: Protocol,
     /// TLS; absent, requests go in the clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,7 +102,7 @@ pub enum Connection {
     Newconn,
 }
 
-/// HTTP version.
+/// What requests are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -110,6 +110,28 @@ pub enum Protocol {
     Http1,
     /// HTTP/2, with prior knowledge where there is no TLS to negotiate it.
     Http2,
+    /// Unary calls of gRPC over it: `grpc.testing.BenchmarkService/UnaryCall`, whose payloads are what
+    /// bodies are elsewhere, and at most 4 MiB.
+    Grpc,
+    /// Messages of WebSocket on connections of HTTP/1.1 that were upgraded: a request is one, and so is its
+    /// response. What a body is elsewhere is all of a response's, and of a request's what lies behind the
+    /// 24 bytes that say what is asked.
+    WebSocket,
+}
+
+impl Protocol {
+    /// Whether it is spoken over HTTP/2.
+    pub fn is_http2(self) -> bool {
+        matches!(self, Self::Http2 | Self::Grpc)
+    }
+
+    /// Longest body of a request or a response, bytes.
+    pub fn body_bytes_max(self) -> u64 {
+        match self {
+            Self::Http1 | Self::Http2 | Self::WebSocket => crate::body::MAX_BYTES,
+            Self::Grpc => crate::grpc::PAYLOAD_MAX,
+        }
+    }
 }
 
 /// Source addresses and ports; a pair is used for one connection and never again by the agent,
@@ -118,7 +140,7 @@ pub enum Protocol {
 #[serde(deny_unknown_fields)]
 pub struct Sources {
     /// Addresses of the host the agent runs on.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
     /// First port.
     pub port_first: u16,
     /// Last port.
@@ -188,7 +210,10 @@ pub struct PhaseReport {
     pub requests: u64,
     /// Requests not answered so, by kind: `connect_refused`, `connect_reset`, `connect_timeout`,
     /// `connect_unreachable`, `reset`, `closed`, `timeout`, `status_<code>` (`status_503`),
-    /// `length`, `overload`, `tuples_exhausted`, `other`; of TLS handshakes `tls_expired`,
+    /// `length`, `grpc_<code>` (`grpc_14`; without a code `grpc_2`), `overload`, `tuples_exhausted`, `other`; of
+    /// WebSocket `ws_accept` (status 101 that does not answer the upgrade that was asked for), `ws_timeout` (no
+    /// answer to it), `ws_protocol` (what came is no frame, or no message of bytes, or was not asked for),
+    /// `ws_close_<code>` (the server closed, and said why; without a code `closed`); of TLS handshakes `tls_expired`,
     /// `tls_not_yet_valid`, `tls_unknown_authority`, `tls_wrong_name`, `tls_version`,
     /// `tls_protocol` (no HTTP version in common), `tls_closed`, `tls_reset`, `tls_timeout`,
     /// `tls_other`; of resolving `dns_nxdomain` (no name of the search path exists, or none has an
@@ -222,6 +247,10 @@ pub struct PhaseReport {
     /// not those that only sessions to resume were had from.
     #[serde(default)]
     pub handshakes: Handshakes,
+    /// Connected, or secured, to upgraded, of the same connections where they are WebSocket's: a round trip and
+    /// the server's work.
+    #[serde(default)]
+    pub upgrade: Pairs,
     /// First write of the request to first byte read of the response.
     pub first_byte: Pairs,
     /// First byte to last byte.
@@ -256,9 +285,10 @@ pub struct Sample {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
     /// Source of the connection as the client sees it.
-    pub client: SocketAddrV4,
+    pub client: SocketAddr,
     /// Bytes of the connection before this request: where its first byte lies in the stream, or with
-    /// HTTP/2 its HEADERS frame, which may share a segment with frames before it. With TLS it is bytes
+    /// HTTP/2 its HEADERS frame, which may share a segment with frames before it, or with WebSocket its
+    /// message's first frame, an upgrade before it. With TLS it is bytes
     /// on the wire that are counted, the handshake's included, and the record that it begins in.
     pub request_offset: u64,
     /// The same for the response.
@@ -276,6 +306,9 @@ pub struct Sample {
     /// When its TLS handshake was over; absent on an open connection and without TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secured_ns: Option<u64>,
+    /// When its upgrade to WebSocket was answered; absent on an open connection and without an upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgraded_ns: Option<u64>,
     /// Just before the first write of the request, and its encryption; with HTTP/2 the write that ends
     /// its HEADERS frame's header.
     pub sent_ns: u64,
@@ -291,7 +324,10 @@ pub struct Sample {
 #[serde(deny_unknown_fields)]
 pub struct TargetSpec {
     /// Where to listen. Answered with [`TargetReply::Ready`] once it listens.
-    pub listen: Vec<SocketAddrV4>,
+    pub listen: Vec<SocketAddr>,
+    /// Whether each connection begins with the PROXY protocol's preamble, before TLS; one without is closed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proxy_protocol: bool,
     /// TLS; absent, there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TargetTls>,
@@ -333,15 +369,17 @@ pub struct Mark {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
     /// Peer as the server sees it (after source NAT).
-    pub peer: SocketAddrV4,
+    pub peer: SocketAddr,
     /// Local address the connection arrived at (after destination NAT).
-    pub local: SocketAddrV4,
+    pub local: SocketAddr,
     /// Bytes read on the connection before this request, as in [`Sample::request_offset`].
     pub request_offset: u64,
     /// Bytes written on the connection before this response.
     pub response_offset: u64,
     /// Just after the read that returned the request's first bytes.
     pub read_ns: u64,
+    /// Just after the read that returned the request's last bytes, and their decryption.
+    pub received_ns: u64,
     /// Just before the first write of the response, and its encryption.
     pub written_ns: u64,
     /// The connection's TLS handshake, where this was its first request.

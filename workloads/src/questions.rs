@@ -4,7 +4,7 @@
 //! Every path begins with a word that only the asker knows, because anyone in a cluster can reach a
 //! pod.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -95,7 +95,7 @@ impl Questions {
     pub fn listen(listen: &str, token: &str) -> Result<Self, AgentError> {
         const OP: &str = "listen for questions";
         let refuse = |problem: String| AgentError::Value { what: "agent's arguments", problem };
-        let address: SocketAddrV4 =
+        let address: SocketAddr =
             listen.parse().map_err(|error| refuse(format!("`{listen}`: {error}")))?;
         if !is_token(token) {
             let problem = format!("the token is not {TOKEN_MIN} letters and digits or more");

@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use harness::cni::exec;
-use harness::plan::{BalancerKind, CniKind, IngressKind, KernelChoice, Mode, Profile, Road};
+use harness::plan::{
+    BalancerKind, CniKind, IngressKind, IngressTls, KernelChoice, Mode, Profile, Road,
+};
 
 use crate::kernels;
 
@@ -83,15 +85,21 @@ pub(crate) fn for_bench(profile: &Profile) -> Vec<Program> {
     let balanced = profile.matrix.route.iter().any(|route| route.road == Road::Loadbalancer);
     if balanced {
         match profile.lab.balancer {
-            BalancerKind::Embedded => {}
+            BalancerKind::Embedded | BalancerKind::Router => {}
             BalancerKind::Haproxy => programs.extend([HAPROXY, NFT]),
             BalancerKind::Nginx => programs.extend([NGINX, NGINX_STREAM, NFT]),
+            BalancerKind::Ipvs => programs.push(IPVSADM),
         }
     }
     if profile.matrix.route.iter().any(|route| route.road.is_ingress()) {
         match profile.lab.ingress {
             IngressKind::Embedded => {}
-            IngressKind::Nginx => programs.extend([NGINX, NFT]),
+            IngressKind::Nginx => {
+                programs.extend([NGINX, NFT]);
+                programs.extend(
+                    (profile.lab.ingress_tls == IngressTls::Passthrough).then_some(NGINX_STREAM),
+                );
+            }
             IngressKind::Haproxy => programs.extend([HAPROXY, NFT]),
         }
     }

@@ -21,6 +21,16 @@ fn bench(out: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// Without what only figures need: a long warm-up, and iterations without probes to compare with.
+fn quick(out: &Path, arguments: &[&str]) -> Command {
+    let profile = out.with_extension("toml");
+    let text = "name = \"t\"\n[run]\nwarm_up = \"100ms\"\nunprobed = false\n";
+    fs::write(&profile, text).unwrap();
+    let mut command = bench(out, arguments);
+    command.arg("--profile").arg(profile);
+    command
+}
+
 fn summary(out: &Path) -> Value {
     serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap()
 }
@@ -73,7 +83,7 @@ fn started(out: &Path, modes: &str) -> Run {
 fn every_mode_this_kernel_has_is_measured_and_the_stages_add_up() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");
-    let output = bench(
+    let output = quick(
         &out,
         &[
             "--mode",
@@ -121,7 +131,7 @@ fn every_mode_this_kernel_has_is_measured_and_the_stages_add_up() {
 fn ipvlan_measures_what_it_can_carry_and_refuses_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");
-    let output = bench(
+    let output = quick(
         &out,
         &[
             "--mode",
@@ -183,7 +193,7 @@ fn ipvlan_measures_what_it_can_carry_and_refuses_the_rest() {
 fn a_load_balancer_is_a_part_of_the_road_in_every_mode() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");
-    let output = bench(
+    let output = quick(
         &out,
         &[
             "--mode",
@@ -233,6 +243,44 @@ fn a_load_balancer_is_a_part_of_the_road_in_every_mode() {
     }
 }
 
+/// Packets that a router hands on are those of the request leg and no others.
+#[test]
+fn a_router_before_the_nodes_is_passed_on_the_way_there_and_not_on_the_way_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let arguments = ["--balancer", "router", "--mode", "none,userspace,iptables,nftables,ebpf"];
+    let more = ["--route", "loadbalancer-local,loadbalancer-remote", "--workload", "newconn"];
+    let rest = ["--cni", "vxlan", "--services", "20", "--duration", "200ms", "--iterations", "1"];
+    let arguments = [&arguments[..], &more, &rest, &["--json"]].concat();
+    let output = quick(&out, &arguments).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let cases = summary["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 5 * 2);
+    for case in cases {
+        assert_eq!(case["status"], "measured", "{case:#}");
+        assert_eq!(case["errors"], 0, "{case:#}");
+        assert!(case["joined_ratio"].as_f64().unwrap() >= 0.99, "{case:#}");
+        stages_add_up(case);
+        let legs = |name: &str| -> Vec<&str> {
+            let stages = case["stages"].as_array().unwrap().iter();
+            let of_name = stages.filter(|stage| stage["name"] == name);
+            of_name.map(|stage| stage["leg"].as_str().unwrap()).collect()
+        };
+        assert_eq!(legs("lb"), ["request"], "{case:#}");
+        assert_eq!(legs("lb_wire"), ["request"], "{case:#}");
+        assert_eq!(legs("wire"), ["request", "response"], "{case:#}");
+        let evidence = case["proof"]["evidence"].to_string();
+        assert!(evidence.contains("the router 10.8.255.254 handed "), "{evidence}");
+    }
+    // Of the three connections of the proofs: SYN, ACK, request, ACK of the answer, RST.
+    let of_mode = |mode: &str| cases.iter().find(|case| case["mode"] == mode).unwrap();
+    let evidence = of_mode("none")["proof"]["evidence"].to_string();
+    let handed = evidence.split("handed ").nth(1).unwrap().split(' ').next().unwrap();
+    assert!((3..=30).contains(&handed.parse::<u64>().unwrap()), "{evidence}");
+}
+
 #[test]
 fn programs_of_others_are_followed_as_the_load_balancer_of_our_own_is() {
     for (balancer, name) in [("haproxy", "HAProxy version"), ("nginx", "nginx/")] {
@@ -242,7 +290,7 @@ fn programs_of_others_are_followed_as_the_load_balancer_of_our_own_is() {
         let more = ["--route", "loadbalancer-local", "--workload", "newconn,keepalive"];
         let rest = ["--cni", "ptp", "--services", "9", "--duration", "300ms", "--iterations", "2"];
         let arguments = [&arguments[..], &more, &rest, &["--json"]].concat();
-        let output = bench(&out, &arguments).output().unwrap();
+        let output = quick(&out, &arguments).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
         let cases = summary["cases"].as_array().unwrap();
@@ -274,6 +322,47 @@ fn programs_of_others_are_followed_as_the_load_balancer_of_our_own_is() {
     }
 }
 
+/// A proxy's connection has the proxy's address; what it says before it has the client's.
+#[test]
+fn by_the_proxy_protocol_the_pod_knows_the_client_behind_any_load_balancer() {
+    for (balancer, modes) in
+        [("embedded", "none,ebpf"), ("haproxy", "iptables"), ("nginx", "iptables")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("run");
+        let arguments = ["--balancer", balancer, "--proxy-protocol", "--mode", modes];
+        let more = ["--route", "loadbalancer-remote", "--workload", "newconn,tls-resume,http2"];
+        let rest = ["--cni", "ptp", "--services", "9", "--duration", "100ms", "--iterations", "1"];
+        let arguments = [&arguments[..], &more, &rest, &["--json"]].concat();
+        let output = quick(&out, &arguments).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let cases = summary["cases"].as_array().unwrap();
+        assert_eq!(cases.len(), modes.split(',').count() * 3);
+        let missing = |case: &Value| {
+            case["reason"]["need"].as_str().is_some_and(|need| need.starts_with("program "))
+        };
+        if cases.iter().all(missing) {
+            assert_eq!(output.status.code(), Some(4), "{stderr}");
+            eprintln!("SKIP {}", cases[0]["reason"]);
+            continue;
+        }
+        assert_eq!(output.status.code(), Some(0), "{stderr}");
+        for case in cases {
+            assert_eq!(case["status"], "measured", "{case:#}");
+            assert_eq!(case["errors"], 0, "{case:#}");
+            assert!(case["joined_ratio"].as_f64().unwrap() >= 0.99, "{case:#}");
+            stages_add_up(case);
+            let evidence = case["proof"]["evidence"].as_array().unwrap().iter();
+            // By the load balancer first, and then past it, where the harness says it itself.
+            let mut kept =
+                evidence.map(|line| line.as_str().unwrap()).filter(|line| line.contains(" saw "));
+            let first = kept.next().unwrap();
+            assert!(first.ends_with(": the client's address is kept"), "{first}");
+        }
+    }
+}
+
 #[test]
 fn the_clients_address_is_kept_where_the_policy_says_so_and_no_proxy_is_between() {
     let dir = tempfile::tempdir().unwrap();
@@ -282,7 +371,7 @@ fn the_clients_address_is_kept_where_the_policy_says_so_and_no_proxy_is_between(
         let text = format!(
             "name = \"t\"\n[matrix]\nmode = [\"none\", \"userspace\", \"iptables\", \"nftables\", \"ebpf\"]\n\
              cni = [\"ptp\"]\nroute = [\"nodeport-local\", \"loadbalancer-local\"]\nworkload = [\"newconn\"]\n\
-             [run]\nwarm_up = \"50ms\"\nduration = \"50ms\"\niterations = 1\n\
+             [run]\nwarm_up = \"50ms\"\nduration = \"50ms\"\niterations = 1\nunprobed = false\n\
              [service]\nexternal_policy = \"{policy}\"\n"
         );
         fs::write(&profile, text).unwrap();
@@ -324,7 +413,8 @@ fn a_load_balancer_spreads_connections_over_the_nodes_and_each_is_followed_by_it
     let dir = tempfile::tempdir().unwrap();
     let profile = dir.path().join("p.toml");
     // Of three nodes the second has the endpoint: connections to it enter by the two others. Under
-    // policy Local each of the three answers what enters by it.
+    // policy Local each of the three answers what enters by it. All requests are kept, not the slowest only: these
+    // may be one node's.
     for (route, service, nodes) in [
         ("loadbalancer-remote", "", &["node1", "node3"][..]),
         (
@@ -335,9 +425,11 @@ fn a_load_balancer_spreads_connections_over_the_nodes_and_each_is_followed_by_it
     ] {
         let text = format!(
             "name = \"t\"\n[matrix]\nmode = [\"userspace\", \"nftables\", \"ebpf\"]\n\
-             cni = [\"bridge\"]\nroute = [\"{route}\"]\nworkload = [\"newconn\"]\n{service}\
+             cni = [\"bridge\"]\nservices = [1]\nroute = [\"{route}\"]\nworkload = [\"newconn\"]\n{service}\
              [lab]\nnodes = 3\n[run]\nduration = \"300ms\"\niterations = 1\n\
-             trace_slowest = 60\n"
+             trace_slowest = 100\n\
+             [workload.newconn]\narrival = \"open\"\nrate = 200.0\nschedule = \"uniform\"\n\
+             connections = 32\n"
         );
         fs::write(&profile, text).unwrap();
         let out = dir.path().join(route);
@@ -384,6 +476,47 @@ fn stages_add_up(case: &Value) {
         case["cni"] != "ipvlan" || case["mode"] != "none" || !route.starts_with("clusterip");
     if case["workload"] == "newconn" && enters {
         assert!(first_packet["p50"].as_u64().unwrap() > 0, "{case:#}");
+    }
+}
+
+/// What was translated is for a pod's address when it comes to the pod's node, and no Service's rule there
+/// is for that.
+#[test]
+fn on_the_pods_node_a_first_packet_is_tested_against_every_service_in_vain() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let arguments = [
+        "--mode",
+        "none,iptables,nftables,ebpf",
+        "--cni",
+        "vxlan",
+        "--route",
+        "nodeport-remote,nodeport-local",
+        "--services",
+        "10,60",
+        "--workload",
+        "newconn",
+        "--duration",
+        "100ms",
+        "--iterations",
+        "1",
+    ];
+    let output = quick(&out, &arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary = summary(&out);
+    let cases = summary["cases"].as_array().unwrap();
+    let beyond = |mode: &str, place: &str, services: u64| {
+        let of = |case: &&Value| {
+            let route = case["route"].as_str().unwrap();
+            case["mode"] == mode && route.ends_with(place) && case["services"] == services
+        };
+        cases.iter().find(of).unwrap()["counts"]["rules_walked_beyond"].as_u64().unwrap()
+    };
+    let more = |mode: &str| beyond(mode, "remote", 60) - beyond(mode, "remote", 10);
+    assert_eq!(["none", "iptables", "nftables", "ebpf"].map(more), [0, 50, 0, 0]);
+    assert!(beyond("nftables", "remote", 10) > 0);
+    for mode in ["none", "iptables", "nftables", "ebpf"] {
+        assert_eq!(beyond(mode, "local", 60), 0, "{mode}: there is no other node");
     }
 }
 

@@ -12,8 +12,13 @@ use serde_json::Value;
 
 fn bench(arguments: &[&str]) -> Vec<Value> {
     let dir = tempfile::tempdir().unwrap();
+    // Without what only figures need: a long warm-up, and iterations without probes to compare with.
+    let profile = dir.path().join("p.toml");
+    let text = "name = \"t\"\n[run]\nwarm_up = \"100ms\"\nunprobed = false\n";
+    std::fs::write(&profile, text).unwrap();
     let mut bench = Command::new(env!("CARGO_BIN_EXE_xtask"));
     bench.args(["bench", "--kernel", "host", "--duration", "250ms", "--iterations", "2"]);
+    bench.arg("--profile").arg(profile);
     bench.args(["--json", "--out"]).arg(dir.path().join("run")).args(arguments);
     let output = bench.env("CI", "true").output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -115,6 +120,41 @@ fn programs_of_others_are_followed_as_our_own_is() {
                 }
                 "tls-resume" => assert!(handshakes("resumed") > 0, "{case:#}"),
                 _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn tls_is_spoken_with_pods_again_or_passed_through() {
+    for (program, kind) in ["embedded", "nginx", "haproxy"]
+        .into_iter()
+        .flat_map(|program| ["reencrypt", "passthrough"].map(|kind| (program, kind)))
+    {
+        let arguments = ["--ingress", program, "--ingress-tls", kind, "--mode", "nftables"];
+        let more = ["--cni", "ptp", "--route", "ingress-remote", "--services", "9"];
+        let rest = ["--workload", "tls-newconn,tls-keepalive,newconn"];
+        let cases = bench(&[&arguments[..], &more, &rest].concat());
+        assert_eq!(cases.len(), 3);
+        if cases.iter().any(skipped) {
+            continue;
+        }
+        for case in &cases {
+            is_whole(case);
+            let request = names(case, "request");
+            let tls = case["workload"] != "newconn";
+            let evidence = case["proof"]["evidence"].as_array().unwrap();
+            let words = match kind {
+                "reencrypt" => "pods are asked by TLS again",
+                _ => "TLS is passed through",
+            };
+            let said = evidence.iter().any(|line| line.as_str().unwrap().contains(words));
+            assert_eq!(said, tls, "{program} {kind}: {evidence:#?}");
+            if case["workload"] == "tls-newconn" {
+                // The pod's handshake is the client's, or another that only the controller waits for.
+                let own = request.contains(&"tls") && request.contains(&"pod_tls");
+                assert_eq!(own, kind == "passthrough", "{program} {kind}: {request:?}");
+                assert_eq!(request.contains(&"tls+ingress_tls"), !own, "{request:?}");
             }
         }
     }

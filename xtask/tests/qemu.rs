@@ -45,7 +45,7 @@ fn a_guest_boots_says_which_kernel_it_runs_and_powers_off() {
         other => panic!("{other}"),
     }
     let program = Path::new(env!("CARGO_BIN_EXE_xtask")).to_owned();
-    let init = Init { program, memory_mib: 1024, cpus: 2 };
+    let init = Init { program, others: Vec::new(), memory_mib: 1024, cpus: 2 };
     let (guest, host, took) =
         Guest::boot(&kernel, &init).unwrap_or_else(|error| panic!("{error:?}"));
     eprintln!("booted in {} ms", took.as_millis());

@@ -174,6 +174,11 @@ pub struct Counts {
     /// not match included; watched on a connection of the harness's own by the same road. One
     /// look-up in a set or map is one rule.
     pub rules_walked: Option<u64>,
+    /// The same on the node of the pod that answers, where that is another: what was translated on its way
+    /// there meets that node's rules as well. `Some(0)` where packets pass its stack by or there is no
+    /// other node.
+    #[serde(default)]
+    pub rules_walked_beyond: Option<u64>,
     /// Netfilter hooks on the entry node that the segments entered, both directions; a segment that
     /// passes a hook twice counts twice.
     pub hooks_entered: Option<u64>,
@@ -187,6 +192,13 @@ pub struct Counts {
     /// Entries of connection tracking that a connection makes on all nodes, a tunnel's own left out;
     /// counted on the one whose rules are watched.
     pub conntrack_entries: Option<u64>,
+}
+
+impl Counts {
+    /// Rules tested for the first packet on all nodes; `None` where those of one are not known.
+    pub fn rules_walked_on_all(&self) -> Option<u64> {
+        Some(self.rules_walked? + self.rules_walked_beyond?)
+    }
 }
 
 /// TLS handshakes that were completed, by kind.
@@ -222,6 +234,32 @@ pub struct Queries {
     /// Share of sampled queries whose every stage was found, 0 to 1.
     #[serde(default)]
     pub joined_ratio: Option<f64>,
+}
+
+/// How long messages were on their way: from the write of their first byte to the read of their last one at the
+/// other end, of the requests that were followed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Legs {
+    /// Requests.
+    pub request: LegRecord,
+    /// Responses.
+    pub response: LegRecord,
+}
+
+/// Messages of one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LegRecord {
+    /// Body of each, bytes.
+    pub body_bytes: u64,
+    /// Their time on the way, nanoseconds.
+    pub time_ns: Quantiles,
+}
+
+impl LegRecord {
+    /// Bodies' bits a second at the median of their times.
+    pub fn bits_per_second(&self) -> f64 {
+        self.body_bytes as f64 * 8e9 / (self.time_ns.p50 as f64).max(1.0)
+    }
 }
 
 /// Source tuples (address and port) that new connections may and did use.
@@ -337,6 +375,9 @@ pub struct CaseRecord {
     /// Connected to the end of the TLS handshake, new connections only.
     #[serde(default)]
     pub tls_ns: Option<Quantiles>,
+    /// Connected, or secured, to the answer to the upgrade; new connections of WebSocket only.
+    #[serde(default)]
+    pub upgrade_ns: Option<Quantiles>,
     /// TLS handshakes of the measured phases, those before the clock started included; `None` without
     /// TLS.
     #[serde(default)]
@@ -349,6 +390,9 @@ pub struct CaseRecord {
     pub lateness_ns: Option<Quantiles>,
     /// SYN at the node's NIC to SYN at the pod's eth0.
     pub first_packet_ns: Option<Quantiles>,
+    /// How long requests and responses were on their way; `None` where none were followed.
+    #[serde(default)]
+    pub legs: Option<Legs>,
     /// Stages in path order, request leg first.
     pub stages: Vec<StageRecord>,
     /// What the stages leave unexplained.

@@ -16,8 +16,9 @@ mod walk;
 mod writer;
 
 pub use case::{
-    BlockRecord, CaseRecord, Conntrack, Counts, Failure, Handshakes, IterationRecord, Leg, Probe,
-    ProbeEffect, Proof, Quantiles, Queries, Reason, Residual, StageRecord, Status, Tuples,
+    BlockRecord, CaseRecord, Conntrack, Counts, Failure, Handshakes, IterationRecord, Leg,
+    LegRecord, Legs, Probe, ProbeEffect, Proof, Quantiles, Queries, Reason, Residual, StageRecord,
+    Status, Tuples,
 };
 pub use error::RecordError;
 pub use histogram::Histogram;

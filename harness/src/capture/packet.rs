@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is kept of a frame: the TCP segment's identity, and when and where it was seen.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
-    Ethernet2HeaderSlice, Ipv4HeaderSlice, TcpHeaderSlice, TcpOptionElement, UdpHeaderSlice,
-    ether_type, ip_number,
+    Ethernet2HeaderSlice, IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice,
+    TcpOptionElement, UdpHeaderSlice, ether_type, ip_number,
 };
 
 use serde::{Deserialize, Serialize};
@@ -43,9 +43,9 @@ pub enum Direction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Source at the place it was seen; NAT changes it.
-    pub src: SocketAddrV4,
+    pub src: SocketAddr,
     /// Destination at the place it was seen; NAT changes it.
-    pub dst: SocketAddrV4,
+    pub dst: SocketAddr,
     /// Sequence number of the first byte; NAT keeps it.
     pub seq: u32,
     /// Acknowledgement number, valid with [`flags::ACK`].
@@ -99,14 +99,14 @@ impl Segment {
     /// Reads the headers at the start of an Ethernet frame that may be cut short behind them.
     /// `wire_bytes` is the frame's length on the wire.
     ///
-    /// `None` for anything but an unfragmented TCP segment or DNS message by UDP over IPv4, bare or inside
-    /// VXLAN; one level deep, so that a frame costs a bounded time.
+    /// `None` for anything but an unfragmented TCP segment or DNS message by UDP, over IPv4 or over IPv6
+    /// without extension headers, bare or inside VXLAN; one level deep, so that a frame costs a bounded time.
     pub fn parse(frame: &[u8], wire_bytes: u32) -> Option<Self> {
-        let (ip, rest) = ipv4(frame)?;
-        if ip.protocol() == ip_number::UDP
+        let (ip, rest) = Ip::behind_ethernet(frame)?;
+        if ip.protocol == ip_number::UDP
             && let Some(inner) = vxlan_payload(rest)
         {
-            let (ip, rest) = ipv4(inner)?;
+            let (ip, rest) = Ip::behind_ethernet(inner)?;
             return Self::of_packet(frame, &ip, rest, wire_bytes, true);
         }
         Self::of_packet(frame, &ip, rest, wire_bytes, false)
@@ -115,29 +115,69 @@ impl Segment {
     /// `rest` follows the header of IP, at the end of what there is of the frame.
     fn of_packet(
         frame: &[u8],
-        ip: &Ipv4HeaderSlice<'_>,
+        ip: &Ip,
         rest: &[u8],
         wire_bytes: u32,
         encapsulated: bool,
     ) -> Option<Self> {
-        let before_ip = frame.len() - rest.len() - ip.slice().len();
-        match ip.protocol() {
+        let before_ip = frame.len() - rest.len() - ip.header_bytes;
+        match ip.protocol {
             ip_number::UDP => dns(ip, rest, encapsulated),
             _ => tcp(ip, rest, wire_bytes.checked_sub(before_ip as u32)?, encapsulated),
         }
     }
 }
 
-/// The IPv4 header behind an Ethernet header, and what follows it.
-fn ipv4(frame: &[u8]) -> Option<(Ipv4HeaderSlice<'_>, &[u8])> {
-    let ethernet = Ethernet2HeaderSlice::from_slice(frame).ok()?;
-    if ethernet.ether_type() != ether_type::IPV4 {
-        return None;
+/// What counts of a header of IP.
+struct Ip {
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: IpNumber,
+    header_bytes: usize,
+    /// Of the whole packet; `None` where it has no room for its length and says 0, of more than 64 KiB (BIG TCP;
+    /// Linux, include/linux/ip.h, iph_set_totlen()).
+    total_bytes: Option<u32>,
+}
+
+impl Ip {
+    /// The header behind Ethernet's, of a packet that is no fragment, and what follows it.
+    fn behind_ethernet(frame: &[u8]) -> Option<(Self, &[u8])> {
+        let ethernet = Ethernet2HeaderSlice::from_slice(frame).ok()?;
+        let packet = frame.get(ethernet.slice().len()..)?;
+        let ip = match ethernet.ether_type() {
+            ether_type::IPV4 => Self::v4(packet)?,
+            ether_type::IPV6 => Self::v6(packet)?,
+            _ => return None,
+        };
+        let rest = packet.get(ip.header_bytes..)?;
+        Some((ip, rest))
     }
-    let packet = frame.get(ethernet.slice().len()..)?;
-    let ip = Ipv4HeaderSlice::from_slice(packet).ok()?;
-    let rest = packet.get(ip.slice().len()..)?;
-    (!ip.is_fragmenting_payload()).then_some((ip, rest))
+
+    fn v4(packet: &[u8]) -> Option<Self> {
+        let ip = Ipv4HeaderSlice::from_slice(packet).ok()?;
+        let total = u32::from(ip.total_len());
+        (!ip.is_fragmenting_payload()).then(|| Self {
+            source: ip.source_addr().into(),
+            destination: ip.destination_addr().into(),
+            protocol: ip.protocol(),
+            header_bytes: ip.slice().len(),
+            total_bytes: (total != 0).then_some(total),
+        })
+    }
+
+    /// Without extension headers: fragments have one.
+    fn v6(packet: &[u8]) -> Option<Self> {
+        let ip = Ipv6HeaderSlice::from_slice(packet).ok()?;
+        let header_bytes = ip.slice().len();
+        let total = u32::from(ip.payload_length()) + header_bytes as u32;
+        Some(Self {
+            source: ip.source_addr().into(),
+            destination: ip.destination_addr().into(),
+            protocol: ip.next_header(),
+            header_bytes,
+            total_bytes: Some(total),
+        })
+    }
 }
 
 fn vxlan_payload(datagram: &[u8]) -> Option<&[u8]> {
@@ -150,15 +190,15 @@ fn vxlan_payload(datagram: &[u8]) -> Option<&[u8]> {
     if is_vxlan { vxlan.get(VXLAN_HEADER_BYTES..) } else { None }
 }
 
-fn dns(ip: &Ipv4HeaderSlice<'_>, rest: &[u8], encapsulated: bool) -> Option<Segment> {
+fn dns(ip: &Ip, rest: &[u8], encapsulated: bool) -> Option<Segment> {
     let udp = UdpHeaderSlice::from_slice(rest).ok()?;
     if udp.destination_port() != DNS_PORT && udp.source_port() != DNS_PORT {
         return None;
     }
     let &[high, low, bits, ..] = rest.get(udp.slice().len()..)? else { return None };
     Some(Segment {
-        src: SocketAddrV4::new(ip.source_addr(), udp.source_port()),
-        dst: SocketAddrV4::new(ip.destination_addr(), udp.destination_port()),
+        src: SocketAddr::new(ip.source, udp.source_port()),
+        dst: SocketAddr::new(ip.destination, udp.destination_port()),
         seq: 0,
         ack: 0,
         tsval: None,
@@ -173,30 +213,20 @@ fn dns(ip: &Ipv4HeaderSlice<'_>, rest: &[u8], encapsulated: bool) -> Option<Segm
 }
 
 /// `ip_bytes` is the length of the IP packet by the frame's own length.
-fn tcp(
-    ip: &Ipv4HeaderSlice<'_>,
-    rest: &[u8],
-    ip_bytes: u32,
-    encapsulated: bool,
-) -> Option<Segment> {
-    if ip.protocol() != ip_number::TCP {
+fn tcp(ip: &Ip, rest: &[u8], ip_bytes: u32, encapsulated: bool) -> Option<Segment> {
+    if ip.protocol != ip_number::TCP {
         return None;
     }
     let tcp = TcpHeaderSlice::from_slice(rest).ok()?;
-    // A packet of more than 64 KiB (BIG TCP) has no room for its length and says 0: Linux,
-    // include/linux/ip.h, iph_set_totlen().
-    let total_bytes = match ip.total_len() {
-        0 => ip_bytes,
-        bytes => u32::from(bytes),
-    };
-    let header_bytes = (ip.slice().len() + tcp.slice().len()) as u32;
+    let total_bytes = ip.total_bytes.unwrap_or(ip_bytes);
+    let header_bytes = (ip.header_bytes + tcp.slice().len()) as u32;
     let tsval = tcp.options_iterator().find_map(|option| match option {
         Ok(TcpOptionElement::Timestamp(value, _)) => Some(value),
         _ => None,
     });
     Some(Segment {
-        src: SocketAddrV4::new(ip.source_addr(), tcp.source_port()),
-        dst: SocketAddrV4::new(ip.destination_addr(), tcp.destination_port()),
+        src: SocketAddr::new(ip.source, tcp.source_port()),
+        dst: SocketAddr::new(ip.destination, tcp.destination_port()),
         seq: tcp.sequence_number(),
         ack: tcp.acknowledgment_number(),
         tsval,
@@ -260,6 +290,34 @@ mod tests {
         let inner = parse(&bare(b"GET /")).unwrap();
         let outer = parse(&in_vxlan(&bare(b"GET /"))).unwrap();
         assert_eq!(outer, Segment { encapsulated: true, ..inner });
+    }
+
+    #[test]
+    fn a_segment_of_ipv6_is_read_bare_and_inside_vxlan_of_either_family() {
+        let (mut inner, mut outer) = (Vec::new(), Vec::new());
+        let [client, node] = ["fd00:10:8::1", "fd00:10:9::b"].map(|text| {
+            let address: std::net::Ipv6Addr = text.parse().unwrap();
+            address.octets()
+        });
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv6(client, node, 64)
+            .tcp(40_000, 30_080, 7, 65_000)
+            .ack(99)
+            .write(&mut inner, b"GET /")
+            .unwrap();
+        let segment = parse(&inner).unwrap();
+        assert_eq!(segment.src, "[fd00:10:8::1]:40000".parse().unwrap());
+        assert_eq!(segment.dst, "[fd00:10:9::b]:30080".parse().unwrap());
+        assert_eq!((segment.seq, segment.payload_bytes, segment.flags), (7, 5, flags::ACK));
+        let payload = [&[VXLAN_FLAG_VNI, 0, 0, 0, 0, 0, 1, 0], &inner[..]].concat();
+        PacketBuilder::ethernet2([6; 6], [8; 6])
+            .ipv6(node, client, 64)
+            .udp(50_000, VXLAN_PORT)
+            .write(&mut outer, &payload)
+            .unwrap();
+        let encapsulated = Segment { encapsulated: true, ..segment };
+        assert_eq!(parse(&outer), Some(encapsulated));
+        assert_eq!(parse(&in_vxlan(&inner)), Some(encapsulated));
     }
 
     #[test]

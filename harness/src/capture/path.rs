@@ -30,6 +30,7 @@
 //! | `deliver` | backend node's NIC or VXLAN device, in -> pod `eth0`, in, and back |
 //! | `pod_rx` | pod `eth0`, in -> data readable on the socket |
 //! | `wakeup` | readable -> the server's read has returned |
+//! | `upload` | that read -> the one that returned the request's last bytes, where requests have a body |
 //! | `app` | read returned -> just before the response is written |
 //! | `pod_tx` | response written -> pod `eth0`, out |
 //! | `client_rx` | client's interface, in -> the client's read has returned |
@@ -44,13 +45,13 @@ mod bypass;
 mod walk;
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use record::Leg;
 
 use self::walk::Walk;
 use super::{Direction, Site, TapInfo};
-use crate::plan::{CniKind, Mode, Road, Route};
+use crate::plan::{CniKind, Mode, Place, Road, Route};
 
 /// What the entry node does to a packet between receiving it and handing it to a device, to an
 /// engine that sees devices only. The name is the same in all modes that pass the hooks, so that
@@ -166,17 +167,30 @@ pub struct Path {
     /// First part behind a reverse proxy.
     ingress: Option<u8>,
     /// The proxy's address.
-    ingress_address: Option<Ipv4Addr>,
+    ingress_address: Option<IpAddr>,
+    /// Whether TLS does not end there.
+    passes_tls: bool,
     parts: u8,
     bypass: bool,
     /// Nodes that requests enter by, indices.
     entries: Vec<usize>,
+    body: bool,
 }
 
 impl Path {
     /// The walk of a case.
     pub fn of(mode: Mode, cni: CniKind, route: Route) -> Self {
-        let walk = Walk::of(mode, cni, route);
+        Self::walked(Walk::of(mode, cni, route), mode, route)
+    }
+
+    /// The walk by a load balancer that is a router: it hands packets on as they are, and answers go past it.
+    pub fn routed(mode: Mode, cni: CniKind, place: Place) -> Self {
+        let road = if mode == Mode::None { Road::Direct } else { Road::Lbip };
+        let route = Route { road, place };
+        Self::walked(Walk::of(mode, cni, route).through_router(), mode, route)
+    }
+
+    fn walked(walk: Walk, mode: Mode, route: Route) -> Self {
         let (bypass, relays) = (walk.is_bypass(), walk.relays());
         let relayed = mode == Mode::Userspace && relays > 0;
         let balanced = route.road == Road::Loadbalancer;
@@ -193,7 +207,19 @@ impl Path {
             parts,
             bypass,
             entries,
+            body: false,
+            passes_tls: false,
         }
+    }
+
+    /// The same walk of requests that have a body or none.
+    pub fn with_body(self, body: bool) -> Self {
+        Self { body, ..self }
+    }
+
+    /// Whether requests have a body, and with it stage `upload`.
+    pub fn has_body(&self) -> bool {
+        self.body
     }
 
     /// The same walk by whichever of these nodes a load balancer chooses, indices; at least one.
@@ -203,12 +229,22 @@ impl Path {
 
     /// The same walk by an ingress controller of that address: by it the own connections of a proxy process
     /// on the entry node are told apart, which makes one to the controller and one for it.
-    pub fn by_ingress(self, address: Option<Ipv4Addr>) -> Self {
+    pub fn by_ingress(self, address: Option<IpAddr>) -> Self {
         Self { ingress_address: address, ..self }
     }
 
+    /// The same walk by an ingress controller that passes TLS through, or one where it ends.
+    pub fn passing_tls(self, passes: bool) -> Self {
+        Self { passes_tls: passes, ..self }
+    }
+
+    /// Whether TLS ends before the pod.
+    pub(super) fn ends_tls(&self) -> bool {
+        self.ingress.is_some() && !self.passes_tls
+    }
+
     /// The ingress controller's address, where it is known.
-    pub(super) fn ingress_address(&self) -> Option<Ipv4Addr> {
+    pub(super) fn ingress_address(&self) -> Option<IpAddr> {
         self.ingress_address
     }
 

@@ -2,10 +2,11 @@
 //! What a CNI is told, and what it answers.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use sha2::{Digest, Sha256};
 
+use crate::net::addresses::CLIENTS;
 use crate::net::{
     Address, Change, Cidr, LinkKind, LinkSettings, Mac, NetnsRef, NewLink, Peer, Route, Scope,
 };
@@ -27,7 +28,7 @@ pub struct ClusterNode {
     /// Name.
     pub name: String,
     /// Address of its NIC.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Name of its NIC.
     pub nic: String,
     /// Where its pods' addresses are from.
@@ -42,9 +43,9 @@ pub struct ClusterPod {
     /// Name.
     pub name: String,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Further addresses, reachable as its own.
-    pub extra_addresses: Vec<Ipv4Addr>,
+    pub extra_addresses: Vec<IpAddr>,
     /// Its namespace.
     pub netns: NetnsRef,
 }
@@ -104,7 +105,7 @@ impl NodeWiring {
 
 impl ClusterNode {
     /// Next hop of the node's pods: the first address of its pod range, as host-local IPAM has it.
-    pub fn gateway(&self) -> Ipv4Addr {
+    pub fn gateway(&self) -> IpAddr {
         self.pod_cidr.nth(1)
     }
 }
@@ -133,19 +134,20 @@ impl ClusterPod {
 
     /// The pod's own side, routed: no neighbour but the gateway, not even on its own node. Where
     /// that may be needless, the reference plugin `ptp` routes it the same way.
-    pub(super) fn routed(&self, gateway: Ipv4Addr) -> Vec<Change> {
-        self.side(32, gateway, [Route::on_link(Cidr::host(gateway), POD_ETH)])
+    pub(super) fn routed(&self, gateway: IpAddr) -> Vec<Change> {
+        let to_gateway = Cidr::host(gateway);
+        self.side(to_gateway.prefix, gateway, [Route::on_link(to_gateway, POD_ETH)])
     }
 
     /// The pod's own side, bridged: the pods of its node are neighbours.
-    pub(super) fn bridged(&self, prefix: u8, gateway: Ipv4Addr) -> Vec<Change> {
+    pub(super) fn bridged(&self, prefix: u8, gateway: IpAddr) -> Vec<Change> {
         self.side(prefix, gateway, [])
     }
 
     fn side(
         &self,
         prefix: u8,
-        gateway: Ipv4Addr,
+        gateway: IpAddr,
         routes: impl IntoIterator<Item = Route>,
     ) -> Vec<Change> {
         let own = Cidr { address: self.address, prefix };
@@ -156,7 +158,7 @@ impl ClusterPod {
                 addresses.map(|cidr| Change::Address(Address { cidr, device: POD_ETH.to_owned() })),
             )
             .chain(routes.into_iter().map(Change::Route))
-            .chain([Change::Route(Route::via(Cidr::ANY, gateway, POD_ETH))])
+            .chain([Change::Route(Route::via(Cidr::any(own.family()), gateway, POD_ETH))])
             .collect()
     }
 
@@ -185,7 +187,7 @@ impl Cluster {
             .collect();
         if index != 0 {
             let entry = self.nodes[0].address;
-            routes.push(Route::via(crate::net::addresses::CLIENTS, entry, &*node.nic));
+            routes.push(Route::via(CLIENTS.like(entry), entry, &*node.nic));
         }
         routes.into_iter().map(Change::Route).collect()
     }

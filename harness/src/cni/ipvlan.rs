@@ -149,7 +149,9 @@ fn slave(node: &ClusterNode, mtu: u32, name: &str, netns: Option<NetnsRef>) -> C
 /// A pod's routes to what is not on its node: nodes on the link, their pods through them, clients
 /// the way their requests come.
 fn beyond(cluster: &Cluster, index: usize) -> Vec<Route> {
-    let mut routes = vec![Route::on_link(NODES, POD_ETH)];
+    let family = cluster.nodes[0].pod_cidr.family();
+    let clients = CLIENTS.of(family);
+    let mut routes = vec![Route::on_link(NODES.of(family), POD_ETH)];
     for (other_index, other) in cluster.nodes.iter().enumerate() {
         if other_index != index {
             routes.push(Route::via(other.pod_cidr, other.address, POD_ETH));
@@ -157,8 +159,8 @@ fn beyond(cluster: &Cluster, index: usize) -> Vec<Route> {
     }
     routes.push(match index {
         // As the node itself reaches them.
-        0 => Route::via_on_link(CLIENTS, CLIENTS.nth(1), POD_ETH),
-        _ => Route::via(CLIENTS, cluster.nodes[0].address, POD_ETH),
+        0 => Route::via_on_link(clients, clients.nth(1), POD_ETH),
+        _ => Route::via(clients, cluster.nodes[0].address, POD_ETH),
     });
     routes
 }

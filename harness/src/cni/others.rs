@@ -29,7 +29,7 @@ impl Cni for Others {
     fn wire(&self, cluster: &Cluster) -> Wiring {
         let entry = cluster.nodes[0].address;
         let nodes = cluster.nodes.iter().enumerate().map(|(index, node)| {
-            let back = Change::Route(Route::via(CLIENTS, entry, &*node.nic));
+            let back = Change::Route(Route::via(CLIENTS.like(entry), entry, &*node.nic));
             let changes = if index == 0 { Vec::new() } else { vec![back] };
             NodeWiring { changes, ..NodeWiring::default() }
         });

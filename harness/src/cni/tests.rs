@@ -2,7 +2,7 @@
 //! Each CNI's wiring of two nodes with two pods, as the commands that would make it.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::*;
 use crate::net::Cidr;
@@ -11,9 +11,9 @@ use crate::plan::{Conflist, Place, Road};
 fn cluster(bridge_netfilter: bool) -> Cluster {
     let node = |i: u8| ClusterNode {
         name: format!("node{}", i + 1),
-        address: Ipv4Addr::new(10, 9, 0, 11 + i),
+        address: IpAddr::from([10, 9, 0, 11 + i]),
         nic: "eth0".to_owned(),
-        pod_cidr: Cidr { address: Ipv4Addr::new(10, 244, i, 0), prefix: 24 },
+        pod_cidr: Cidr { address: IpAddr::from([10, 244, i, 0]), prefix: 24 },
         pods: (0..2).map(|j| pod(i, j)).collect(),
     };
     Cluster { mtu: 1500, bridge_netfilter, nodes: vec![node(0), node(1)] }
@@ -24,8 +24,8 @@ fn pod(i: u8, j: u8) -> ClusterPod {
     ClusterPod {
         netns: NetnsRef::unbound(&*name),
         name,
-        address: Ipv4Addr::new(10, 244, i, 2 + j),
-        extra_addresses: vec![Ipv4Addr::new(10, 244, i, 32 + j)],
+        address: IpAddr::from([10, 244, i, 2 + j]),
+        extra_addresses: vec![IpAddr::from([10, 244, i, 32 + j])],
     }
 }
 

@@ -11,24 +11,30 @@
 //! address on that device, and the answer is encapsulated for it; mode `none`, which masquerades
 //! nothing, is given the same way back, so that it stays the floor of the others.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::bridge::{bridged, check_bridge, notes};
 use super::{Cluster, ClusterNode, Cni, NodeWiring, Wiring, try_kind};
 use crate::Unavailable;
-use crate::net::addresses::{CLIENTS, VXLAN_PORT};
+use crate::net::addresses::{CLIENTS, VXLAN_PORT, family};
 use crate::net::{
     Address, Change, Cidr, Forward, LinkKind, Mac, Neighbour, Netns, NewLink, Route,
     Vxlan as Device,
 };
-use crate::plan::CniKind;
+use crate::plan::{CniKind, IpFamily};
 
 /// The device's name in flannel: its name and the network identifier.
 const FLANNEL: &str = "flannel.1";
 /// Network identifier, flannel's default.
 const VNI: u32 = 1;
-/// What encapsulation adds: IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14 bytes (RFC 7348, section 5).
-const OVERHEAD: u32 = 50;
+/// What encapsulation adds: IPv4 20 or IPv6 40, UDP 8, VXLAN 8, inner Ethernet 14 bytes (RFC 7348,
+/// section 5).
+const fn overhead(family: IpFamily) -> u32 {
+    match family {
+        IpFamily::Ipv4 => 50,
+        IpFamily::Ipv6 => 70,
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -41,7 +47,7 @@ impl Cni for Vxlan {
 
     fn check(&self, scratch: &Netns) -> Result<(), Unavailable> {
         check_bridge(scratch)?;
-        let kind = |_| LinkKind::Vxlan(device(Ipv4Addr::LOCALHOST, "lo"));
+        let kind = |_| LinkKind::Vxlan(device(Ipv4Addr::LOCALHOST.into(), "lo"));
         try_kind(scratch, kind, "CONFIG_VXLAN", "vxlan")
     }
 
@@ -53,7 +59,7 @@ impl Cni for Vxlan {
 
 fn tunnelled(cluster: &Cluster, index: usize) -> NodeWiring {
     let node = &cluster.nodes[index];
-    let mtu = cluster.mtu - OVERHEAD;
+    let mtu = cluster.mtu - overhead(family(node.address));
     let mut wiring = bridged(node, cluster, mtu);
     let address = Cidr::host(inner_address(node));
     wiring.changes.extend([
@@ -79,7 +85,11 @@ fn tunnelled(cluster: &Cluster, index: usize) -> NodeWiring {
             Change::Route(Route::via_on_link(other.pod_cidr, next_hop, FLANNEL)),
         ]);
         if other_index == 0 {
-            wiring.changes.push(Change::Route(Route::via_on_link(CLIENTS, next_hop, FLANNEL)));
+            wiring.changes.push(Change::Route(Route::via_on_link(
+                CLIENTS.like(next_hop),
+                next_hop,
+                FLANNEL,
+            )));
         }
     }
     wiring.vxlan = Some(FLANNEL);
@@ -87,10 +97,10 @@ fn tunnelled(cluster: &Cluster, index: usize) -> NodeWiring {
 }
 
 /// Address of a node's VXLAN device: the network address of its pod range, as flannel has it.
-fn inner_address(node: &ClusterNode) -> Ipv4Addr {
+fn inner_address(node: &ClusterNode) -> IpAddr {
     node.pod_cidr.address
 }
 
-fn device(local: Ipv4Addr, nic: &str) -> Device {
+fn device(local: IpAddr, nic: &str) -> Device {
     Device { vni: VNI, port: VXLAN_PORT, local, device: nic.to_owned() }
 }

@@ -2,7 +2,7 @@
 //! A container as the Engine sees it.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use bollard::models::{ContainerInspectResponse, EndpointSettings};
 
@@ -31,11 +31,11 @@ pub struct Container {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attachment {
     /// The container's address.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// Bits of the network's prefix.
     pub prefix: u8,
     /// The network's gateway, which is the machine itself.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
 }
 
 impl Container {
@@ -96,8 +96,8 @@ mod tests {
         assert_eq!(container.labels["k"], "v");
         assert_eq!(container.networks.len(), 1);
         let kind = container.networks["kind"];
-        assert_eq!(kind.ip, Ipv4Addr::new(172, 18, 0, 3));
-        assert_eq!((kind.prefix, kind.gateway), (16, Some(Ipv4Addr::new(172, 18, 0, 1))));
+        assert_eq!(kind.ip, IpAddr::from([172, 18, 0, 3]));
+        assert_eq!((kind.prefix, kind.gateway), (16, Some(IpAddr::from([172, 18, 0, 1]))));
         assert_eq!(container.exit_code, None);
     }
 

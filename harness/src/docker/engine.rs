@@ -300,8 +300,7 @@ impl Engine {
 
 /// `172.18.0.0/16`; none for IPv6.
 fn subnet(text: &str) -> Option<Cidr> {
-    let (address, prefix) = text.split_once('/')?;
-    Some(Cidr { address: address.parse().ok()?, prefix: prefix.parse().ok()? })
+    text.parse().ok().filter(|cidr: &Cidr| cidr.address.is_ipv4())
 }
 
 /// Why there is no Engine at a socket, and what would change that.

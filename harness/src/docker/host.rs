@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A host outside the cluster: a container with an agent in it, on the network of the nodes.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub struct Host {
     name: String,
     id: String,
     pid: u32,
-    ip: Ipv4Addr,
+    ip: IpAddr,
 }
 
 impl Host {
@@ -76,7 +76,7 @@ impl Host {
             name: spec.name.clone(),
             id,
             pid: 0,
-            ip: Ipv4Addr::UNSPECIFIED,
+            ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         };
         let seen = engine.inspect(&host.id)?;
         host.pid = seen.pid.ok_or_else(|| missing("process: it ended"))?;
@@ -100,7 +100,7 @@ impl Host {
     }
 
     /// Its address in the network it was asked for.
-    pub fn ip(&self) -> Ipv4Addr {
+    pub fn ip(&self) -> IpAddr {
         self.ip
     }
 

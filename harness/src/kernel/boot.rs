@@ -15,6 +15,9 @@ use super::KernelError;
 pub struct Init {
     /// Program that becomes process 1, a path on the host.
     pub program: PathBuf,
+    /// Programs of the user's that cases run, paths on the host, and in the guest. A guest that does not
+    /// see the host's files takes them along; one that is not there is for the case to name.
+    pub others: Vec<PathBuf>,
     /// Memory of the guest, MiB.
     pub memory_mib: u32,
     /// Processors of the guest.

@@ -4,6 +4,7 @@
 
 mod affinity;
 mod boot;
+mod built_in;
 pub mod config;
 mod console;
 mod digest;
@@ -19,6 +20,7 @@ pub mod store;
 pub mod uml;
 
 pub use boot::{Boot, Init, Kernel};
+pub use built_in::NAME_BUILT_IN;
 pub use error::KernelError;
 pub use guest::Guest;
 pub use qemu::Qemu;

@@ -2,7 +2,7 @@
 //! The nodes of a cluster.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Node as Object;
@@ -18,7 +18,7 @@ pub struct Node {
     /// Name.
     pub name: String,
     /// Its `InternalIP` of version 4: where its NodePorts are.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// Addresses of its pods, where the controller manager or the CNI has set them.
     pub pod_cidr: Option<String>,
     /// Whether its kubelet says that it can run pods.
@@ -47,7 +47,8 @@ impl Node {
         let address = addresses
             .iter()
             .filter(|address| address.type_ == "InternalIP")
-            .find_map(|address| address.address.parse().ok());
+            .find_map(|address| address.address.parse::<Ipv4Addr>().ok())
+            .map(IpAddr::V4);
         let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
         let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
         let spec = object.spec.as_ref();
@@ -162,7 +163,7 @@ status:
   nodeInfo: {kubeletVersion: v1.20.2, operatingSystem: linux, architecture: amd64}
 ",
         );
-        assert_eq!(node.address, Some(Ipv4Addr::new(172, 18, 0, 2)));
+        assert_eq!(node.address, Some(IpAddr::from([172, 18, 0, 2])));
         assert_eq!(node.pod_cidr.as_deref(), Some("10.244.0.0/24"));
         assert_eq!(node.because.as_deref(), Some("cni plugin not initialized"));
         assert!(!node.ready && !node.schedulable && node.control_plane);

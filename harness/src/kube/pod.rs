@@ -2,7 +2,7 @@
 //! A pod as this program wants it, and as the cluster has it.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerState, ContainerStatus, EnvVar, EnvVarSource, Pod,
@@ -139,7 +139,7 @@ pub struct RunningPod {
     /// Node it runs on.
     pub node: String,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its container's id, without the runtime's name before it.
     pub container_id: String,
 }
@@ -233,7 +233,7 @@ mod tests {
         let ready = RunningPod {
             name: "target-0".to_owned(),
             node: "worker".to_owned(),
-            address: Ipv4Addr::new(10, 244, 1, 5),
+            address: IpAddr::from([10, 244, 1, 5]),
             container_id: "0123abcd".to_owned(),
         };
         assert_eq!(standing(&pod), Standing::Ready(ready));

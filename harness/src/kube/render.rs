@@ -53,7 +53,7 @@ pub fn render(
     object.metadata.name = Some(service.name.clone());
     object.metadata.labels = Some(labels.clone());
     if !service.load_balancer_ips.is_empty() {
-        let ingress = |address: &std::net::Ipv4Addr| LoadBalancerIngress {
+        let ingress = |address: &std::net::IpAddr| LoadBalancerIngress {
             ip: Some(address.to_string()),
             ..LoadBalancerIngress::default()
         };

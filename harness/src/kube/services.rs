@@ -2,7 +2,7 @@
 //! Makes a namespace hold exactly the Services of a table.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -56,7 +56,7 @@ pub struct Synced {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
     /// Cluster address.
-    pub cluster_ip: Ipv4Addr,
+    pub cluster_ip: IpAddr,
     /// NodePort of each port that has one, by the port's number.
     pub node_ports: BTreeMap<u16, u16>,
 }

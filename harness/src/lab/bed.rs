@@ -211,6 +211,8 @@ pub struct Walks {
     pub residual: Vec<(i64, u64)>,
     /// SYN at the node's NIC to SYN at the pod, new connections only.
     pub first_packet: Histogram,
+    /// How long messages were on their way, to their last bytes.
+    pub legs: LegWalks,
     /// Requests that were to be followed.
     pub sampled: u64,
     /// Requests whose every stage was found.
@@ -228,6 +230,16 @@ pub struct Walks {
     /// A pcapng of the iteration, when asked for.
     #[serde(with = "super::bytes::optional")]
     pub pcap: Option<Vec<u8>>,
+}
+
+/// From the write of a message's first byte to the read of its last one at the other end, of the requests
+/// that were followed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LegWalks {
+    /// Requests, nanoseconds.
+    pub request: Histogram,
+    /// Responses, nanoseconds.
+    pub response: Histogram,
 }
 
 /// Queries followed through the taps in one iteration.

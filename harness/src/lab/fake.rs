@@ -6,10 +6,10 @@ mod walk;
 use record::{Counts, Histogram, Leg, Probe, Proof, Walk};
 use workloads::protocol::PhaseReport;
 
-use super::{Bed, Down, Iteration, Lab, LabError, Ready, StageTimes, Walks};
+use super::{Bed, Down, Iteration, Lab, LabError, LegWalks, Ready, StageTimes, Walks};
 use std::collections::BTreeMap;
 
-use crate::lab::runs_no_kube_proxy;
+use crate::lab::{has_its_own_addresses, runs_no_kube_proxy};
 use crate::plan::{Case, FakeSettings, Mode, Profile, RunSettings, WorkloadSettings};
 use crate::{Cancel, Unavailable};
 
@@ -51,6 +51,7 @@ impl FakeLab {
     /// Whether the fake machine has what a case needs.
     fn check(&self, case: &Case) -> Result<(), Unavailable> {
         runs_no_kube_proxy("fake", case)?;
+        has_its_own_addresses("fake", case)?;
         if !self.settings.unavailable.contains(&case.mode) {
             return Ok(());
         }
@@ -119,7 +120,11 @@ struct FakeBed {
 
 impl FakeBed {
     fn counts(&self) -> Counts {
-        Counts { rules_walked: Some(rules_walked(&self.case)), ..Counts::default() }
+        Counts {
+            rules_walked: Some(rules_walked(&self.case)),
+            rules_walked_beyond: Some(0),
+            ..Counts::default()
+        }
     }
 
     /// All requests are equally slow, so that any will do.
@@ -166,6 +171,10 @@ impl Bed for FakeBed {
                 ],
                 residual: vec![((self.latency_ns - self.rules_ns - 2 * half_ns) as i64, REQUESTS)],
                 first_packet: Histogram::from_pairs(all(self.rules_ns + 1000)),
+                legs: LegWalks {
+                    request: Histogram::from_pairs(all(half_ns + self.rules_ns)),
+                    response: Histogram::from_pairs(all(half_ns)),
+                },
                 sampled: REQUESTS,
                 joined: REQUESTS,
                 unjoined: Vec::new(),

@@ -11,7 +11,7 @@ use record::{GuestKernel, Walk};
 use super::{Bed, Down, Iteration, Lab, LabError, Ready};
 use crate::kernel::protocol::{Ask, LabSettings, Say};
 use crate::kernel::{Guest, Init, Kernel, KernelError};
-use crate::plan::{Case, Mode, Profile};
+use crate::plan::{Case, Mode, Profile, Proxy};
 use crate::{Cancel, Unavailable};
 
 /// Boots of one kernel in one run: a kernel that ends its guests again and again is given up.
@@ -69,9 +69,11 @@ impl GuestBeds {
             cpus,
             ..kernel.facts().clone()
         };
+        let stands_in = profile.matrix.proxy.contains(&Proxy::KubeProxy);
+        let others = profile.service.kube_proxy.iter().filter(|_| stands_in).cloned().collect();
         Self(Rc::new(Ward {
             kernel,
-            init: Init { program: program.to_owned(), memory_mib, cpus },
+            init: Init { program: program.to_owned(), others, memory_mib, cpus },
             lab: LabSettings {
                 profile: profile.clone(),
                 program: program.to_owned(),

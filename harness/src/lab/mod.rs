@@ -15,13 +15,15 @@ pub mod scratch;
 mod tell;
 mod walks;
 
-pub use bed::{Bed, Down, Iteration, Lab, LabError, QueryWalks, Ready, StageTimes, Walks};
+pub use bed::{
+    Bed, Down, Iteration, Lab, LabError, LegWalks, QueryWalks, Ready, StageTimes, Walks,
+};
 pub use kernels::KernelLabs;
 
 use crate::Unavailable;
 #[cfg(feature = "kind")]
 use crate::plan::Profile;
-use crate::plan::{Case, Proxy};
+use crate::plan::{Case, IpFamily, Proxy};
 
 /// Whether a lab without a server of names of its own has what a case asks of it.
 ///
@@ -37,6 +39,21 @@ fn resolves_no_names(lab: &str, profile: &Profile, case: &Case) -> Result<(), Un
         format!("lab {lab}"),
         "--lab netns, or a workload without resolve",
     ))
+}
+
+/// Whether a lab whose hosts' addresses are its own has what a case asks of them.
+///
+/// # Errors
+/// They are to be of IPv6.
+fn has_its_own_addresses(lab: &str, case: &Case) -> Result<(), Unavailable> {
+    match case.ip {
+        IpFamily::Ipv4 => Ok(()),
+        IpFamily::Ipv6 => Err(Unavailable::new(
+            "hosts, pods and Services with addresses of IPv6",
+            format!("lab {lab}"),
+            "--lab netns, or --ip ipv4",
+        )),
+    }
 }
 
 /// Whether a lab whose nodes are not ours to run programs on has what a case asks of them.

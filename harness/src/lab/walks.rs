@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use record::{Counts, Probe, Walk};
 
-use super::{LabError, QueryWalks, StageTimes, Walks};
+use super::{LabError, LegWalks, QueryWalks, StageTimes, Walks};
 use crate::capture::join::{Joined, Passage, Story};
 use crate::capture::packet::flags;
 use crate::capture::{Site, TapInfo, in_words};
@@ -19,6 +19,10 @@ impl Walks {
             stages,
             residual,
             first_packet: joined.first_packet.histogram(),
+            legs: LegWalks {
+                request: joined.legs.request.histogram(),
+                response: joined.legs.response.histogram(),
+            },
             sampled,
             joined: of_them,
             unjoined,
@@ -69,6 +73,7 @@ pub(super) fn counts(story: &Story, probes: &[TapInfo], hooks_seen: bool) -> Cou
     };
     Counts {
         rules_walked: None,
+        rules_walked_beyond: None,
         hooks_entered: hooks_seen.then(|| passages().filter(enters).count() as u64),
         probe_hits: Some(passages().count() as u64),
         packets: Some(at_client().count() as u64),

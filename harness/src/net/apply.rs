@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Applies changes over one rtnetlink connection of the host.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, IpVlanMode, MacVlanMode};
 use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use rtnetlink::packet_route::route::RouteScope;
@@ -98,15 +99,19 @@ async fn apply(netlink: &Handle, change: &Change) -> Result<(), Refusal> {
         }
         Change::DeleteLink(name) => Ok(netlink.link().del(index(name)?).execute().await?),
         Change::Address(address) => {
-            let (ip, prefix) = (IpAddr::V4(address.cidr.address), address.cidr.prefix);
-            let request = netlink.address().add(index(&address.device)?, ip, prefix);
+            let (ip, prefix) = (address.cidr.address, address.cidr.prefix);
+            let mut request = netlink.address().add(index(&address.device)?, ip, prefix);
+            if ip.is_ipv6() {
+                // Whether somebody else has it is not asked: that takes a second.
+                request.message_mut().header.flags.insert(AddressHeaderFlags::Nodad);
+            }
             Ok(request.execute().await?)
         }
         Change::Route(route) => add_route(netlink, route).await,
         Change::Neighbour(neighbour) => {
             let request = netlink
                 .neighbours()
-                .add(index(&neighbour.device)?, IpAddr::V4(neighbour.address))
+                .add(index(&neighbour.device)?, neighbour.address)
                 .link_layer_address(&neighbour.mac.0);
             Ok(request.execute().await?)
         }
@@ -114,7 +119,7 @@ async fn apply(netlink: &Handle, change: &Change) -> Result<(), Refusal> {
             let request = netlink
                 .neighbours()
                 .add_bridge(index(device)?, &mac.0)
-                .destination(IpAddr::V4(*to))
+                .destination(*to)
                 .flags(NeighbourFlags::Own)
                 .state(NeighbourState::Permanent);
             Ok(request.execute().await?)
@@ -150,8 +155,11 @@ async fn add_link(netlink: &Handle, link: &NewLink) -> Result<(), Refusal> {
             let builder = LinkVxlan::new(&link.name, vxlan.vni)
                 .dev(index(&vxlan.device)?)
                 .port(vxlan.port)
-                .local(vxlan.local)
                 .learning(false);
+            let builder = match vxlan.local {
+                IpAddr::V4(local) => builder.local(local),
+                IpAddr::V6(local) => builder.local6(local),
+            };
             common(builder, link)?.build()
         }
         LinkKind::Ipvlan(Ipvlan { parent, netns }) => {
@@ -217,8 +225,11 @@ async fn set_link(netlink: &Handle, settings: &LinkSettings) -> Result<(), Refus
 }
 
 async fn add_route(netlink: &Handle, route: &Route) -> Result<(), Refusal> {
-    let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
+    let no_route =
+        |what: String| NetError::os("write", format!("route {route}"))(std::io::Error::other(what));
+    let mut builder = RouteMessageBuilder::<IpAddr>::new()
         .destination_prefix(route.to.address, route.to.prefix)
+        .map_err(|error| no_route(error.to_string()))?
         .output_interface(index(&route.device)?)
         .scope(match route.scope {
             Scope::Universe => RouteScope::Universe,
@@ -226,7 +237,7 @@ async fn add_route(netlink: &Handle, route: &Route) -> Result<(), Refusal> {
             Scope::Host => RouteScope::Host,
         });
     if let Some(via) = route.via {
-        builder = builder.gateway(via);
+        builder = builder.gateway(via).map_err(|error| no_route(error.to_string()))?;
     }
     if route.onlink {
         builder = builder.onlink();

@@ -4,9 +4,10 @@
 //! make it.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::{Cidr, Mac, NetnsRef, Qdisc};
+use crate::plan::IpFamily;
 
 /// One change to a host's network.
 #[derive(Clone, Debug)]
@@ -103,7 +104,7 @@ pub struct Vxlan {
     /// UDP port.
     pub port: u16,
     /// Source address of the outer packets.
-    pub local: Ipv4Addr,
+    pub local: IpAddr,
     /// Interface they leave by.
     pub device: String,
 }
@@ -163,7 +164,7 @@ pub struct Route {
     /// Destination.
     pub to: Cidr,
     /// Next hop; on the link itself if absent.
-    pub via: Option<Ipv4Addr>,
+    pub via: Option<IpAddr>,
     /// Interface.
     pub device: String,
     /// How far away the destination is.
@@ -179,13 +180,21 @@ impl Route {
     }
 
     /// Through a next hop whose link an address or another route names.
-    pub fn via(to: Cidr, next_hop: Ipv4Addr, device: impl Into<String>) -> Self {
+    pub fn via(to: Cidr, next_hop: IpAddr, device: impl Into<String>) -> Self {
         let (via, device) = (Some(next_hop), device.into());
         Self { to, via, device, scope: Scope::Universe, onlink: false }
     }
 
+    /// As the kernel keeps it: of IPv6 it keeps no scope (net/ipv6/route.c, rt6_fill_node()).
+    pub(super) fn as_kept(&self) -> Self {
+        match self.to.family() {
+            IpFamily::Ipv4 => self.clone(),
+            IpFamily::Ipv6 => Self { scope: Scope::Universe, ..self.clone() },
+        }
+    }
+
     /// Through a next hop that is to be taken for a neighbour.
-    pub fn via_on_link(to: Cidr, next_hop: Ipv4Addr, device: impl Into<String>) -> Self {
+    pub fn via_on_link(to: Cidr, next_hop: IpAddr, device: impl Into<String>) -> Self {
         Self { onlink: true, ..Self::via(to, next_hop, device) }
     }
 }
@@ -205,7 +214,7 @@ pub enum Scope {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its link-layer address.
     pub mac: Mac,
     /// Interface it is on.
@@ -218,7 +227,7 @@ pub struct Forward {
     /// Inner destination.
     pub mac: Mac,
     /// Host its frames are sent to.
-    pub to: Ipv4Addr,
+    pub to: IpAddr,
     /// VXLAN device.
     pub device: String,
 }
@@ -311,7 +320,7 @@ impl fmt::Display for LinkSettings {
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.to {
-            Cidr::ANY => write!(f, "default")?,
+            Cidr { prefix: 0, .. } => write!(f, "default")?,
             to => write!(f, "{to}")?,
         }
         if let Some(via) = self.via {

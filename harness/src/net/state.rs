@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A host's network read back from the kernel, in the same words as the changes that made it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::pin;
 
 use futures_util::{Stream, StreamExt};
@@ -23,8 +23,10 @@ use super::apply::with_netlink;
 use super::{
     Address, Cidr, Forward, Mac, Neighbour, NetError, Netns, Qdisc, Route, Scope, Vxlan, qdisc,
 };
+use crate::plan::IpFamily;
 
-/// What a host's kernel holds. IPv4 only, the main table's unicast routes, permanent neighbours.
+/// What a host's kernel holds: addresses, but for IPv6's link-local ones, which it gives itself; the main table's
+/// routes; permanent neighbours.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     /// Interfaces by index.
@@ -121,9 +123,14 @@ async fn dump(netlink: &Handle) -> Result<State, rtnetlink::Error> {
     let links: Vec<_> = messages.iter().map(|message| link(message, &names)).collect();
     let addresses = all(netlink.address().get().execute()).await?;
     let route_filter = RouteMessageBuilder::<Ipv4Addr>::new().build();
-    let routes = all(netlink.route().get(route_filter).execute()).await?;
-    let neighbours = netlink.neighbours().get().set_address_family(AddressFamily::Inet);
-    let neighbours = all(neighbours.execute()).await?;
+    let mut routes = all(netlink.route().get(route_filter).execute()).await?;
+    let route_filter = RouteMessageBuilder::<Ipv6Addr>::new().build();
+    routes.extend(all(netlink.route().get(route_filter).execute()).await?);
+    let mut neighbours = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let of_family = netlink.neighbours().get().set_address_family(family);
+        neighbours.extend(all(of_family.execute()).await?);
+    }
     let forwards = netlink.neighbours().get().set_address_family(AddressFamily::Bridge);
     let forwards = all(forwards.execute()).await?;
     let qdiscs = qdisc::read(netlink).await?;
@@ -240,7 +247,8 @@ fn vxlan(infos: &[InfoVxlan], names: &Names) -> Option<Vxlan> {
         match info {
             InfoVxlan::Id(id) => vni = Some(*id),
             InfoVxlan::Port(number) => port = Some(*number),
-            InfoVxlan::Local(address) => local = Some(*address),
+            InfoVxlan::Local(address) => local = Some(IpAddr::from(*address)),
+            InfoVxlan::Local6(address) => local = Some(IpAddr::from(*address)),
             InfoVxlan::Link(index) => device = names.of(*index),
             // Not the device this crate makes: its table would not be the one that was written.
             InfoVxlan::Learning(true) => return None,
@@ -250,11 +258,24 @@ fn vxlan(infos: &[InfoVxlan], names: &Names) -> Option<Vxlan> {
     Some(Vxlan { vni: vni?, port: port?, local: local?, device: device? })
 }
 
+/// Whether it is one that a host gives each of its interfaces (RFC 4291, section 2.5.6).
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
 fn address(message: &AddressMessage, names: &Names) -> Option<Address> {
     let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(std::net::IpAddr::V4(address)) => Some(*address),
-        _ => None,
-    })?;
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None::<IpAddr>,
+    });
+    // IPv6 has no other end whose address would be told apart (net/ipv6/addrconf.c, inet6_fill_ifaddr()).
+    let local = local.or_else(|| {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address @ IpAddr::V6(_)) => Some(*address),
+            _ => None,
+        })
+    });
+    let local = local.filter(|&address| !is_link_local(address))?;
     let cidr = Cidr { address: local, prefix: message.header.prefix_len };
     Some(Address { cidr, device: names.of(message.header.index)? })
 }
@@ -269,15 +290,29 @@ fn route(message: &RouteMessage, names: &Names) -> Option<Route> {
         RouteScope::Host => Scope::Host,
         _ => return None,
     };
-    let (mut to, mut via, mut device) = (Cidr::ANY, None, None);
+    let family = match message.header.address_family {
+        AddressFamily::Inet => IpFamily::Ipv4,
+        AddressFamily::Inet6 => IpFamily::Ipv6,
+        _ => return None,
+    };
+    let (mut to, mut via, mut device) = (Cidr::any(family), None, None);
     to.prefix = message.header.destination_prefix_length;
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => to.address = *address,
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => via = Some(*address),
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => {
+                to.address = (*address).into()
+            }
+            RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
+                to.address = (*address).into();
+            }
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => via = Some((*address).into()),
+            RouteAttribute::Gateway(RouteAddress::Inet6(address)) => via = Some((*address).into()),
             RouteAttribute::Oif(index) => device = names.of(*index),
             _ => {}
         }
+    }
+    if is_link_local(to.address) {
+        return None;
     }
     let onlink = message.header.flags.contains(RouteFlags::Onlink);
     Some(Route { to, via, device: device?, scope, onlink })
@@ -300,14 +335,20 @@ fn forward(message: &NeighbourMessage, names: &Names) -> Option<Forward> {
     Some(Forward { mac: mac?, to: to?, device: names.of(message.header.ifindex)? })
 }
 
-fn neighbour_attributes(message: &NeighbourMessage) -> (Option<Ipv4Addr>, Option<Mac>) {
+fn neighbour_attributes(message: &NeighbourMessage) -> (Option<IpAddr>, Option<Mac>) {
     let (mut address, mut link_layer) = (None, None);
     for attribute in &message.attributes {
         match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some(*v4),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => {
+                address = Some((*v4).into());
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
+                address = Some((*v6).into());
+            }
             // In the bridge family the address' family is not said and it comes as bytes.
             NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
-                address = <[u8; 4]>::try_from(bytes.as_slice()).ok().map(Ipv4Addr::from);
+                let four = <[u8; 4]>::try_from(bytes.as_slice()).map(IpAddr::from);
+                address = four.or_else(|_| <[u8; 16]>::try_from(&bytes[..]).map(IpAddr::from)).ok();
             }
             NeighbourAttribute::LinkLayerAddress(bytes) => link_layer = mac(bytes),
             _ => {}

@@ -74,6 +74,16 @@ words! {
 }
 
 words! {
+    /// Which addresses hosts, pods and Services have, and requests go to.
+    IpFamily {
+        /// Those of IPv4.
+        Ipv4 = "ipv4",
+        /// Those of IPv6.
+        Ipv6 = "ipv6",
+    }
+}
+
+words! {
     /// How pods are wired.
     CniKind {
         /// A routed veth per pod, as kindnet does it.
@@ -218,6 +228,9 @@ pub struct Case {
     pub mode: Mode,
     /// Who writes the mode's rules.
     pub proxy: Proxy,
+    /// Which addresses.
+    #[serde(default = "ipv4", skip_serializing_if = "is_ipv4")]
+    pub ip: IpFamily,
     /// How pods are wired.
     pub cni: CniKind,
     /// What plugins of others are called with; of [`CniKind::Exec`], and of no other.
@@ -233,6 +246,14 @@ pub struct Case {
     pub workload: String,
 }
 
+fn ipv4() -> IpFamily {
+    IpFamily::Ipv4
+}
+
+fn is_ipv4(family: &IpFamily) -> bool {
+    *family == IpFamily::Ipv4
+}
+
 impl Case {
     /// What stands for the CNI in ids and reports: its word, or `exec-` and the name of its list.
     pub fn cni_label(&self) -> String {
@@ -242,11 +263,11 @@ impl Case {
     /// Path-like name: `netns/nftables+bridge/nodeport-remote/svc-1000/newconn`. The kernel is named
     /// where it is not the host's, `netns+uml-7.2.13/...`; the measured Service's position where it
     /// is not the usual one, the last; who wrote the rules where it was not nic2pod,
-    /// `netns/iptables.kube-proxy+bridge/...`.
+    /// `netns/iptables.kube-proxy+bridge/...`; and IPv6, `netns/iptables.ipv6+bridge/...`.
     pub fn id(&self, lab: &str) -> String {
         let Self { kernel, route, services, position, workload, .. } = self;
         let cni = self.cni_label();
-        let mode = self.proxied();
+        let mode = self.mode_label();
         let kernel = match kernel.as_str() {
             HOST_KERNEL => String::new(),
             label => format!("+{label}"),
@@ -259,12 +280,17 @@ impl Case {
         format!("{lab}{kernel}/{mode}+{cni}/{route}/svc-{services}{place}/{workload}")
     }
 
-    /// The mode, with who writes its rules where that is not nic2pod: `iptables.kube-proxy`. What a record
-    /// and its readers call the mode, so that the two are never taken for one.
-    pub fn proxied(&self) -> String {
-        match self.proxy {
-            Proxy::Own => self.mode.to_string(),
-            other => format!("{}.{other}", self.mode),
+    /// The mode, with who writes its rules where that is not nic2pod, `iptables.kube-proxy`, and with the
+    /// addresses where they are not those of IPv4, `iptables.ipv6`. What a record and its readers call the
+    /// mode, so that no two of these are taken for one.
+    pub fn mode_label(&self) -> String {
+        let mut label = self.mode.to_string();
+        if self.proxy != Proxy::Own {
+            label = format!("{label}.{}", self.proxy);
         }
+        if self.ip != IpFamily::Ipv4 {
+            label = format!("{label}.{}", self.ip);
+        }
+        label
     }
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The matrix multiplied out: groups of cases that differ only in their mode and who writes its rules.
+//! The matrix multiplied out: groups of cases that differ only in their mode, who writes its rules and their
+//! addresses.
 
 use std::fmt;
 
 use workloads::protocol::Connection;
 
 use super::{
-    ArrivalKind, Case, CniChoice, CniKind, Conflist, Mode, Place, PolicyKind, Position, Profile,
-    Proxy, Road,
+    ArrivalKind, Case, CniChoice, CniKind, Conflist, IpFamily, MatrixSettings, Mode, Place,
+    PolicyKind, Position, Profile, Proxy, Road,
 };
 
 /// Most cases a plan may have.
@@ -23,7 +24,7 @@ pub struct PlanError {
     pub message: String,
 }
 
-/// Cases that differ only in their mode and who writes its rules. They are up at the same time and their iterations are
+/// Cases that differ only in their mode, who writes its rules and their addresses. They are up at the same time and their iterations are
 /// interleaved, so that a drift of the machine meets all of them alike.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
@@ -47,17 +48,18 @@ impl Plan {
     pub fn new(profile: &Profile, kernels: &[&str]) -> Result<Self, PlanError> {
         validate(profile, kernels)?;
         let matrix = &profile.matrix;
-        let datapaths = datapaths(&matrix.mode, &matrix.proxy);
+        let datapaths = datapaths(matrix);
         let mut groups = Vec::new();
         for (cni, conflist) in cnis(profile)? {
             for &route in &matrix.route {
                 for &services in &matrix.services {
                     for &position in positions(&matrix.position, services) {
                         for workload in &matrix.workload {
-                            let case = |kernel: &str, (mode, proxy): (Mode, Proxy)| Case {
+                            let case = |kernel: &str, (mode, proxy, ip): Datapath| Case {
                                 kernel: kernel.to_owned(),
                                 mode,
                                 proxy,
+                                ip,
                                 cni,
                                 conflist: conflist.cloned(),
                                 route,
@@ -119,13 +121,18 @@ fn cnis(profile: &Profile) -> Result<Vec<(CniKind, Option<&Conflist>)>, PlanErro
     Ok(all)
 }
 
-/// Each mode by each of those who write rules. Mode none has no rules to write, and is there once.
-fn datapaths(modes: &[Mode], proxies: &[Proxy]) -> Vec<(Mode, Proxy)> {
+/// A mode, who writes its rules, and the addresses in them.
+type Datapath = (Mode, Proxy, IpFamily);
+
+/// Each mode by each of those who write rules, for each kind of addresses. Mode none has no rules to write, and
+/// is there once for each.
+fn datapaths(matrix: &MatrixSettings) -> Vec<Datapath> {
     let of_mode = |&mode: &Mode| match mode {
         Mode::None => vec![(mode, Proxy::Own)],
-        _ => proxies.iter().map(|&proxy| (mode, proxy)).collect(),
+        _ => matrix.proxy.iter().map(|&proxy| (mode, proxy)).collect(),
     };
-    modes.iter().flat_map(of_mode).collect()
+    let of_both = |(mode, proxy)| matrix.ip.iter().map(move |&ip| (mode, proxy, ip));
+    matrix.mode.iter().flat_map(of_mode).flat_map(of_both).collect()
 }
 
 /// A Service that is alone has one place only.
@@ -159,6 +166,7 @@ fn validate(profile: &Profile, kernels: &[&str]) -> Result<(), PlanError> {
     axis("matrix.kernel", kernels)?;
     axis("matrix.mode", &matrix.mode)?;
     axis("matrix.proxy", &matrix.proxy)?;
+    axis("matrix.ip", &matrix.ip)?;
     if matrix.proxy.contains(&Proxy::KubeProxy) && service.kube_proxy.is_none() {
         let message = "kube-proxy is to write the rules, and its program is not named: --proxy-bin PATH, or \
                        service.kube_proxy in the profile";
@@ -173,6 +181,7 @@ fn validate(profile: &Profile, kernels: &[&str]) -> Result<(), PlanError> {
         kernels.len(),
         matrix.mode.len(),
         matrix.proxy.len(),
+        matrix.ip.len(),
         matrix.cni.len(),
         matrix.route.len(),
         matrix.services.len(),
@@ -199,6 +208,11 @@ fn validate(profile: &Profile, kernels: &[&str]) -> Result<(), PlanError> {
     within("lab.client_addresses", lab.client_addresses.into(), 1, 200)?;
     within("lab.pod_extra_addresses", lab.pod_extra_addresses.into(), 0, 64)?;
     within("lab.guest_memory_mib", lab.guest_memory_mib.into(), 256, 65_536)?;
+    if lab.proxy_protocol && lab.balancer.routes() {
+        let message = "router and ipvs pass packets on as they are, and have no connections to say it on: they keep \
+                       the client's address without";
+        return Err(wrong("lab.proxy_protocol", message));
+    }
     within("lab.guest_cpus", lab.guest_cpus.into(), 0, 8)?;
     within("service.filler_endpoints", service.filler_endpoints.into(), 0, 1000)?;
     // The entry node's first pod is the client of the clusterip road.
@@ -239,8 +253,9 @@ fn validate_workload(profile: &Profile, name: &str) -> Result<(), PlanError> {
     };
     let key = |leaf: &str| format!("workload.{name}.{leaf}");
     within(&key("connections"), workload.connections.into(), 1, 10_000)?;
-    within(&key("request_bytes"), workload.request_bytes, 0, 1 << 30)?;
-    within(&key("response_bytes"), workload.response_bytes, 0, 1 << 30)?;
+    let body_max = workload.protocol.body_bytes_max();
+    within(&key("request_bytes"), workload.request_bytes, 0, body_max)?;
+    within(&key("response_bytes"), workload.response_bytes, 0, body_max)?;
     within(&key("server_work (ns)"), workload.server_work.nanos(), 0, 1_000_000_000)?;
     within(&key("timeout (ms)"), workload.timeout.millis(), 1, 600_000)?;
     match (workload.resume, workload.tls, workload.connection) {
@@ -358,6 +373,10 @@ mod tests {
             ("[matrix]\nservices = [0]", "matrix.services: 0 is not between 1 and 60000"),
             ("[matrix]\nservices = [7, 7]", "matrix.services: `7` is named twice"),
             ("[run]\ntrace_slowest = 101", "run.trace_slowest: 101 is not between 0 and 100"),
+            (
+                "[lab]\nproxy_protocol = true\nbalancer = \"router\"",
+                "lab.proxy_protocol: router and ipvs pass packets on as they are, and have no connections to say it on: they keep the client's address without",
+            ),
             ("[lab]\nnodes = 1", "matrix.route: nodeport-remote needs lab.nodes of at least 2"),
             (
                 "[service]\nexternal_policy = \"local\"",
@@ -365,11 +384,15 @@ mod tests {
             ),
             (
                 "[matrix]\nworkload = [\"x\"]",
-                "matrix.workload: `x` is not one of dns-newconn, http2, keepalive, newconn, paced, tls-keepalive, tls-newconn, tls-resume, users",
+                "matrix.workload: `x` is not one of dns-newconn, download, grpc, http2, keepalive, newconn, paced, tls-keepalive, tls-newconn, tls-resume, upload, users, websocket",
             ),
             (
                 "[workload.newconn]\nrate = 5.0",
                 "workload.newconn.rate: belongs to arrival = \"open\"; a closed loop has no rate",
+            ),
+            (
+                "[matrix]\nworkload = [\"grpc\"]\n[workload.grpc]\nrequest_bytes = 4194304",
+                "workload.grpc.request_bytes: 4194304 is not between 0 and 4194240",
             ),
             (
                 "[workload.newconn]\nresume = true",

@@ -10,15 +10,15 @@ mod profile;
 mod source;
 mod wire;
 
-pub use case::{Case, CniKind, Mode, Place, Position, Proxy, Road, Route};
+pub use case::{Case, CniKind, IpFamily, Mode, Place, Position, Proxy, Road, Route};
 pub use cni::CniChoice;
 pub use conflist::{CNI_VERSIONS, Conflist, Plugin};
 pub use kernel::{HOST_KERNEL, KernelChoice};
 pub use matrix::{CASES_MAX, Group, Plan, PlanError};
 pub use profile::{
     AffinityKind, ArrivalKind, BalancerKind, CniFiles, Engine, FakeSettings, IngressKind,
-    IptablesBackend, IpvsScheduler, LabSettings, MatrixSettings, PolicyKind, Profile, RunSettings,
-    ServiceSettings, WorkloadSettings,
+    IngressTls, IptablesBackend, IpvsScheduler, LabSettings, MatrixSettings, PolicyKind, Profile,
+    RunSettings, ServiceSettings, WorkloadSettings,
 };
 pub use source::{DEFAULT_PROFILE, PROFILES, ProfileError};
 pub use wire::WireSettings;

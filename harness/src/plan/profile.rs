@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use workloads::protocol::{Connection, Protocol, Schedule, TlsVersion};
 
 use super::wire::WireSettings;
-use super::{CniChoice, CniKind, Conflist, KernelChoice, Mode, PlanError, Position, Proxy, Route};
+use super::{
+    CniChoice, CniKind, Conflist, IpFamily, KernelChoice, Mode, PlanError, Position, Proxy, Route,
+};
 use crate::units::Span;
 
 /// A profile with every default filled in.
@@ -49,6 +51,10 @@ pub struct MatrixSettings {
     /// older revisions then read too (`compare --rev`).
     #[serde(default = "own", skip_serializing_if = "is_own")]
     pub proxy: Vec<Proxy>,
+    /// Which addresses hosts and Services have. Not in a resolved profile that asks for IPv4 alone, for the same
+    /// reason.
+    #[serde(default = "ipv4", skip_serializing_if = "is_ipv4")]
+    pub ip: Vec<IpFamily>,
     /// CNIs.
     pub cni: Vec<CniChoice>,
     /// Routes.
@@ -59,6 +65,14 @@ pub struct MatrixSettings {
     pub position: Vec<Position>,
     /// Names of workloads.
     pub workload: Vec<String>,
+}
+
+fn ipv4() -> Vec<IpFamily> {
+    vec![IpFamily::Ipv4]
+}
+
+fn is_ipv4(families: &[IpFamily]) -> bool {
+    *families == [IpFamily::Ipv4]
 }
 
 fn own() -> Vec<Proxy> {
@@ -137,10 +151,17 @@ pub struct LabSettings {
     /// our own, which older revisions then read too (`compare --rev`).
     #[serde(default, skip_serializing_if = "BalancerKind::is_own")]
     pub balancer: BalancerKind,
+    /// Whether it says whose connections it passes on, by the PROXY protocol. Not in a resolved profile that does
+    /// not ask for it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub proxy_protocol: bool,
     /// The ingress controller of roads `ingress` and `ingress-endpoints`. Not in a resolved profile that asks
     /// for our own, for the same reason.
     #[serde(default, skip_serializing_if = "IngressKind::is_own")]
     pub ingress: IngressKind,
+    /// What becomes of TLS at the ingress controller. Not in a resolved profile that has it end there.
+    #[serde(default, skip_serializing_if = "IngressTls::is_edge")]
+    pub ingress_tls: IngressTls,
     /// What the wire between the client outside and the nodes does.
     pub wire: WireSettings,
     /// Files of CNIs that come as manifests, by CNI.
@@ -185,9 +206,20 @@ pub enum BalancerKind {
     Haproxy,
     /// nginx, its stream module.
     Nginx,
+    /// No program: a router that leads the Service's LoadBalancer address to a node, as one that is told by BGP
+    /// does. Answers do not pass it: direct server return.
+    Router,
+    /// ip_vs on its host, which chooses the node and hands packets on as they are (direct routing): answers do
+    /// not pass it either.
+    Ipvs,
 }
 
 impl BalancerKind {
+    /// Whether it hands packets on as they are, and answers do not pass it.
+    pub fn routes(self) -> bool {
+        matches!(self, Self::Router | Self::Ipvs)
+    }
+
     fn is_own(&self) -> bool {
         *self == Self::Embedded
     }
@@ -209,6 +241,31 @@ pub enum IngressKind {
 impl IngressKind {
     fn is_own(&self) -> bool {
         *self == Self::Embedded
+    }
+}
+
+/// What becomes of TLS at an ingress controller, by the words that OpenShift has for it (Route,
+/// `spec.tls.termination`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IngressTls {
+    /// It ends there, and pods are asked in the clear.
+    #[default]
+    Edge,
+    /// It ends there, and pods are asked by TLS again.
+    Reencrypt,
+    /// It is passed through: the controller knows the name that is asked for, and no more.
+    Passthrough,
+}
+
+impl IngressTls {
+    /// Whether pods are asked by TLS.
+    pub fn reaches_pods(self) -> bool {
+        self != Self::Edge
+    }
+
+    fn is_edge(&self) -> bool {
+        *self == Self::Edge
     }
 }
 
@@ -355,7 +412,7 @@ impl IpvsScheduler {
 pub struct WorkloadSettings {
     /// How connections are used.
     pub connection: Connection,
-    /// HTTP version.
+    /// HTTP version, and what is spoken over it.
     pub protocol: Protocol,
     /// TLS, ended at the pod; absent, requests go in the clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]

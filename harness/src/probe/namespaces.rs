@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -25,10 +25,7 @@ const TRIE_MAX: u64 = 1 << 20;
 ///
 /// # Errors
 /// `proc` cannot be listed.
-pub fn find(
-    proc: &Path,
-    addresses: &BTreeSet<Ipv4Addr>,
-) -> io::Result<BTreeMap<Ipv4Addr, OwnedFd>> {
+pub fn find(proc: &Path, addresses: &BTreeSet<IpAddr>) -> io::Result<BTreeMap<IpAddr, OwnedFd>> {
     let (mut found, mut seen) = (BTreeMap::new(), BTreeSet::new());
     for entry in fs::read_dir(proc)?.take(PROCESSES_MAX) {
         let Ok(entry) = entry else { continue };
@@ -62,7 +59,7 @@ fn trie(process: &Path) -> io::Result<String> {
 
 /// Addresses that the kernel delivers to the host itself (`net/ipv4/fib_trie.c`,
 /// `fib_trie_seq_show()`): a leaf's address on one line, what it is to on those below.
-fn own_addresses(trie: &str) -> impl Iterator<Item = Ipv4Addr> {
+fn own_addresses(trie: &str) -> impl Iterator<Item = IpAddr> {
     let mut leaf = None;
     trie.lines().filter_map(move |line| {
         let line = line.trim_start();
@@ -106,7 +103,7 @@ Local:
 
     #[test]
     fn what_nobody_has_is_not_found() {
-        let nobody = BTreeSet::from([Ipv4Addr::new(192, 0, 2, 77)]);
+        let nobody = BTreeSet::from([IpAddr::from([192, 0, 2, 77])]);
         assert!(find(Path::new("/proc"), &nobody).unwrap().is_empty());
     }
 }

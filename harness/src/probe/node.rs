@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::agent::Refusal;
@@ -18,7 +18,7 @@ const PROC: &str = "/proc";
 #[derive(Debug)]
 pub(super) struct Node {
     netns: Option<Netns>,
-    pods: BTreeMap<Ipv4Addr, Netns>,
+    pods: BTreeMap<IpAddr, Netns>,
 }
 
 impl Node {
@@ -42,14 +42,14 @@ impl Node {
     }
 
     /// The pod with this address, looked for before.
-    pub(super) fn pod(&self, address: Ipv4Addr) -> Result<&Netns, Refusal> {
+    pub(super) fn pod(&self, address: IpAddr) -> Result<&Netns, Refusal> {
         self.pods.get(&address).ok_or_else(|| {
             Refusal::Failed(format!("failed to find pod {address}: it was not looked for"))
         })
     }
 
     /// Finds pods, gives them names, and forgets others.
-    pub(super) fn find(&mut self, pods: &[(Ipv4Addr, String)]) -> Result<(), Refusal> {
+    pub(super) fn find(&mut self, pods: &[(IpAddr, String)]) -> Result<(), Refusal> {
         if pods.len() > PODS_MAX {
             let found = format!("failed to find {} pods: more than {PODS_MAX}", pods.len());
             return Err(Refusal::Failed(found));
@@ -85,13 +85,13 @@ impl Node {
     }
 }
 
-fn device_of(state: &State, address: Ipv4Addr) -> Option<String> {
+fn device_of(state: &State, address: IpAddr) -> Option<String> {
     let has = |found: &&crate::net::Address| found.cidr.address == address;
     state.addresses.iter().find(has).map(|found| found.device.clone())
 }
 
 /// How a pod is wired. Each end of a veth pair knows the other's index (`IFLA_LINK`).
-fn wiring(node: &State, netns: &Netns, address: Ipv4Addr) -> Result<PodWiring, Refusal> {
+fn wiring(node: &State, netns: &Netns, address: IpAddr) -> Result<PodWiring, Refusal> {
     let pod = netns.state()?;
     let device = device_of(&pod, address).ok_or_else(|| {
         Refusal::Failed(format!("failed to find the device of pod {address}: it is gone"))
@@ -108,7 +108,7 @@ fn wiring(node: &State, netns: &Netns, address: Ipv4Addr) -> Result<PodWiring, R
 }
 
 /// The device by which the main table sends what is for an address: the longest prefix decides.
-fn way(state: &State, to: Ipv4Addr) -> String {
+fn way(state: &State, to: IpAddr) -> String {
     let matching = state.routes.iter().filter(|route| route.to.contains(to));
     let longest = matching.max_by_key(|route| route.to.prefix);
     longest.map(|route| route.device.clone()).unwrap_or_default()

@@ -2,7 +2,7 @@
 //! A case's probes on one node.
 
 use std::collections::HashSet;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ const REFLECT_TOS: &str = "net/ipv4/tcp_reflect_tos";
 #[derive(Debug)]
 pub(super) struct Placed {
     place: Place,
-    flows: HashSet<SocketAddrV4>,
+    flows: HashSet<SocketAddr>,
     placement: Placement,
     on: Option<Lease>,
 }

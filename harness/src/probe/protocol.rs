@@ -2,7 +2,7 @@
 //! What the program on a node is asked, and what it answers. Each question is a path, its body and its
 //! answer JSON; `off` is answered with [`super::Sightings`].
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,11 +60,11 @@ pub struct About {
 #[serde(deny_unknown_fields)]
 pub struct Look {
     /// The node's own address, which tells its NIC.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Pods on it, by their addresses.
-    pub pods: Vec<Ipv4Addr>,
+    pub pods: Vec<IpAddr>,
     /// Addresses elsewhere, to be told the way to.
-    pub ways: Vec<Ipv4Addr>,
+    pub ways: Vec<IpAddr>,
 }
 
 /// What a node's network is made of, as far as asked.
@@ -115,7 +115,7 @@ pub struct Place {
     /// The case's pods on it.
     pub pods: Vec<PlacedPod>,
     /// Where the case's connections go: a segment to or from none of these is not kept.
-    pub flows: Vec<SocketAddrV4>,
+    pub flows: Vec<SocketAddr>,
 }
 
 /// A pod of a case.
@@ -125,7 +125,7 @@ pub struct PlacedPod {
     /// Its name.
     pub name: String,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its device.
     pub device: String,
     /// The node's end of its veth pair.

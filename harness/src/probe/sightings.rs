@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the probes of a node saw in a block, as bytes: a line of JSON, then 40 bytes for each packet,
+//! What the probes of a node saw in a block, as bytes: a line of JSON, then 64 bytes for each packet,
 //! numbers little-endian.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use super::protocol::{Block, Reply};
 use crate::capture::packet::Message;
@@ -13,7 +13,7 @@ pub const PACKETS_MAX: usize = 500_000;
 /// Longest line before the packets, bytes.
 const HEAD_MAX: usize = 16 * 1024;
 /// Bytes of a packet.
-const PACKET_BYTES: usize = 40;
+const PACKET_BYTES: usize = 64;
 /// Longest answer, bytes.
 pub const SIGHTINGS_BYTES_MAX: usize = HEAD_MAX + PACKETS_MAX * PACKET_BYTES;
 
@@ -47,8 +47,8 @@ impl Sightings {
                 + u8::from(segment.tsval.is_some()) * STAMPED
                 + u8::from(segment.names.is_some()) * NAMES;
             bytes.extend(time_ns.to_le_bytes());
-            bytes.extend(segment.src.ip().octets());
-            bytes.extend(segment.dst.ip().octets());
+            bytes.extend(sixteen(segment.src.ip()));
+            bytes.extend(sixteen(segment.dst.ip()));
             bytes.extend(segment.src.port().to_le_bytes());
             bytes.extend(segment.dst.port().to_le_bytes());
             // A message of DNS has no sequence numbers: their place is its.
@@ -108,36 +108,48 @@ fn head(reply: &Reply<Block>) -> Vec<u8> {
     bytes
 }
 
+/// An address of either family; of IPv4 as IPv6 maps it (RFC 4291, section 2.5.5.2).
+fn sixteen(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
 fn packet(bytes: &[u8; PACKET_BYTES]) -> Packet {
     let four = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
     let number = |at: usize| u32::from_le_bytes(four(at));
     let short = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-    let end =
-        |address: usize, port: usize| SocketAddrV4::new(Ipv4Addr::from(four(address)), short(port));
-    let bits = bytes[39];
+    let end = |at: usize, port: usize| {
+        let address: [u8; 16] = bytes[at..at + 16].try_into().expect("sixteen of them");
+        SocketAddr::new(IpAddr::from(address).to_canonical(), short(port))
+    };
+    let bits = bytes[63];
     let names =
-        (bits & NAMES != 0).then(|| Message { id: number(20) as u16, answers: number(24) != 0 });
-    let [seq, ack] = if names.is_some() { [0; 2] } else { [number(20), number(24)] };
+        (bits & NAMES != 0).then(|| Message { id: number(44) as u16, answers: number(48) != 0 });
+    let [seq, ack] = if names.is_some() { [0; 2] } else { [number(44), number(48)] };
     Packet {
         time_ns: u64::from(number(0)) | u64::from(number(4)) << 32,
         segment: Segment {
-            src: end(8, 16),
-            dst: end(12, 18),
+            src: end(8, 40),
+            dst: end(24, 42),
             seq,
             ack,
-            tsval: (bits & STAMPED != 0).then(|| number(28)),
-            payload_bytes: number(32),
-            flags: bytes[38],
+            tsval: (bits & STAMPED != 0).then(|| number(52)),
+            payload_bytes: number(56),
+            flags: bytes[62],
             encapsulated: bits & ENCAPSULATED != 0,
             names,
         },
-        tap: short(36),
+        tap: short(60),
         direction: if bits & OUT != 0 { Direction::Out } else { Direction::In },
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -146,11 +158,16 @@ mod tests {
     prop_compose! {
         fn packets()(
             time_ns: u64, seq: u32, ack: u32, tsval: Option<u32>, payload_bytes: u32, flags: u8,
-            encapsulated: bool, out: bool, tap in 0u16..7, ends: [(u32, u16); 2],
+            encapsulated: bool, out: bool, tap in 0u16..7, ends: [(u32, u16); 2], six: bool,
             names: Option<(u16, bool)>,
         ) -> Packet {
-            let [src, dst] =
-                ends.map(|(address, port)| SocketAddrV4::new(Ipv4Addr::from_bits(address), port));
+            let [src, dst] = ends.map(|(number, port)| {
+                let address = match six {
+                    true => Ipv6Addr::from_bits(0xfd00 << 112 | u128::from(number)).into(),
+                    false => Ipv4Addr::from_bits(number).into(),
+                };
+                SocketAddr::new(address, port)
+            });
             let names = names.map(|(id, answers)| Message { id, answers });
             let [seq, ack] = if names.is_some() { [0; 2] } else { [seq, ack] };
             let segment =

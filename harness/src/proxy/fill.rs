@@ -7,15 +7,20 @@
 //! a case that wants those gives them to the measured Services.
 
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use super::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort, ServiceTable};
-use crate::net::addresses::SERVICES;
-use crate::plan::Position;
+use crate::net::Cidr;
+use crate::net::addresses::{PODS, SERVICES, family};
+use crate::plan::{IpFamily, Position};
 
-/// First address of the fillers' endpoints: the upper half of the cluster CIDR, where no node's
-/// pods are, so that they never answer.
-const FIRST_ENDPOINT: u32 = u32::from_be_bytes([10, 244, 128, 1]);
+/// Where the fillers' endpoints are: the upper half of the cluster CIDR, where no node's pods are, so that
+/// they never answer.
+fn endpoints_range(family: IpFamily) -> Cidr {
+    let pods = PODS.of(family);
+    pods.part(pods.prefix + 1, 1)
+}
+
 /// Endpoint addresses: a 17-bit prefix without its first and last address.
 const ENDPOINT_ADDRESSES: u64 = (1 << 15) - 2;
 /// First port of the fillers' endpoints; the next one is used once all addresses have been.
@@ -50,15 +55,15 @@ pub struct Fill {
 }
 
 impl Fill {
-    /// The table with `measured` in it, in their order and next to each other.
+    /// The table with `measured` in it, in their order and next to each other, all of IPv4.
     ///
     /// # Errors
     /// [`FillError`] if there are not enough addresses.
     pub fn table(&self, measured: Vec<Service>) -> Result<ServiceTable, FillError> {
-        self.table_within(SERVICES.prefix, measured)
+        self.table_within(SERVICES.of(IpFamily::Ipv4), measured)
     }
 
-    /// The same with cluster addresses from a part of their range, its first with this prefix, for API
+    /// The same with cluster addresses from a part of their range, for API
     /// servers: up to Kubernetes 1.32 each Service they make rewrites a bitmap of the whole range
     /// (KEP-1880), which for all of it are 128 KiB.
     ///
@@ -66,10 +71,10 @@ impl Fill {
     /// As [`Fill::table`].
     pub fn table_within(
         &self,
-        prefix: u8,
+        range: Cidr,
         measured: Vec<Service>,
     ) -> Result<ServiceTable, FillError> {
-        let addresses = 1 << (32 - u32::from(prefix.clamp(SERVICES.prefix, 30)));
+        let addresses = range.size();
         // Half of the addresses, so that a free one is always a few steps away.
         let limit = addresses / 2;
         if u64::from(self.services) > limit {
@@ -81,7 +86,7 @@ impl Fill {
             Position::Middle => fillers / 2,
             Position::Last => fillers,
         };
-        let mut made = self.fillers(fillers, addresses, &measured);
+        let mut made = self.fillers(fillers, range, &measured);
         let mut services: Vec<Service> = made.by_ref().take(before).collect();
         services.reserve(measured.len() + fillers - before);
         services.extend(measured);
@@ -92,18 +97,18 @@ impl Fill {
     fn fillers(
         &self,
         count: usize,
-        space: u64,
+        range: Cidr,
         measured: &[Service],
     ) -> impl Iterator<Item = Service> + use<> {
         let (addresses, walk) = (Walk::new(self.seed), Walk::new(!self.seed));
-        let endpoints = u64::from(self.endpoints);
+        let (endpoints, space) = (u64::from(self.endpoints), range.size());
         // The API server's Service and cluster DNS have these in every cluster; nothing has the
         // range's first and last address.
-        let reserved = [0, 1, 10, space - 1].map(cluster_ip);
-        let taken: HashSet<Ipv4Addr> =
+        let reserved = [0, 1, 10, space - 1].map(|n| range.nth(n.into()));
+        let taken: HashSet<IpAddr> =
             reserved.into_iter().chain(measured.iter().map(|service| service.cluster_ip)).collect();
         (0..space)
-            .map(move |step| cluster_ip(addresses.at(step, space)))
+            .map(move |step| range.nth(addresses.at(step, space).into()))
             .filter(move |address| !taken.contains(address))
             .take(count)
             .enumerate()
@@ -111,12 +116,8 @@ impl Fill {
     }
 }
 
-fn cluster_ip(index: u64) -> Ipv4Addr {
-    let offset = u32::try_from(index).expect("below 2^20");
-    Ipv4Addr::from_bits(SERVICES.address.to_bits() + offset)
-}
-
-fn filler(index: usize, cluster_ip: Ipv4Addr, endpoints: u64, walk: Walk) -> Service {
+fn filler(index: usize, cluster_ip: IpAddr, endpoints: u64, walk: Walk) -> Service {
+    let range = endpoints_range(family(cluster_ip));
     let endpoints = (0..endpoints)
         .map(|nth| {
             let step = index as u64 * endpoints + nth;
@@ -124,10 +125,7 @@ fn filler(index: usize, cluster_ip: Ipv4Addr, endpoints: u64, walk: Walk) -> Ser
             let offset = u32::try_from(offset).expect("below 2^15");
             let round = u16::try_from(step / ENDPOINT_ADDRESSES).expect("at most 16,003 rounds");
             Endpoint {
-                address: SocketAddrV4::new(
-                    Ipv4Addr::from_bits(FIRST_ENDPOINT + offset),
-                    FIRST_PORT + round,
-                ),
+                address: SocketAddr::new(range.nth(u128::from(1 + offset)), FIRST_PORT + round),
                 node: ELSEWHERE.to_owned(),
             }
         })
@@ -220,11 +218,11 @@ mod tests {
         let table = fill.table(Vec::new()).expect("fits");
         let mut seen = HashSet::new();
         for service in &table.services {
-            let ip = service.cluster_ip.octets();
-            assert!(ip[0] == 10 && ip[1] & 0xf0 == 96, "{}", service.cluster_ip);
+            let range = SERVICES.of(IpFamily::Ipv4);
+            assert!(range.contains(service.cluster_ip), "{}", service.cluster_ip);
             for endpoint in &service.ports[0].endpoints {
-                let octets = endpoint.address.ip().octets();
-                assert!(octets[..2] == [10, 244] && octets[2] >= 128, "{}", endpoint.address);
+                let range = endpoints_range(IpFamily::Ipv4);
+                assert!(range.contains(endpoint.address.ip()), "{}", endpoint.address);
                 assert!(seen.insert(endpoint.address), "{} twice", endpoint.address);
             }
         }

@@ -7,8 +7,10 @@ use std::io::{BufRead, BufReader};
 
 use super::ProxyError;
 use super::iptables::Backend;
+use crate::net::addresses::word_of_nft;
 use crate::net::{Netns, Tool, ToolError};
-use crate::plan::Mode;
+use crate::plan::{IpFamily, Mode};
+use crate::proxy::iptables::Tables;
 
 /// One mode's entrance on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +21,7 @@ struct Entrance {
 }
 
 /// Fails if any mode but `own` is on the node. `backend` is where `own`'s rules are, if it has
-/// iptables rules.
+/// iptables rules; looked for are rules of one family.
 ///
 /// # Errors
 /// [`ProxyError::NotProved`] names what was found.
@@ -27,8 +29,9 @@ pub(crate) fn expect_only(
     netns: &Netns,
     own: Mode,
     backend: Option<Backend>,
+    family: IpFamily,
 ) -> Result<String, ProxyError> {
-    let mut found = entrances(netns, own, backend).map_err(|source| ProxyError::Tool {
+    let mut found = entrances(netns, own, backend, family).map_err(|source| ProxyError::Tool {
         op: "look for other",
         mode: own,
         source,
@@ -57,9 +60,10 @@ fn entrances(
     netns: &Netns,
     own: Mode,
     backend: Option<Backend>,
+    family: IpFamily,
 ) -> Result<Vec<Entrance>, ToolError> {
     let mut found = Vec::new();
-    if own != Mode::Nftables && nft_table(netns)? {
+    if own != Mode::Nftables && nft_table(netns, family)? {
         found.push(Entrance { mode: Mode::Nftables, shown: "nft table kube-proxy".to_owned() });
     }
     if own != Mode::Ipvs
@@ -69,12 +73,12 @@ fn entrances(
     }
     for one in [Backend::Nft, Backend::Legacy] {
         let own_here = (backend == Some(one)).then_some(own);
-        found.extend(jumps(netns, one, own_here)?);
+        found.extend(jumps(netns, one.of(family), own_here)?);
     }
     if own == Mode::Ipvs
         && let Some(backend) = backend
     {
-        found.extend(per_service_rules(netns, backend)?);
+        found.extend(per_service_rules(netns, backend.of(family))?);
     }
     Ok(found)
 }
@@ -116,8 +120,9 @@ pub(crate) fn expect_no_programs(netns: &Netns, own: Mode) -> Result<(), ProxyEr
     refuse(netns, own, &programs(netns, own)?)
 }
 
-fn nft_table(netns: &Netns) -> Result<bool, ToolError> {
-    match Tool::new("nft").args(["list", "chain", "ip", "kube-proxy", "services"]).run_on(netns) {
+fn nft_table(netns: &Netns, family: IpFamily) -> Result<bool, ToolError> {
+    let ip = word_of_nft(family);
+    match Tool::new("nft").args(["list", "chain", ip, "kube-proxy", "services"]).run_on(netns) {
         Ok(_) => Ok(true),
         Err(ToolError::Failed { .. }) => Ok(false),
         // Without the program nothing on this machine could have made the table.
@@ -135,13 +140,13 @@ fn virtual_server(netns: &Netns) -> Option<String> {
 }
 
 /// Jumps from table nat's built-in chains into the chains of modes other than `own`.
-fn jumps(netns: &Netns, backend: Backend, own: Option<Mode>) -> Result<Vec<Entrance>, ToolError> {
-    if backend == Backend::Legacy && !backend.has_table(netns, "nat") {
+fn jumps(netns: &Netns, tables: Tables, own: Option<Mode>) -> Result<Vec<Entrance>, ToolError> {
+    if tables.backend == Backend::Legacy && !tables.has_table(netns, "nat") {
         return Ok(Vec::new());
     }
     let mut found = Vec::new();
     for chain in ["PREROUTING", "OUTPUT"] {
-        let listing = match backend.chain(netns, "nat", chain) {
+        let listing = match tables.chain(netns, "nat", chain) {
             Ok(listing) => listing,
             // The tool of the backend that is not used need not be there.
             Err(ToolError::Start { .. }) if own.is_none() => continue,
@@ -155,7 +160,7 @@ fn jumps(netns: &Netns, backend: Backend, own: Option<Mode>) -> Result<Vec<Entra
                 _ => continue,
             };
             if own.is_none_or(|own| !modes.contains(&own)) {
-                let shown = format!("{} jump from {chain} to {target}", backend.word());
+                let shown = format!("{} jump from {chain} to {target}", tables.word());
                 found.push(Entrance { mode: modes[0], shown });
             }
         }
@@ -165,8 +170,8 @@ fn jumps(netns: &Netns, backend: Backend, own: Option<Mode>) -> Result<Vec<Entra
 
 /// Modes ipvs and iptables both have a chain KUBE-SERVICES; only the latter has one rule for each
 /// Service in it. kube-proxy has been known to fall back from one to the other without a word.
-fn per_service_rules(netns: &Netns, backend: Backend) -> Result<Option<Entrance>, ToolError> {
-    let rules = backend.chain(netns, "nat", "KUBE-SERVICES")?;
+fn per_service_rules(netns: &Netns, tables: Tables) -> Result<Option<Entrance>, ToolError> {
+    let rules = tables.chain(netns, "nat", "KUBE-SERVICES")?;
     let rule = rules.lines().find(|line| line.contains(" -j KUBE-SVC-"));
     Ok(rule.map(|rule| Entrance { mode: Mode::Iptables, shown: format!("rule {rule}") }))
 }

@@ -18,7 +18,7 @@ mod table;
 pub mod userspace;
 mod watch;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ pub struct NodeView<'a> {
     /// Name, as endpoints name it.
     pub name: &'a str,
     /// Address of its NIC, where NodePorts answer.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Name of its NIC, `eth0`.
     pub nic: &'a str,
     /// Program that runs agents (`PROGRAM agent proxy`).
@@ -79,11 +79,11 @@ pub struct RuleText {
 #[derive(Clone, Debug)]
 pub struct Probe {
     /// Source of the probe connection as the client bound it.
-    pub client: SocketAddrV4,
+    pub client: SocketAddr,
     /// Where it was connected to: a pod, a VIP, a NodePort or a LoadBalancer address.
-    pub destination: SocketAddrV4,
+    pub destination: SocketAddr,
     /// Pod that answered, by its own word, and the address it answers at.
-    pub backend: SocketAddrV4,
+    pub backend: SocketAddr,
     /// Service and port under test: index into the table, index into its ports.
     pub service: (usize, usize),
 }
@@ -197,12 +197,7 @@ pub trait ProxyMode: Send + Sync {
     }
 
     /// The whole ruleset of one node, in the order the texts are applied. Pure.
-    fn render(
-        &self,
-        table: &ServiceTable,
-        node_name: &str,
-        node_address: Ipv4Addr,
-    ) -> Vec<RuleText>;
+    fn render(&self, table: &ServiceTable, node_name: &str, node_address: IpAddr) -> Vec<RuleText>;
 
     /// Applies `texts` (from [`ProxyMode::render`]) to a node that has no proxy mode yet.
     ///

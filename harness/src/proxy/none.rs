@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! No proxy mode: requests go to the pod's address. What every other mode is measured against.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::iptables::{Backend, Counting};
 use super::nftables::{self, Tracing};
@@ -11,6 +11,7 @@ use super::{
     foreign,
 };
 use crate::Unavailable;
+use crate::net::addresses::family;
 use crate::net::{Netns, Tool};
 use crate::plan::Mode;
 
@@ -27,7 +28,7 @@ impl ProxyMode for NoProxy {
         Ok(())
     }
 
-    fn render(&self, _: &ServiceTable, _: &str, _: Ipv4Addr) -> Vec<RuleText> {
+    fn render(&self, _: &ServiceTable, _: &str, _: IpAddr) -> Vec<RuleText> {
         Vec::new()
     }
 
@@ -51,7 +52,8 @@ impl Installed for NothingInstalled {
         _: &ServiceTable,
         probe: &Probe,
     ) -> Result<Vec<String>, ProxyError> {
-        let mut evidence = vec![foreign::expect_only(node.netns, Mode::None, None)?];
+        let mut evidence =
+            vec![foreign::expect_only(node.netns, Mode::None, None, family(node.address))?];
         if probe.destination != probe.backend {
             return Err(ProxyError::NotProved {
                 mode: Mode::None,
@@ -67,11 +69,15 @@ impl Installed for NothingInstalled {
 
     fn watch(&mut self, node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {
         // A kernel without rules can be asked without a tool, and need not be watched.
-        let is_legacy = Backend::has_legacy_rules(node.netns)
-            .map_err(|source| ProxyError::Tool { op: "look for", mode: Mode::None, source })?;
+        let legacy = Backend::Legacy.of(family(node.address));
+        let is_legacy = legacy.has_legacy_rules(node.netns).map_err(|source| ProxyError::Tool {
+            op: "look for",
+            mode: Mode::None,
+            source,
+        })?;
         Ok(Box::new(if is_legacy {
-            NoneWatch::Counting(Counting::begin(Mode::None, Backend::Legacy, node)?)
-        } else if nftables::tables(Mode::None, node.netns)?.is_empty() {
+            NoneWatch::Counting(Counting::begin(Mode::None, legacy, node)?)
+        } else if nftables::tables(Mode::None, node.netns, family(node.address))?.is_empty() {
             NoneWatch::Nothing
         } else {
             NoneWatch::Tracing(Tracing::begin(Mode::None, node)?)

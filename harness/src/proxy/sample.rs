@@ -2,10 +2,14 @@
 //! A Service of every kind: what a kernel is asked to take when a mode is checked, and what the
 //! snapshots of the modes show.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort, ServiceTable};
+#[cfg(test)]
+use crate::net::addresses::{LOAD_BALANCERS, PODS, Range, SERVICES, octets4};
+#[cfg(test)]
+use crate::plan::IpFamily;
 
 /// Name of the node the sample's local endpoints are on.
 pub(crate) const NODE: &str = "node1";
@@ -13,7 +17,7 @@ pub(crate) const NODE: &str = "node1";
 fn endpoint(pod: u8, node: &str) -> Endpoint {
     let third = u8::from(node != NODE);
     Endpoint {
-        address: SocketAddrV4::new(Ipv4Addr::new(10, 244, third, pod), 8080),
+        address: SocketAddr::new(IpAddr::from([10, 244, third, pod]), 8080),
         node: node.to_owned(),
     }
 }
@@ -32,7 +36,7 @@ fn service(name: &str, last_octet: u8, ports: Vec<ServicePort>) -> Service {
     Service {
         namespace: "sample".to_owned(),
         name: name.to_owned(),
-        cluster_ip: Ipv4Addr::new(10, 96, 1, last_octet),
+        cluster_ip: IpAddr::from([10, 96, 1, last_octet]),
         load_balancer_ips: Vec::new(),
         ports,
         affinity: Affinity::None,
@@ -53,7 +57,7 @@ pub(crate) fn every_kind() -> ServiceTable {
     let three = [near.clone(), endpoint(3, NODE), far.clone()];
     let two = [near.clone(), far.clone()];
     let remote = [far];
-    let balanced = |last_octet| vec![Ipv4Addr::new(10, 112, 1, last_octet)];
+    let balanced = |last_octet| vec![IpAddr::from([10, 112, 1, last_octet])];
     let services = vec![
         plain(),
         Service {
@@ -99,5 +103,26 @@ pub(crate) fn every_kind() -> ServiceTable {
 pub(crate) fn with_endpoints() -> ServiceTable {
     let mut table = every_kind();
     table.services.retain(|service| service.ports.iter().all(|port| !port.endpoints.is_empty()));
+    table
+}
+
+/// A table with addresses of IPv6 in the places of the lab's of IPv4.
+#[cfg(test)]
+pub(crate) fn in_ipv6(mut table: ServiceTable) -> ServiceTable {
+    let six = |address: IpAddr| {
+        let [.., third, host] = octets4(address);
+        let same = |range: &&Range| range.of(IpFamily::Ipv4).contains(address);
+        let ranges = [PODS, SERVICES, LOAD_BALANCERS];
+        let range = ranges.iter().find(same).expect("an address of the lab's").of(IpFamily::Ipv6);
+        // As far apart as the others are.
+        range.nth(u128::from(third) << 16 | u128::from(host))
+    };
+    for service in &mut table.services {
+        service.cluster_ip = six(service.cluster_ip);
+        service.load_balancer_ips.iter_mut().for_each(|address| *address = six(*address));
+        for endpoint in service.ports.iter_mut().flat_map(|port| &mut port.endpoints) {
+            endpoint.address.set_ip(six(endpoint.address.ip()));
+        }
+    }
     table
 }

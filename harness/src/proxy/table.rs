@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The Services of a cluster, as kube-proxy sees them.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Everything a proxy mode renders. Order is programming order.
@@ -19,9 +19,9 @@ pub struct Service {
     /// Name.
     pub name: String,
     /// Cluster address.
-    pub cluster_ip: Ipv4Addr,
+    pub cluster_ip: IpAddr,
     /// LoadBalancer addresses; empty unless the type is LoadBalancer.
-    pub load_balancer_ips: Vec<Ipv4Addr>,
+    pub load_balancer_ips: Vec<IpAddr>,
     /// Ports.
     pub ports: Vec<ServicePort>,
     /// Session affinity by client address.
@@ -51,7 +51,7 @@ pub struct ServicePort {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Address and port of the pod.
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// Node it runs on.
     pub node: String,
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which rules a connection meets: watched while it is made, told afterwards.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use record::MatchedRule;
 
@@ -22,7 +22,7 @@ pub struct Matched {
     /// entries, listening sockets.
     pub objects: Vec<String>,
     /// Endpoint that was chosen.
-    pub endpoint: Option<SocketAddrV4>,
+    pub endpoint: Option<SocketAddr>,
 }
 
 /// A node that is being watched. One connection, and only one, is made through the mode meanwhile.

@@ -3,7 +3,7 @@
 //! (`NextEndpoint` in `pkg/proxy/userspace/roundrobin.go`).
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::spec::Portal;
@@ -15,7 +15,7 @@ const CLIENTS: usize = 65_536;
 /// Chooses the endpoints of one port.
 #[derive(Debug)]
 pub(super) struct Balance {
-    endpoints: Vec<SocketAddrV4>,
+    endpoints: Vec<SocketAddr>,
     next: usize,
     affinity: Option<Affinity>,
 }
@@ -23,7 +23,7 @@ pub(super) struct Balance {
 #[derive(Debug)]
 struct Affinity {
     timeout: Duration,
-    clients: HashMap<Ipv4Addr, (usize, Instant)>,
+    clients: HashMap<IpAddr, (usize, Instant)>,
 }
 
 impl Balance {
@@ -39,10 +39,10 @@ impl Balance {
     /// stayed with did not answer. `None` when there is no endpoint.
     pub(super) fn choose(
         &mut self,
-        client: Ipv4Addr,
+        client: IpAddr,
         afresh: bool,
         now: Instant,
-    ) -> Option<(usize, SocketAddrV4)> {
+    ) -> Option<(usize, SocketAddr)> {
         let remembered =
             self.affinity.as_mut().filter(|_| !afresh).and_then(|one| one.recall(client, now));
         let index = match remembered {
@@ -61,7 +61,7 @@ impl Balance {
 }
 
 impl Affinity {
-    fn recall(&mut self, client: Ipv4Addr, now: Instant) -> Option<usize> {
+    fn recall(&mut self, client: IpAddr, now: Instant) -> Option<usize> {
         let (index, last) = self.clients.get_mut(&client)?;
         if now.duration_since(*last) >= self.timeout {
             return None;
@@ -70,7 +70,7 @@ impl Affinity {
         Some(*index)
     }
 
-    fn remember(&mut self, client: Ipv4Addr, index: usize, now: Instant) {
+    fn remember(&mut self, client: IpAddr, index: usize, now: Instant) {
         if self.clients.len() >= CLIENTS && !self.clients.contains_key(&client) {
             let timeout = self.timeout;
             self.clients.retain(|_, (_, last)| now.duration_since(*last) < timeout);
@@ -84,17 +84,27 @@ impl Affinity {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+    use crate::plan::IpFamily;
 
     fn balance(endpoints: u8, affinity_seconds: Option<u64>) -> Balance {
         let endpoints = (0..endpoints)
-            .map(|pod| SocketAddrV4::new(Ipv4Addr::new(10, 244, 0, pod), 8080))
+            .map(|pod| SocketAddr::new(IpAddr::from([10, 244, 0, pod]), 8080))
             .collect();
-        Balance::new(&Portal { listen_port: 1, endpoints, affinity_seconds, one_by_one: true })
+        Balance::new(&Portal {
+            listen_port: 1,
+            family: IpFamily::Ipv4,
+            endpoints,
+            affinity_seconds,
+            one_by_one: true,
+            proxy_protocol: false,
+        })
     }
 
-    fn client(last: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, 8, 0, last)
+    fn client(last: u8) -> IpAddr {
+        IpAddr::from([10, 8, 0, last])
     }
 
     fn chosen(balance: &mut Balance, from: u8, afresh: bool, now: Instant) -> usize {
@@ -131,7 +141,7 @@ mod tests {
     fn the_memory_of_clients_is_bounded() {
         let (mut balance, now) = (balance(2, Some(10)), Instant::now());
         for index in 0..CLIENTS as u32 + 10 {
-            balance.choose(Ipv4Addr::from_bits(index), false, now);
+            balance.choose(Ipv4Addr::from_bits(index).into(), false, now);
         }
         assert_eq!(balance.affinity.as_ref().expect("has affinity").clients.len(), CLIENTS);
         balance.choose(client(1), false, now + Duration::from_secs(11));

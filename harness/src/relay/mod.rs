@@ -7,7 +7,7 @@ mod process;
 pub mod program;
 mod spec;
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,9 +18,9 @@ pub(crate) use spec::Portal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relay {
     /// Peer of the accepted connection.
-    pub client: SocketAddrV4,
+    pub client: SocketAddr,
     /// Local address of the connection to the backend.
-    pub upstream: SocketAddrV4,
+    pub upstream: SocketAddr,
     /// The backend.
-    pub backend: SocketAddrV4,
+    pub backend: SocketAddr,
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The process as the harness sees it.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ impl Process {
     pub(crate) fn carried(
         &mut self,
         listen_port: u16,
-    ) -> Result<Vec<(SocketAddrV4, u64)>, RelayError> {
+    ) -> Result<Vec<(SocketAddr, u64)>, RelayError> {
         self.agent.tell(&Command::Count { listen_port }).map_err(failed("read back"))?;
         match self.hear()? {
             Reply::Carried(carried) => Ok(carried),

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
 use workloads::protocol::SAMPLE_TOS;
 
 use super::Relay;
 use super::balance::Balance;
 use super::spec::{Command, Portal, Reply, Spec};
+use crate::net::Cidr;
 
 /// How long an endpoint may take to accept, try by try (`EndpointDialTimeouts`).
 const DIAL_TIMEOUTS: [Duration; 4] = [
@@ -71,7 +72,7 @@ struct Relays {
 }
 
 /// Endpoints of a port and how many connections each got.
-type Carried = Arc<[(SocketAddrV4, AtomicU64)]>;
+type Carried = Arc<[(SocketAddr, AtomicU64)]>;
 
 #[derive(Debug, Default)]
 struct Process {
@@ -132,7 +133,7 @@ impl Process {
     fn open(&mut self, spec: &Spec) -> Result<(), String> {
         raise_limit((self.ports.len() + spec.portals.len()) as u64)?;
         for portal in &spec.portals {
-            let at = SocketAddr::from((Ipv4Addr::UNSPECIFIED, portal.listen_port));
+            let at = SocketAddr::new(Cidr::any(portal.family).address, portal.listen_port);
             let listener =
                 listen(at).map_err(|error| format!("failed to listen at {at}: {error}"))?;
             let carried: Carried =
@@ -162,7 +163,7 @@ fn raise_limit(listening: u64) -> Result<(), String> {
 }
 
 fn listen(at: SocketAddr) -> io::Result<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
+    let socket = workloads::tcp_socket(at)?;
     socket.set_reuseaddr(true)?;
     socket.bind(at)?;
     socket.listen(BACKLOG)
@@ -178,8 +179,7 @@ async fn accept(
 ) {
     loop {
         let (inbound, client) = match listener.accept().await {
-            Ok((inbound, SocketAddr::V4(client))) => (inbound, client),
-            Ok((_, SocketAddr::V6(_))) => continue,
+            Ok(accepted) => accepted,
             Err(error) => {
                 give_up_if_full(&error);
                 continue;
@@ -204,15 +204,20 @@ async fn accept(
 /// when there is nobody to connect to: the client finds its connection closed.
 async fn join(
     inbound: &TcpStream,
-    client: SocketAddrV4,
+    client: SocketAddr,
     dialer: &Dialer,
     relays: &Mutex<Relays>,
 ) -> Option<TcpStream> {
     // The kernel gives an accepted socket the SYN's byte where `tcp_reflect_tos` is set.
-    let tos = SockRef::from(inbound).tos_v4().unwrap_or(0);
-    let (outbound, backend) = dialer.dial(*client.ip(), tos).await?;
-    if tos == u32::from(SAMPLE_TOS)
-        && let Ok(SocketAddr::V4(upstream)) = outbound.local_addr()
+    let tos = workloads::service_type(inbound, client).unwrap_or(0);
+    let (mut outbound, backend) = dialer.dial(client.ip(), tos).await?;
+    if dialer.proxy_protocol
+        && let Ok(asked) = inbound.local_addr()
+    {
+        outbound.write_all(&workloads::preamble(client, asked)).await.ok()?;
+    }
+    if tos == SAMPLE_TOS
+        && let Ok(upstream) = outbound.local_addr()
     {
         let mut relays = relays.lock().unwrap_or_else(PoisonError::into_inner);
         if relays.kept.len() < RELAYS {
@@ -238,14 +243,16 @@ fn give_up_if_full(error: &io::Error) {
 struct Dialer {
     balance: Mutex<Balance>,
     carried: Carried,
+    proxy_protocol: bool,
 }
 
 impl Dialer {
     fn new(portal: &Portal, carried: Carried) -> Self {
-        Self { balance: Mutex::new(Balance::new(portal)), carried }
+        let proxy_protocol = portal.proxy_protocol;
+        Self { balance: Mutex::new(Balance::new(portal)), carried, proxy_protocol }
     }
 
-    async fn dial(&self, client: Ipv4Addr, tos: u32) -> Option<(TcpStream, SocketAddrV4)> {
+    async fn dial(&self, client: IpAddr, tos: u8) -> Option<(TcpStream, SocketAddr)> {
         for (attempt, patience) in DIAL_TIMEOUTS.into_iter().enumerate() {
             let (index, endpoint) = self.choose(client, attempt > 0)?;
             match tokio::time::timeout(patience, connect(endpoint, tos)).await {
@@ -260,7 +267,7 @@ impl Dialer {
         None
     }
 
-    fn choose(&self, client: Ipv4Addr, afresh: bool) -> Option<(usize, SocketAddrV4)> {
+    fn choose(&self, client: IpAddr, afresh: bool) -> Option<(usize, SocketAddr)> {
         let mut balance = self.balance.lock().unwrap_or_else(PoisonError::into_inner);
         balance.choose(client, afresh, Instant::now())
     }
@@ -268,12 +275,12 @@ impl Dialer {
 
 /// The socket is not bound: the kernel chooses the port together with the connection's other end,
 /// so a port serves as many endpoints as there are. The byte has to be set before the SYN.
-async fn connect(endpoint: SocketAddrV4, tos: u32) -> io::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
+async fn connect(endpoint: SocketAddr, tos: u8) -> io::Result<TcpStream> {
+    let socket = workloads::tcp_socket(endpoint)?;
     if tos != 0 {
-        SockRef::from(&socket).set_tos_v4(tos)?;
+        workloads::set_service_type(&socket, endpoint, tos)?;
     }
-    let stream = socket.connect(endpoint.into()).await?;
+    let stream = socket.connect(endpoint).await?;
     // Go's default, and so kube-proxy's.
     stream.set_nodelay(true)?;
     Ok(stream)

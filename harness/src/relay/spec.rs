@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is said to the process, and what it answers: one JSON value per line.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::Relay;
+use crate::plan::IpFamily;
 
 /// First line to the process. Answered with [`Reply::Listening`] once all ports are open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,14 +20,19 @@ pub(super) struct Spec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Portal {
-    /// Port it listens at, on every address.
+    /// Port it listens at, on every address of its family.
     pub(crate) listen_port: u16,
+    /// Which addresses.
+    pub(crate) family: IpFamily,
     /// Where its connections go, in turn; if there are none, they are closed.
-    pub(crate) endpoints: Vec<SocketAddrV4>,
+    pub(crate) endpoints: Vec<SocketAddr>,
     /// How long a client stays with its endpoint after its last connection, seconds.
     pub(crate) affinity_seconds: Option<u64>,
     /// Whether a connection is accepted only when the one before has its endpoint.
     pub(crate) one_by_one: bool,
+    /// Whether each connection to an endpoint begins with the PROXY protocol's preamble.
+    #[serde(default)]
+    pub(crate) proxy_protocol: bool,
 }
 
 /// Later lines.
@@ -60,5 +66,5 @@ pub(super) enum Reply {
         not_kept: u64,
     },
     /// Connections to each endpoint since the start.
-    Carried(Vec<(SocketAddrV4, u64)>),
+    Carried(Vec<(SocketAddr, u64)>),
 }

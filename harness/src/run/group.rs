@@ -117,13 +117,15 @@ fn step(say: &mut dyn FnMut(Event), id: &str, step: Step) {
 }
 
 fn seat<'a>(profile: &Profile, case: &'a Case, lab: &dyn Lab) -> Seat<'a> {
+    let workload = &profile.workload[&case.workload];
+    let bodies = (workload.request_bytes, workload.response_bytes);
     Seat {
         id: case.id(lab.name()),
         case,
         bed: None,
         ready: None,
         down: None,
-        tally: Tally::new(profile.run.trace_slowest),
+        tally: Tally::new(profile.run.trace_slowest, bodies),
         error: None,
     }
 }

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use record::{
     BlockRecord, CaseFiles, CaseRecord, Conntrack, Counts, Failure, Handshakes, Histogram,
-    IterationRecord, Leg, Probe, Queries, Residual, StageRecord, Status, Tuples, Walk,
+    IterationRecord, Leg, LegRecord, Legs, Probe, Queries, Residual, StageRecord, Status, Tuples,
+    Walk,
 };
 
 use super::block::{Block, merge_stages};
 use super::effect::Effect;
-use crate::lab::{Iteration, LabError, Ready, StageTimes, Walks};
+use crate::lab::{Iteration, LabError, LegWalks, Ready, StageTimes, Walks};
 use crate::plan::Case;
 
 /// Figures of the iterations so far. Histograms merge exactly; memory does not grow with requests.
@@ -24,6 +25,9 @@ pub(super) struct Tally {
     stages: Vec<StageTimes>,
     residual: BTreeMap<i64, u64>,
     first_packet: Histogram,
+    legs: LegWalks,
+    /// Bodies of requests and of responses, bytes.
+    bodies: (u64, u64),
     sampled: u64,
     joined: u64,
     unjoined: BTreeMap<String, u64>,
@@ -50,9 +54,10 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Keeps the walks of the `trace_slowest` slowest requests of all iterations.
-    pub(super) fn new(trace_slowest: u32) -> Self {
-        Self { trace_slowest: trace_slowest as usize, ..Self::default() }
+    /// Keeps the walks of the `trace_slowest` slowest requests of all iterations. `bodies` are those of
+    /// requests and of responses, bytes.
+    pub(super) fn new(trace_slowest: u32, bodies: (u64, u64)) -> Self {
+        Self { trace_slowest: trace_slowest as usize, bodies, ..Self::default() }
     }
 
     /// Whether no iteration was added.
@@ -101,6 +106,7 @@ impl Tally {
             ("dns", load.dns),
             ("connect", load.connect),
             ("tls", load.tls),
+            ("upgrade", load.upgrade),
             ("first_byte", load.first_byte),
             ("last_byte", load.last_byte),
             ("lateness", load.lateness),
@@ -151,6 +157,8 @@ impl Tally {
             }
         }
         self.first_packet.merge(&walks.first_packet);
+        self.legs.request.merge(&walks.legs.request);
+        self.legs.response.merge(&walks.legs.response);
         self.sampled += walks.sampled;
         self.joined += walks.joined;
         for (kind, count) in walks.unjoined {
@@ -220,7 +228,7 @@ impl Tally {
             lab: lab.to_owned(),
             kernel: case.kernel.clone(),
             fidelity: ready.as_ref().and_then(|ready| ready.fidelity),
-            mode: case.proxied(),
+            mode: case.mode_label(),
             cni: case.cni_label(),
             route: case.route.to_string(),
             services: case.services,
@@ -244,11 +252,13 @@ impl Tally {
             }),
             connect_ns: quantiles("connect"),
             tls_ns: quantiles("tls"),
+            upgrade_ns: quantiles("upgrade"),
             handshakes: self.handshakes,
             first_byte_ns: quantiles("first_byte"),
             last_byte_ns: quantiles("last_byte"),
             lateness_ns: quantiles("lateness"),
             first_packet_ns: self.first_packet.quantiles(),
+            legs: self.legs(),
             stages: self.stages.iter().filter_map(stage_record).collect(),
             residual_ns: residual(&self.residual),
             joined_ratio: (self.sampled > 0).then(|| self.joined as f64 / self.sampled as f64),
@@ -274,6 +284,17 @@ impl Tally {
         (record, files)
     }
 
+    fn legs(&self) -> Option<Legs> {
+        let leg = |body_bytes, times: &Histogram| {
+            Some(LegRecord { body_bytes, time_ns: times.quantiles()? })
+        };
+        let (request, response) = self.bodies;
+        Some(Legs {
+            request: leg(request, &self.legs.request)?,
+            response: leg(response, &self.legs.response)?,
+        })
+    }
+
     fn notes(&self, ready: Option<&Ready>) -> Vec<String> {
         let mut notes = ready.map_or_else(Vec::new, |ready| ready.notes.clone());
         for (kind, count) in &self.unjoined {
@@ -293,7 +314,12 @@ impl Tally {
 
     fn files(&self, ready: Option<&Ready>) -> CaseFiles {
         let named = self.distributions.iter().map(|(name, h)| ((*name).to_owned(), h.clone()));
-        let first = std::iter::once(("first_packet".to_owned(), self.first_packet.clone()));
+        let first = [
+            ("first_packet", &self.first_packet),
+            ("leg-request", &self.legs.request),
+            ("leg-response", &self.legs.response),
+        ]
+        .map(|(name, histogram)| (name.to_owned(), histogram.clone()));
         let stages = self.stages.iter().chain(&self.query_stages).map(|stage| {
             (format!("stage-{}-{}", leg_word(stage.leg), stage.name), stage.times.clone())
         });
@@ -379,6 +405,7 @@ mod tests {
             stages: Vec::new(),
             residual: Vec::new(),
             first_packet: Histogram::default(),
+            legs: LegWalks::default(),
             sampled: 0,
             joined: 0,
             unjoined: Vec::new(),
@@ -405,7 +432,7 @@ mod tests {
 
     #[test]
     fn the_slowest_walks_of_all_iterations_are_kept_slowest_first() {
-        let mut tally = Tally::new(3);
+        let mut tally = Tally::new(3, (0, 0));
         tally.add(0, iteration(&[50, 20], 1, 1.0, 7));
         tally.add(1, iteration(&[90, 40, 10], 1, 1.0, 7));
         let kept: Vec<_> = tally.slowest.iter().map(|walk| walk.total_ns).collect();
@@ -415,7 +442,7 @@ mod tests {
 
     #[test]
     fn costs_are_means_over_all_events_and_runs_not_over_iterations() {
-        let mut tally = Tally::new(0);
+        let mut tally = Tally::new(0, (0, 0));
         tally.add(0, iteration(&[], 100, 50.0, 7));
         tally.add(1, iteration(&[], 300, 90.0, 7));
         let probe = tally.probe().unwrap();
@@ -425,7 +452,7 @@ mod tests {
 
     #[test]
     fn counts_that_differ_between_iterations_are_said_to() {
-        let mut tally = Tally::new(0);
+        let mut tally = Tally::new(0, (0, 0));
         tally.add(0, iteration(&[], 1, 1.0, 7));
         tally.add(1, iteration(&[], 1, 1.0, 8));
         assert_eq!(tally.counts.unwrap().rules_walked, Some(7));

@@ -2,7 +2,7 @@
 //! A server, a client and a relay with marks, on plain sockets: fixed lengths, one read each.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -21,13 +21,6 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(crate) fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
-}
-
-fn v4(address: SocketAddr) -> SocketAddrV4 {
-    match address {
-        SocketAddr::V4(address) => address,
-        SocketAddr::V6(_) => unreachable!("the lab is IPv4"),
-    }
 }
 
 /// Serves `connections` connections one after the other or at once, each until its client closes,
@@ -50,7 +43,7 @@ pub(crate) fn serve(pod: &Netns, connections: usize) -> std::thread::JoinHandle<
 fn serve_one(mut stream: TcpStream) -> Vec<Mark> {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.set_nodelay(true).unwrap();
-    let (peer, local) = (v4(stream.peer_addr().unwrap()), v4(stream.local_addr().unwrap()));
+    let (peer, local) = (stream.peer_addr().unwrap(), stream.local_addr().unwrap());
     let mut marks = Vec::new();
     let mut request = [0; REQUEST_BYTES];
     let response = [b'r'; RESPONSE_BYTES];
@@ -61,6 +54,7 @@ fn serve_one(mut stream: TcpStream) -> Vec<Mark> {
         }
         let read_ns = now_ns();
         stream.read_exact(&mut request[first..]).unwrap();
+        let received_ns = now_ns();
         let number = marks.len() as u64;
         let written_ns = now_ns();
         stream.write_all(&response).unwrap();
@@ -71,6 +65,7 @@ fn serve_one(mut stream: TcpStream) -> Vec<Mark> {
             request_offset: number * REQUEST_BYTES as u64,
             response_offset: number * RESPONSE_BYTES as u64,
             read_ns,
+            received_ns,
             written_ns,
             handshake: None,
         });
@@ -78,23 +73,18 @@ fn serve_one(mut stream: TcpStream) -> Vec<Mark> {
 }
 
 /// Makes one connection with `requests` requests from `client`, marked or not.
-pub(crate) fn request(
-    client: &Netns,
-    to: SocketAddrV4,
-    requests: u64,
-    marked: bool,
-) -> Vec<Sample> {
+pub(crate) fn request(client: &Netns, to: SocketAddr, requests: u64, marked: bool) -> Vec<Sample> {
     client.run(move || request_here(to, requests, marked))
 }
 
-pub(crate) fn request_here(to: SocketAddrV4, requests: u64, marked: bool) -> Vec<Sample> {
+pub(crate) fn request_here(to: SocketAddr, requests: u64, marked: bool) -> Vec<Sample> {
     let mut connection = Connection::open(to, marked);
     (0..requests).map(|_| connection.request()).collect()
 }
 
 /// Makes one marked connection and `requests` requests on it for each word from `wait`.
 pub(crate) fn batches_here(
-    to: SocketAddrV4,
+    to: SocketAddr,
     requests: u64,
     wait: mpsc::Receiver<()>,
     done: mpsc::Sender<Vec<Sample>>,
@@ -107,25 +97,25 @@ pub(crate) fn batches_here(
 
 struct Connection {
     stream: TcpStream,
-    client: SocketAddrV4,
+    client: SocketAddr,
     connect_ns: u64,
     connected_ns: u64,
     requests: u64,
 }
 
 impl Connection {
-    fn open(to: SocketAddrV4, marked: bool) -> Self {
+    fn open(to: SocketAddr, marked: bool) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         if marked {
             socket.set_tos_v4(SAMPLE_TOS.into()).unwrap();
         }
         socket.set_tcp_nodelay(true).unwrap();
         let connect_ns = now_ns();
-        socket.connect_timeout(&SocketAddr::V4(to).into(), LIMIT).unwrap();
+        socket.connect_timeout(&to.into(), LIMIT).unwrap();
         let connected_ns = now_ns();
         let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(LIMIT)).unwrap();
-        let client = v4(stream.local_addr().unwrap());
+        let client = stream.local_addr().unwrap();
         Self { stream, client, connect_ns, connected_ns, requests: 0 }
     }
 
@@ -149,6 +139,7 @@ impl Connection {
             connect_ns: (number == 0).then_some(self.connect_ns),
             connected_ns: (number == 0).then_some(self.connected_ns),
             secured_ns: None,
+            upgraded_ns: None,
             sent_ns,
             first_byte_ns,
             last_byte_ns: now_ns(),
@@ -160,7 +151,7 @@ impl Connection {
 pub(crate) fn relay(
     node: &Netns,
     port: u16,
-    backend: SocketAddrV4,
+    backend: SocketAddr,
     connections: usize,
 ) -> mpsc::Receiver<Relay> {
     let (done, relays) = mpsc::channel();
@@ -172,11 +163,11 @@ pub(crate) fn relay(
                 let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
                 socket.set_tos_v4(SAMPLE_TOS.into()).unwrap();
                 socket.set_tcp_nodelay(true).unwrap();
-                socket.connect_timeout(&SocketAddr::V4(backend).into(), LIMIT).unwrap();
+                socket.connect_timeout(&backend.into(), LIMIT).unwrap();
                 let back = TcpStream::from(socket);
-                let upstream = v4(back.local_addr().unwrap());
+                let upstream = back.local_addr().unwrap();
                 pump(front, back);
-                done.send(Relay { client: v4(peer), upstream, backend }).unwrap();
+                done.send(Relay { client: peer, upstream, backend }).unwrap();
             }
         });
     });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A lab just big enough to see packets walk: a switch, a client, nodes, pods, and rules by hand.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd};
 
 use harness::capture::{Site, TapPoint};
@@ -9,7 +9,7 @@ use harness::net::{Netns, Tool};
 
 pub(crate) const NODE_PORT: u16 = 30_080;
 pub(crate) const POD_PORT: u16 = 8080;
-pub(crate) const NODE1: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 11);
+pub(crate) const NODE1: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 11));
 
 /// Namespaces and the taps to open on them: host's index, node, device, kind.
 pub(crate) struct Lab {

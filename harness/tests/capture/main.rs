@@ -13,7 +13,7 @@ mod probes;
 mod taps;
 mod tools;
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use harness::capture::path::NODE as NODE_STAGE;
 use harness::capture::{Joined, Joiner, Observations, Path, TapCapture, TapOptions, Taps};
@@ -24,7 +24,7 @@ use workloads::protocol::{Mark, Sample};
 use http::{relay, request, serve};
 use lab::{CLIENT, Lab, NODE, NODE_PORT, NODE1, POD, POD_PORT};
 
-const SERVICE: SocketAddrV4 = SocketAddrV4::new(NODE1, NODE_PORT);
+const SERVICE: SocketAddr = SocketAddr::new(NODE1, NODE_PORT);
 
 fn nodeport(mode: Mode, cni: CniKind, place: Place) -> Path {
     Path::of(mode, cni, Route { road: Road::Nodeport, place })
@@ -65,7 +65,7 @@ fn names(joined: &Joined) -> Vec<&str> {
 }
 
 /// Thirty new connections and one of twenty requests; the server takes `31` connections.
-fn requests(lab: &Lab, to: SocketAddrV4) -> Vec<Sample> {
+fn requests(lab: &Lab, to: SocketAddr) -> Vec<Sample> {
     let client = &lab.hosts[CLIENT];
     let mut samples: Vec<Sample> = (0..30).flat_map(|_| request(client, to, 1, true)).collect();
     samples.extend(request(client, to, 20, true));
@@ -122,7 +122,7 @@ fn without_translation_a_reply_from_behind_vxlan_comes_back_inside_it() {
     lab.ip(CLIENT, "route add 10.244.1.5/32 via 10.9.0.11 src 10.8.0.2");
     let mut taps = Taps::start(&lab.points(), TapOptions::default()).unwrap();
     let server = serve(&lab.hosts[POD], 31);
-    let samples = requests(&lab, SocketAddrV4::new([10, 244, 1, 5].into(), POD_PORT));
+    let samples = requests(&lab, SocketAddr::new([10, 244, 1, 5].into(), POD_PORT));
     let marks = server.join().unwrap();
     let capture = taps.drain().unwrap();
     let route = Route { road: Road::Direct, place: Place::Remote };
@@ -134,11 +134,11 @@ fn without_translation_a_reply_from_behind_vxlan_comes_back_inside_it() {
 #[test]
 fn requests_through_a_proxy_process_are_followed_over_both_its_connections() {
     let Some(lab) = Lab::ptp() else { return };
-    let pod = SocketAddrV4::new([10, 244, 0, 5].into(), POD_PORT);
+    let pod = SocketAddr::new([10, 244, 0, 5].into(), POD_PORT);
     let relays = relay(&lab.hosts[NODE], 9000, pod, 31);
     let mut taps = Taps::start(&lab.points(), TapOptions::default()).unwrap();
     let server = serve(&lab.hosts[POD], 31);
-    let samples = requests(&lab, SocketAddrV4::new(NODE1, 9000));
+    let samples = requests(&lab, SocketAddr::new(NODE1, 9000));
     let marks = server.join().unwrap();
     let relays: Vec<Relay> = relays.iter().collect();
     let capture = taps.drain().unwrap();

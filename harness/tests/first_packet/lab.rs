@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The lab with one Service on the entry node and its pod on the other one.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -57,12 +57,12 @@ impl Lab {
         &self.lab.nodes()[0]
     }
 
-    pub(crate) fn backend(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(pod(&self.lab).address, POD_PORT)
+    pub(crate) fn backend(&self) -> SocketAddr {
+        SocketAddr::new(pod(&self.lab).address, POD_PORT)
     }
 
-    pub(crate) fn node_port(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.entry().address, NODE_PORT)
+    pub(crate) fn node_port(&self) -> SocketAddr {
+        SocketAddr::new(self.entry().address, NODE_PORT)
     }
 
     /// Opens [`NIC`] and [`POD`].
@@ -79,7 +79,7 @@ impl Lab {
 
     /// Opens [`FLOWS`] connections to the NodePort, one after the other, and closes them all once
     /// the last is open. Returns their sources.
-    pub(crate) fn connect(&self) -> Vec<SocketAddrV4> {
+    pub(crate) fn connect(&self) -> Vec<SocketAddr> {
         let pod = pod(&self.lab);
         let backend = self.backend();
         let listener = pod.netns.run(move || TcpListener::bind(backend)).unwrap();
@@ -94,11 +94,7 @@ impl Lab {
             ports.map(|port| open(source, port, target)).collect::<Vec<TcpStream>>()
         });
         server.join().unwrap();
-        let source = |stream: &TcpStream| match stream.local_addr().unwrap() {
-            SocketAddr::V4(address) => address,
-            SocketAddr::V6(address) => panic!("{address} on an IPv4 socket"),
-        };
-        opened.iter().map(source).collect()
+        opened.iter().map(|stream| stream.local_addr().unwrap()).collect()
     }
 
     /// Takes the mode off the node and the lab down.
@@ -109,10 +105,10 @@ impl Lab {
     }
 }
 
-fn open(source: Ipv4Addr, port: u16, target: SocketAddrV4) -> TcpStream {
+fn open(source: IpAddr, port: u16, target: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((source, port)).into()).unwrap();
-    socket.connect_timeout(&SocketAddr::V4(target).into(), PATIENCE).unwrap();
+    socket.connect_timeout(&target.into(), PATIENCE).unwrap();
     socket.into()
 }
 
@@ -135,7 +131,7 @@ fn pod(lab: &NetnsLab) -> &Pod {
 
 fn table(lab: &NetnsLab) -> ServiceTable {
     let endpoint = Endpoint {
-        address: SocketAddrV4::new(pod(lab).address, POD_PORT),
+        address: SocketAddr::new(pod(lab).address, POD_PORT),
         node: lab.nodes()[1].name.clone(),
     };
     let port = ServicePort {
@@ -148,7 +144,7 @@ fn table(lab: &NetnsLab) -> ServiceTable {
     let service = Service {
         namespace: "default".to_owned(),
         name: "web".to_owned(),
-        cluster_ip: Ipv4Addr::new(10, 96, 0, 100),
+        cluster_ip: IpAddr::from([10, 96, 0, 100]),
         load_balancer_ips: Vec::new(),
         ports: vec![port],
         affinity: Affinity::None,

@@ -12,7 +12,7 @@ mod lab;
 mod walk;
 
 use std::collections::HashMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use harness::net::conntrack::{
     self, Event, EventKind, EventTime, Events, SubscribeOptions, new_to_seen_reply,
@@ -65,7 +65,7 @@ fn check(mode: Mode, cni: CniKind) {
     assert_eq!(latencies.pairs.len(), FLOWS);
     let sightings = Sightings::of(&capture);
     let flows = ours.iter().filter(|event| event.kind == EventKind::New).map(|event| event.flow);
-    let walks: HashMap<SocketAddrV4, Walk> = flows
+    let walks: HashMap<SocketAddr, Walk> = flows
         .map(|flow| {
             assert_eq!(flow.dnat(), Some(lab.backend()), "{mode} sent {} elsewhere", flow.original);
             assert!(flow.snat().is_some(), "{} is not masqueraded", flow.original);
@@ -87,7 +87,7 @@ fn check(mode: Mode, cni: CniKind) {
 }
 
 /// Each client's events.
-fn told(events: &[Event], pairs: &[(conntrack::Tuple, u64)]) -> HashMap<SocketAddrV4, Told> {
+fn told(events: &[Event], pairs: &[(conntrack::Tuple, u64)]) -> HashMap<SocketAddr, Told> {
     let first = |client, wanted: fn(&Event) -> bool| {
         let event = events.iter().find(|e| e.flow.original.source == client && wanted(e)).unwrap();
         let EventTime::Kernel(ns) = event.at else { panic!("{event:?} has no time") };
@@ -103,7 +103,7 @@ fn told(events: &[Event], pairs: &[(conntrack::Tuple, u64)]) -> HashMap<SocketAd
 }
 
 /// The kernel's times of one flow lie where its packets were.
-fn agree(client: SocketAddrV4, told: &Told, walk: &Walk) {
+fn agree(client: SocketAddr, told: &Told, walk: &Walk) {
     let order = [
         ("SYN into the NIC", walk.syn_in_ns),
         ("conntrack's NEW", told.new_ns),
@@ -134,9 +134,9 @@ fn agree(client: SocketAddrV4, told: &Told, walk: &Walk) {
 fn report(
     mode: Mode,
     cni: CniKind,
-    clients: &[SocketAddrV4],
-    told: &HashMap<SocketAddrV4, Told>,
-    walks: &HashMap<SocketAddrV4, Walk>,
+    clients: &[SocketAddr],
+    told: &HashMap<SocketAddr, Told>,
+    walks: &HashMap<SocketAddr, Walk>,
 ) {
     let median = |of: &dyn Fn(&Told, &Walk) -> u64| {
         let mut all: Vec<u64> = clients.iter().map(|c| of(&told[c], &walks[c])).collect();

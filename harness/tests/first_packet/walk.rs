@@ -2,7 +2,7 @@
 //! When the first packets of a flow passed which interface.
 
 use std::collections::HashMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use harness::capture::packet::flags;
 use harness::capture::{Direction, Packet, TapCapture};
@@ -11,7 +11,7 @@ use harness::net::conntrack::Flow;
 use crate::lab::{NIC, POD};
 
 /// Tap, direction, source, destination, and whether it is the answer.
-type Place = (u16, Direction, SocketAddrV4, SocketAddrV4, bool);
+type Place = (u16, Direction, SocketAddr, SocketAddr, bool);
 
 /// A flow's SYN and the answer to it, ns of CLOCK_REALTIME, in the order they pass.
 #[derive(Clone, Copy, Debug)]

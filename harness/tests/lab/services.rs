@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Translated destinations on bridged pods: what `br_netfilter` and hairpin ports are for.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use harness::lab::netns::{NetnsLab, Topology};
 use harness::net::{Change, Cidr, Netns, Route, Tool};
@@ -10,7 +10,7 @@ use harness::plan::CniKind;
 use crate::traffic::{serve, talk};
 use crate::{down, lab};
 
-const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 1), 80);
+const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)), 80);
 const SWITCH: &str = "net/bridge/bridge-nf-call-iptables";
 
 /// A destination translation to `backend` on the entry node, and what kube-proxy adds for a pod
@@ -41,7 +41,7 @@ fn answers(lab: &NetnsLab, client: usize, backend: usize) -> bool {
     let outcome = talk(&client.netns, None, VIP, 10);
     if outcome.is_err() {
         // Nobody came; a connection from next door ends the wait.
-        let SocketAddr::V4(open) = closer.local_addr().unwrap() else { panic!("IPv4") };
+        let open = closer.local_addr().unwrap();
         talk(&lab.nodes()[0].netns, None, open, 10).unwrap();
     }
     server.join().unwrap();
@@ -74,8 +74,8 @@ fn without_br_netfilter_bridged_answers_miss_their_translation_and_routed_ones_d
     assert!(!answers(&lab, 0, 1), "answered although the answer was bridged past the tables");
     // What the CNI does where the kernel has no br_netfilter: neighbours through the gateway.
     for pod in &lab.pods()[..2] {
-        let neighbours = Cidr { address: Ipv4Addr::new(10, 244, 0, 0), prefix: 27 };
-        let gateway = Ipv4Addr::new(10, 244, 0, 1);
+        let neighbours = Cidr { address: IpAddr::from([10, 244, 0, 0]), prefix: 27 };
+        let gateway = IpAddr::from([10, 244, 0, 1]);
         let gateway_first = Route::on_link(Cidr::host(gateway), "eth0");
         let route = Route::via(neighbours, gateway, "eth0");
         pod.netns.apply(vec![Change::Route(gateway_first), Change::Route(route)]).unwrap();

@@ -2,13 +2,13 @@
 //! One body over every CNI: who reaches whom, by which way, and how large a packet may be.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use harness::capture::Site;
 use harness::lab::netns::{NetnsLab, Topology};
 use harness::net::{Counters, Netns};
-use harness::plan::CniKind;
+use harness::plan::{CniKind, IpFamily};
 use socket2::{Domain, Socket, Type};
 
 use crate::{down, lab};
@@ -66,6 +66,8 @@ fn the_smallest_and_a_wide_lab_come_up_and_are_proved() {
             emulation: None,
             dns: None,
             balanced: Vec::new(),
+            routed: false,
+            family: IpFamily::Ipv4,
         };
         let wide = Topology {
             nodes: 5,
@@ -76,6 +78,8 @@ fn the_smallest_and_a_wide_lab_come_up_and_are_proved() {
             emulation: None,
             dns: None,
             balanced: Vec::new(),
+            routed: false,
+            family: IpFamily::Ipv4,
         };
         for topology in [small, wide] {
             let Some(lab) = lab(&topology, cni) else { continue };
@@ -238,13 +242,13 @@ fn fragments(lab: &NetnsLab) -> u64 {
 /// the namespace they were made in, whichever thread uses them.
 pub(crate) fn exchange(
     from: &Netns,
-    source: Option<Ipv4Addr>,
+    source: Option<IpAddr>,
     to: &Netns,
-    address: Ipv4Addr,
+    address: IpAddr,
     bytes: u64,
 ) {
     let listener = to.run(move || TcpListener::bind((address, 0))).unwrap();
-    let SocketAddr::V4(destination) = listener.local_addr().unwrap() else { panic!("IPv4") };
+    let destination = listener.local_addr().unwrap();
     let server = serve(listener, bytes);
     let what = format!("{} {source:?} to {} {address}", from.name(), to.name());
     let peer = talk(from, source, destination, bytes).unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -268,14 +272,14 @@ pub(crate) fn serve(listener: TcpListener, bytes: u64) -> std::thread::JoinHandl
 /// Connects, sends `bytes`, checks that the same come back, and tells the address it had.
 pub(crate) fn talk(
     from: &Netns,
-    source: Option<Ipv4Addr>,
-    destination: SocketAddrV4,
+    source: Option<IpAddr>,
+    destination: SocketAddr,
     bytes: u64,
 ) -> std::io::Result<SocketAddr> {
     let mut stream: TcpStream = from.run(move || {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         if let Some(source) = source {
-            socket.bind(&SocketAddrV4::new(source, 0).into())?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         socket.connect_timeout(&destination.into(), Duration::from_secs(2))?;
         std::io::Result::Ok(socket.into())

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -255,10 +255,10 @@ fn datagrams(lab: &NetnsLab) -> BTreeSet<u32> {
     let neighbour =
         Neighbour { address: node.address, mac: Mac::of(node.address), device: client.nic.clone() };
     client.netns.apply(vec![Change::Neighbour(neighbour)]).unwrap();
-    let to = SocketAddrV4::new(node.address, 4000);
+    let to = SocketAddr::new(node.address, 4000);
     let receiver = node.netns.run(move || UdpSocket::bind(to)).unwrap();
     receiver.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    let source = SocketAddrV4::new(client.addresses[0], 0);
+    let source = SocketAddr::new(client.addresses[0], 0);
     let sender = client.netns.run(move || UdpSocket::bind(source)).unwrap();
     for number in 0..DATAGRAMS {
         sender.send_to(&number.to_ne_bytes(), to).unwrap();

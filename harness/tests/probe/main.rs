@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -38,7 +38,7 @@ impl Drop for Process {
 }
 
 /// A namespace with an address and a process in it, as a pod's is.
-fn pod(name: &str, address: Ipv4Addr) -> Option<(Netns, Process)> {
+fn pod(name: &str, address: IpAddr) -> Option<(Netns, Process)> {
     let netns = match Netns::create(name) {
         Ok(netns) => netns,
         Err(error) => {
@@ -60,10 +60,10 @@ fn pod(name: &str, address: Ipv4Addr) -> Option<(Netns, Process)> {
 #[test]
 fn pods_are_found_by_their_addresses_and_others_are_not() {
     // Of a range for documentation (RFC 5737), so that nobody else has them.
-    let addresses = [1, 2].map(|last| Ipv4Addr::new(198, 51, 100, last));
+    let addresses = [1, 2].map(|last| IpAddr::from([198, 51, 100, last]));
     let Some((first, _process)) = pod("first", addresses[0]) else { return };
     let (second, _other) = pod("second", addresses[1]).unwrap();
-    let wanted = BTreeSet::from([addresses[0], addresses[1], Ipv4Addr::new(198, 51, 100, 3)]);
+    let wanted = BTreeSet::from([addresses[0], addresses[1], IpAddr::from([198, 51, 100, 3])]);
     let found = find(Path::new("/proc"), &wanted).unwrap();
     assert_eq!(found.keys().copied().collect::<Vec<_>>(), addresses);
     for (address, netns) in addresses.iter().zip([&first, &second]) {
@@ -74,7 +74,7 @@ fn pods_are_found_by_their_addresses_and_others_are_not() {
 
 /// The program, at a port of the loopback's.
 struct Program {
-    at: SocketAddrV4,
+    at: SocketAddr,
     _process: Process,
 }
 
@@ -82,7 +82,7 @@ impl Program {
     fn start() -> Self {
         let free =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let at = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free);
+        let at = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), free);
         let process = Command::new(env!("CARGO_BIN_EXE_probe-agent"))
             .arg(at.to_string())
             .env(TOKEN, WORD)
@@ -142,7 +142,7 @@ fn failed<T>(reply: Reply<T>) -> String {
 }
 
 /// A place of load alone: nothing is probed of the node itself.
-fn place(pods: Vec<PlacedPod>, flow: SocketAddrV4) -> Place {
+fn place(pods: Vec<PlacedPod>, flow: SocketAddr) -> Place {
     Place {
         number: 7,
         node: "here".to_owned(),
@@ -174,7 +174,7 @@ fn the_program_follows_what_it_is_asked_to_and_no_longer() {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     assert_eq!(done(about).boot_id, boot.trim());
 
-    let address = Ipv4Addr::new(198, 51, 100, 11);
+    let address = IpAddr::from([198, 51, 100, 11]);
     let (netns, _process) = pod("client", address).unwrap();
     let client = PlacedPod {
         name: "client".to_owned(),
@@ -183,7 +183,7 @@ fn the_program_follows_what_it_is_asked_to_and_no_longer() {
         veth: None,
         is_client: true,
     };
-    let to = SocketAddrV4::new(address, 8080);
+    let to = SocketAddr::new(address, 8080);
     assert!(failed(program.off(0)).contains("none were placed"));
     let taps: Vec<harness::capture::TapInfo> =
         done(program.ask(PLACE, place(vec![client.clone()], to)));
@@ -199,7 +199,7 @@ fn the_program_follows_what_it_is_asked_to_and_no_longer() {
             let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
             let socket = socket.unwrap();
             socket.set_tos_v4(tos.into()).unwrap();
-            socket.connect(&SocketAddrV4::new(address, port).into()).unwrap();
+            socket.connect(&SocketAddr::new(address, port).into()).unwrap();
             drop(listener);
         });
     };
@@ -214,7 +214,7 @@ fn the_program_follows_what_it_is_asked_to_and_no_longer() {
     let syns: Vec<_> = seen.packets.iter().filter(|packet| packet.segment.flags == 2).collect();
     assert_eq!(syns.len(), 2, "out and in: {syns:?}");
     assert!(
-        syns.iter().all(|packet| packet.segment.dst == to && packet.segment.src.ip() == &address)
+        syns.iter().all(|packet| packet.segment.dst == to && packet.segment.src.ip() == address)
     );
 
     // What is over by itself.
@@ -232,7 +232,7 @@ fn the_program_follows_what_it_is_asked_to_and_no_longer() {
     assert!(failed(program.ask::<()>(ON, on)).contains("more than"));
     let many = Place { flows: vec![to; FLOWS_MAX + 1], ..place(Vec::new(), to) };
     assert!(failed(program.ask::<()>(PLACE, many)).contains("more than"));
-    let nobody = PlacedPod { address: Ipv4Addr::new(198, 51, 100, 99), ..client };
+    let nobody = PlacedPod { address: IpAddr::from([198, 51, 100, 99]), ..client };
     let said = failed(program.ask::<()>(PLACE, place(vec![nobody.clone()], to)));
     assert_eq!(
         said,

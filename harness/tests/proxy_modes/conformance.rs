@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -26,12 +26,12 @@ const ALONE: usize = 5;
 
 /// A pod on another node that is not there: whoever is sent to it gets no answer.
 const FAR: Endpoint = Endpoint {
-    address: SocketAddrV4::new(Ipv4Addr::new(10, 244, 9, 9), 8080),
+    address: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 244, 9, 9)), 8080),
     node: String::new(),
 };
 
 fn pod(index: usize, port: u16) -> Endpoint {
-    Endpoint { address: SocketAddrV4::new(PODS[index], port), node: NODE.to_owned() }
+    Endpoint { address: SocketAddr::new(PODS[index], port), node: NODE.to_owned() }
 }
 
 fn service(name: &str, index: u8, node_port: Option<u16>, endpoints: Vec<Endpoint>) -> Service {
@@ -56,12 +56,12 @@ fn service(name: &str, index: u8, node_port: Option<u16>, endpoints: Vec<Endpoin
     }
 }
 
-pub(crate) fn vip(index: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 96, 0, 100 + index)
+pub(crate) fn vip(index: u8) -> IpAddr {
+    IpAddr::from([10, 96, 0, 100 + index])
 }
 
-fn balanced(index: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 112, 0, 100 + index)
+fn balanced(index: u8) -> IpAddr {
+    IpAddr::from([10, 112, 0, 100 + index])
 }
 
 fn table() -> ServiceTable {
@@ -105,7 +105,7 @@ pub(crate) fn table_for(which: Mode, options: Options) -> (ServiceTable, bool) {
     (table, rejects)
 }
 
-fn is_nodes(ip: &Ipv4Addr) -> bool {
+fn is_nodes(ip: &IpAddr) -> bool {
     [NIC, GATEWAY].contains(ip)
 }
 
@@ -149,7 +149,7 @@ fn a_proof_shows_the_very_path(bench: &mut Bench) {
     ] {
         // Mode nftables proves Services only: its rules have no counter that a packet to a pod's
         // own address would move.
-        if bench.which() == Mode::Nftables && *destination.ip() == PODS[1] {
+        if bench.which() == Mode::Nftables && destination.ip() == PODS[1] {
             continue;
         }
         let answer = answered(bench.lab.ask(destination), &destination.to_string());
@@ -174,7 +174,7 @@ fn a_false_proof_fails(bench: &mut Bench) {
     refused(bench.prove(&probe(direct, sticky, STICKY, 0)), "a connection past the mode");
     // Asked through the Service, but answered by another backend than is claimed.
     let mut answer = answered(bench.lab.ask_from(CLIENT_2, sticky), "sticky");
-    let other = if *answer.backend.ip() == PODS[0] { PODS[1] } else { PODS[0] };
+    let other = if answer.backend.ip() == PODS[0] { PODS[1] } else { PODS[0] };
     answer.backend = at(other, PORTS[0]);
     refused(bench.prove(&probe(answer, sticky, STICKY, 0)), "another backend");
     // Another mode's entrance beside it.
@@ -213,11 +213,11 @@ fn a_false_proof_fails(bench: &mut Bench) {
 
 fn every_backend_is_reached_as_often_as_the_others(bench: &Bench) {
     let destination = at(vip(WEB as u8), 80);
-    let mut count: HashMap<SocketAddrV4, u32> = HashMap::new();
+    let mut count: HashMap<SocketAddr, u32> = HashMap::new();
     for _ in 0..100 {
         let answer = answered(bench.lab.ask_from_pod(0, destination), "cluster address");
         *count.entry(answer.backend).or_default() += 1;
-        if bench.may_keep_clients() && *answer.backend.ip() == PODS[1] {
+        if bench.may_keep_clients() && answer.backend.ip() == PODS[1] {
             assert_eq!(answer.peer, answer.client, "pod to pod is not masqueraded");
         }
     }
@@ -243,13 +243,13 @@ fn ports_lead_to_their_own_endpoints(bench: &Bench) {
 fn traffic_from_outside_comes_back_the_same_way(bench: &Bench) {
     for destination in [at(vip(WEB as u8), 80), at(NIC, 30_080), at(balanced(WEB as u8), 80)] {
         let answer = answered(bench.lab.ask(destination), &destination.to_string());
-        assert_eq!(*answer.client.ip(), CLIENT);
+        assert_eq!(answer.client.ip(), CLIENT);
         if bench.which() == Mode::Ebpf {
             // It sees the answer of a pod of its own node whoever that is addressed to.
             assert_eq!(answer.peer.ip(), answer.client.ip(), "{destination}");
             continue;
         }
-        assert!(is_nodes(answer.peer.ip()), "{destination}: {} was not replaced", answer.peer);
+        assert!(is_nodes(&answer.peer.ip()), "{destination}: {} was not replaced", answer.peer);
     }
 }
 
@@ -263,7 +263,7 @@ fn external_policy_local_keeps_the_client(bench: &Bench) {
                 // The port is another one where a connection by the other destination has it.
                 assert_eq!(answer.peer.ip(), answer.client.ip(), "{destination}");
             } else {
-                assert!(is_nodes(answer.peer.ip()), "{destination}: {}", answer.peer);
+                assert!(is_nodes(&answer.peer.ip()), "{destination}: {}", answer.peer);
             }
         }
     }
@@ -304,8 +304,8 @@ fn a_service_without_endpoints_says_so_at_once(bench: &Bench) {
 fn a_pod_reaches_itself_through_its_service(bench: &Bench) {
     let answer = bench.lab.ask_from_pod(0, at(vip(ALONE as u8), 80));
     let answer = answered(answer, "hairpin");
-    assert_eq!(*answer.backend.ip(), PODS[0]);
-    assert!(is_nodes(answer.peer.ip()), "{} was not replaced", answer.peer);
+    assert_eq!(answer.backend.ip(), PODS[0]);
+    assert!(is_nodes(&answer.peer.ip()), "{} was not replaced", answer.peer);
 }
 
 fn a_service_that_is_added_answers(bench: &mut Bench) {

@@ -2,7 +2,7 @@
 //! What is mode ebpf's own: its checksums, its memory of connections, its programs' end.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,17 +21,17 @@ use crate::lab::{CLIENT, CLIENT_2, Lab, NIC, NODE, PODS, PORTS, run};
 
 /// Longest wait for what has to happen.
 const PATIENCE: Duration = Duration::from_secs(10);
-const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 100), 80);
-const DNS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 100), 53);
-const FAR_VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 101), 80);
-const EMPTY_VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 102), 80);
+const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 100)), 80);
+const DNS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 100)), 53);
+const FAR_VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 101)), 80);
+const EMPTY_VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 102)), 80);
 const NODE_PORT: u16 = 30_080;
 /// On another node: `Lab::uplink` is its way there.
-const FAR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 244, 9, 9), 8080);
+const FAR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 244, 9, 9)), 8080);
 
-fn port(name: &str, port: u16, protocol: Protocol, endpoints: &[SocketAddrV4]) -> ServicePort {
+fn port(name: &str, port: u16, protocol: Protocol, endpoints: &[SocketAddr]) -> ServicePort {
     let endpoints = endpoints.iter().map(|&address| {
-        let node = if PODS.contains(address.ip()) { NODE } else { "elsewhere" };
+        let node = if PODS.contains(&address.ip()) { NODE } else { "elsewhere" };
         Endpoint { address, node: node.to_owned() }
     });
     let endpoints = endpoints.collect();
@@ -56,9 +56,9 @@ fn table() -> ServiceTable {
     let empty = port("http", EMPTY_VIP.port(), Protocol::Tcp, &[]);
     ServiceTable {
         services: vec![
-            service("web", *VIP.ip(), vec![web, dns]),
-            service("far", *FAR_VIP.ip(), vec![far]),
-            service("empty", *EMPTY_VIP.ip(), vec![empty]),
+            service("web", VIP.ip(), vec![web, dns]),
+            service("far", FAR_VIP.ip(), vec![far]),
+            service("empty", EMPTY_VIP.ip(), vec![empty]),
         ],
     }
 }
@@ -101,18 +101,18 @@ fn connections(bench: &Bench) -> usize {
     maps.next().expect("the program has such a map").keys().count()
 }
 
-fn connect(source: SocketAddrV4, to: SocketAddrV4) -> std::io::Result<TcpStream> {
+fn connect(source: SocketAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
-    socket.bind(&SocketAddr::V4(source).into())?;
-    socket.connect_timeout(&SocketAddr::V4(to).into(), PATIENCE)?;
+    socket.bind(&source.into())?;
+    socket.connect_timeout(&to.into(), PATIENCE)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket.into())
 }
 
 /// The same from a port that was used a moment ago. Another test may have begun a program meanwhile: its
 /// process has every descriptor until it executes, and with it the old connection.
-fn connect_again(source: SocketAddrV4, to: SocketAddrV4) -> std::io::Result<TcpStream> {
+fn connect_again(source: SocketAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match connect(source, to) {
@@ -239,7 +239,7 @@ fn checksums_are_right_where_hosts_look_at_them_and_where_they_do_not() {
 fn idle_connections_are_forgotten_and_the_map_gets_empty() {
     let Some(bench) = bench(forgetful()) else { return };
     echo_datagrams(&bench.lab);
-    let stream = bench.lab.client.run(|| connect(SocketAddrV4::new(CLIENT, 40_001), VIP));
+    let stream = bench.lab.client.run(|| connect(SocketAddr::new(CLIENT, 40_001), VIP));
     let _stream = stream.expect("connected");
     ask_datagram(&bench.lab.client, 10).expect("answered");
     await_that("the map gets empty", || connections(&bench) == 0);
@@ -279,7 +279,7 @@ fn a_connection_that_only_one_side_speaks_on_is_remembered_in_both_directions() 
         Ok::<_, std::io::Error>((buffer[..bytes].to_vec(), from))
     });
     received.recv_timeout(PATIENCE).expect("the last one arrived");
-    assert_eq!(answer.expect("answered"), (b"answer".to_vec(), SocketAddr::V4(DNS)));
+    assert_eq!(answer.expect("answered"), (b"answer".to_vec(), DNS));
 }
 
 #[test]
@@ -292,22 +292,22 @@ fn two_clients_with_the_same_port_reach_the_same_far_endpoint_from_two() {
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("an answer");
         let peer = text.split_whitespace().nth(1).expect("its peer").to_owned();
-        (stream, peer.parse::<SocketAddrV4>().expect("an address"))
+        (stream, peer.parse::<SocketAddr>().expect("an address"))
     };
     let ask =
-        |source| bench.lab.client.run(move || connect(SocketAddrV4::new(source, 41_000), FAR_VIP));
+        |source| bench.lab.client.run(move || connect(SocketAddr::new(source, 41_000), FAR_VIP));
     let first = ask(CLIENT).expect("the first client");
     let second = ask(CLIENT_2).expect("the second client");
     let ((_first, one), (_second, other)) = (read(first), read(second));
     // The address that leads there, as MASQUERADE chooses it.
-    let uplink = Ipv4Addr::new(10, 9, 1, 1);
-    assert_eq!((one.ip(), other.ip()), (&uplink, &uplink));
+    let uplink = IpAddr::from([10, 9, 1, 1]);
+    assert_eq!((one.ip(), other.ip()), (uplink, uplink));
     assert_eq!(one.port(), 41_000, "a free port is kept");
     assert_ne!(other.port(), one.port());
     // A pod's own address does for the way back.
-    let from_pod = bench.lab.pods[0].run(|| connect(SocketAddrV4::new(PODS[0], 41_000), FAR_VIP));
+    let from_pod = bench.lab.pods[0].run(|| connect(SocketAddr::new(PODS[0], 41_000), FAR_VIP));
     let (_pod, seen) = read(from_pod.expect("a pod"));
-    assert_eq!(seen, SocketAddrV4::new(PODS[0], 41_000));
+    assert_eq!(seen, SocketAddr::new(PODS[0], 41_000));
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn a_port_that_is_used_again_begins_a_new_connection() {
     let Some(bench) = bench(Ebpf::default()) else { return };
     for _ in 0..5 {
         let text = bench.lab.client.run(|| {
-            let mut stream = connect_again(SocketAddrV4::new(CLIENT, 42_000), VIP)?;
+            let mut stream = connect_again(SocketAddr::new(CLIENT, 42_000), VIP)?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
             // Reset, so that neither side keeps the tuple.
@@ -334,7 +334,7 @@ fn what_belongs_to_no_known_connection_is_reset() {
         if !offloads {
             without_offloads(&bench.lab);
         }
-        let source = SocketAddrV4::new(CLIENT, port);
+        let source = SocketAddr::new(CLIENT, port);
         let stream = bench.lab.client.run(move || connect(source, VIP));
         let mut stream = stream.expect("connected");
         let mut text = String::new();

@@ -2,15 +2,16 @@
 //! A real kube-proxy in place of our rules, on the same tables: it does what a Service is, is proved as our
 //! rules are, and is not taken for what it is not. The program is the one that NIC2POD_KUBE_PROXY names.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use harness::net::{Netns, Tool};
 use harness::plan::{Mode, Position};
 use harness::proxy::{
-    Affinity, Backend, Endpoint, Fill, Matched, Options, Policy, Program, Protocol, ProxyError,
-    ProxyMode, Service, ServicePort, ServiceTable, StandIn,
+    Affinity, Backend, Endpoint, Fill, Installed, KubeProxy, Matched, Options, Policy, Probe,
+    Program, Protocol, ProxyError, ProxyMode, RuleText, Service, ServicePort, ServiceTable,
+    StandIn,
 };
 
 use crate::bench::{Bench, answered, at, node, probe};
@@ -108,7 +109,7 @@ fn filled(services: u32) -> ServiceTable {
 /// What one connection meets. Others may begin beside it: kube-proxy's own.
 fn met(
     bench: &mut Bench,
-    destination: SocketAddrV4,
+    destination: SocketAddr,
     ask: impl Fn(&Lab) -> std::io::Result<Answer>,
 ) -> Matched {
     let service = bench.table.services.len() - 1;
@@ -216,6 +217,47 @@ fn a_kube_proxys_rules_are_walked_as_often_as_its_version_has_them_in_iptables_l
     walks_as_its_shape_demands(LEGACY);
 }
 
+/// Modes in which a packet walks as many rules however many Services there are: ours and the program's.
+fn walks_as_many_rules_whatever_the_table(which: Mode) {
+    let Some(program) = program() else { return };
+    let mut walked = Vec::new();
+    for services in [1, 100] {
+        let table = filled(services);
+        let stand_in = StandIn::new(Arc::clone(&program), which, NFT);
+        let Some(mut bench) = Bench::by_kube_proxy(stand_in, table.clone()) else { return };
+        let real = both_roads(&mut bench);
+        bench.down();
+        let mut bench = Bench::up(which, NFT, table).expect("the mode is there");
+        let own = both_roads(&mut bench);
+        bench.down();
+        for (road, (own, real)) in own.iter().zip(&real).enumerate() {
+            eprintln!(
+                "{which} {}, {services} Services: rules walked: ours {}, {}'s {}",
+                ["NodePort", "ClusterIP"][road],
+                own.walked,
+                program.version,
+                real.walked,
+            );
+            for matched in [own, real] {
+                assert_eq!(matched.endpoint, Some(at(PODS[1], PORTS[0])));
+                assert!(matched.walked > 0, "{matched:?}");
+            }
+        }
+        walked.push((own.map(|road| road.walked), real.map(|road| road.walked)));
+    }
+    assert_eq!(walked[0], walked[1]);
+}
+
+#[test]
+fn a_kube_proxys_rules_in_mode_nftables_are_as_many_to_walk_whatever_the_table() {
+    walks_as_many_rules_whatever_the_table(Mode::Nftables);
+}
+
+#[test]
+fn a_kube_proxys_rules_in_mode_ipvs_are_as_many_to_walk_whatever_the_table() {
+    walks_as_many_rules_whatever_the_table(Mode::Ipvs);
+}
+
 #[test]
 fn a_kube_proxy_that_runs_another_mode_than_it_was_told_is_a_reason_to_skip() {
     let (Some(program), Some(lab)) = (program(), Lab::up()) else { return };
@@ -233,6 +275,11 @@ fn a_kube_proxy_that_runs_another_mode_than_it_was_told_is_a_reason_to_skip() {
             eprintln!("{reason}");
             assert!(reason.need.contains("in mode ipvs, which it was told to be in"), "{reason}");
             assert!(reason.found.contains("answers /proxyMode with iptables"), "{reason}");
+        }
+        // Since it falls back no more it ends, and says why.
+        Err(ProxyError::KubeProxy { what, log, .. }) => {
+            assert!(what.starts_with("it ended with exit status"), "{what}");
+            assert!(log.to_lowercase().contains("ipvs"), "{log}");
         }
         other => panic!("{other:?}"),
     }
@@ -257,22 +304,85 @@ fn a_kube_proxy_that_ends_is_an_error_with_its_last_words() {
     }
 }
 
-#[test]
-fn a_kube_proxy_is_not_proved_once_its_rules_are_gone() {
+/// Takes a kube-proxy's state away behind its back: no proof may succeed after that, and it says what it
+/// missed.
+fn is_not_proved_without(which: Mode, flush: &[&str], misses: &str) {
     let Some(program) = program() else { return };
-    let stand_in = StandIn::new(program, Mode::Iptables, NFT);
+    let stand_in = StandIn::new(program, which, NFT);
     let Some(mut bench) = Bench::by_kube_proxy(stand_in, filled(3)) else { return };
     let destination = at(vip(WEB as u8), 80);
     let claim = probe(answered(bench.lab.ask(destination), "before"), destination, 2, 0);
-    bench.prove(&claim).expect("proved");
-    let flush = ["-t", "nat", "-F"];
-    Tool::new("iptables-nft").args(flush).run_on(&bench.lab.node).expect("flushed");
+    let evidence = bench.prove(&claim).expect("proved");
+    eprintln!("{which}:\n  {}", evidence.join("\n  "));
+    let (tool, arguments) = flush.split_first().expect("a tool");
+    Tool::new(*tool).args(arguments.iter().copied()).run_on(&bench.lab.node).expect("flushed");
     match bench.prove(&claim) {
         Err(ProxyError::NotProved { expected, .. }) => {
-            assert!(expected.contains("-j DNAT --to-destination"), "{expected}");
+            assert!(expected.contains(misses), "{expected}");
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_kube_proxy_in_mode_iptables_is_not_proved_once_its_rules_are_gone() {
+    let flush = ["iptables-nft", "-t", "nat", "-F"];
+    is_not_proved_without(Mode::Iptables, &flush, "-j DNAT --to-destination");
+}
+
+#[test]
+fn a_kube_proxy_in_mode_ipvs_is_not_proved_once_its_servers_are_gone() {
+    is_not_proved_without(Mode::Ipvs, &["ipvsadm", "-C"], "a connection held by 10.244.");
+}
+
+#[test]
+fn a_kube_proxy_in_mode_ipvs_is_not_proved_twice_by_one_connection() {
+    // Nothing is taken away: what its servers have carried was counted once.
+    is_not_proved_without(Mode::Ipvs, &["ipvsadm", "-L", "-n"], "ipvsadm's counters");
+}
+
+#[test]
+fn a_kube_proxy_in_mode_nftables_is_not_proved_once_its_rules_are_gone() {
+    let flush = ["nft", "flush", "table", "ip", "kube-proxy"];
+    is_not_proved_without(Mode::Nftables, &flush, "that jumps to the look-up of Services");
+}
+
+/// What a node holds in mode nftables is proved, watched and recorded the same way whoever wrote it: rules
+/// of ours, which have the shape of a kube-proxy's, are taken for one's.
+#[test]
+fn rules_in_the_shape_of_a_kube_proxys_nftables_are_proved_watched_and_recorded_as_its() {
+    let table = filled(3);
+    let Some(bench) = Bench::up(Mode::Nftables, NFT, table.clone()) else { return };
+    let find = |bench: &Bench| {
+        KubeProxy::find(Mode::Nftables, "it says so".to_owned(), &bench.lab.node).expect("found")
+    };
+    let mut found = find(&bench);
+    let texts = found.texts(&bench.lab.node).expect("listed");
+    let own = harness::proxy::mode(Mode::Nftables, NFT).render(&table, NODE, NIC);
+    let rules = |texts: &[RuleText]| texts.iter().map(|text| text.rules).sum::<u64>();
+    assert_eq!(texts[0].name, "nftables.nft");
+    assert_eq!(rules(&texts), rules(&own));
+    for destination in [at(vip(WEB as u8), 80), at(NIC, NODE_PORT)] {
+        let agent = PathBuf::new();
+        let watch = found.watch(&node(&bench.lab, &agent)).expect("watched");
+        let answer = answered(bench.lab.ask(destination), &destination.to_string());
+        let claim = probe(answer, destination, 2, 0);
+        let matched = watch.matched(&node(&bench.lab, &agent), &table, &claim).expect("one");
+        assert_eq!(matched.endpoint, Some(at(PODS[1], PORTS[0])));
+        let evidence = found.prove(&node(&bench.lab, &agent), &table, &claim).expect("proved");
+        assert_eq!(evidence[0], "it says so");
+        // Another pod than the one that answered is not.
+        let false_claim = Probe { backend: at(PODS[0], PORTS[0]), ..claim };
+        match found.prove(&node(&bench.lab, &agent), &table, &false_claim) {
+            Err(ProxyError::NotProved { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    // It leaves what is the cluster's.
+    let agent = PathBuf::new();
+    Box::new(found).remove(&node(&bench.lab, &agent)).expect("nothing is removed");
+    answered(bench.lab.ask(at(NIC, NODE_PORT)), "after");
+    bench.down();
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! ```
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -18,15 +18,16 @@ use socket2::{Domain, SockRef, Socket, Type};
 /// Name of the node in endpoints.
 pub(crate) const NODE: &str = "node1";
 /// Address of the client.
-pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 10);
+pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 8, 0, 10));
 /// Another address of the client.
-pub(crate) const CLIENT_2: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 11);
+pub(crate) const CLIENT_2: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 8, 0, 11));
 /// Address of the node's NIC.
-pub(crate) const NIC: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 11);
+pub(crate) const NIC: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 11));
 /// Address of the node on its pods' links.
-pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
+pub(crate) const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 0, 1));
 /// Addresses of the pods.
-pub(crate) const PODS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 244, 0, 2), Ipv4Addr::new(10, 244, 0, 3)];
+pub(crate) const PODS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(10, 244, 0, 2)), IpAddr::V4(Ipv4Addr::new(10, 244, 0, 3))];
 /// Ports a pod listens at.
 pub(crate) const PORTS: [u16; 2] = [8080, 8081];
 /// Longest wait for an answer.
@@ -44,11 +45,11 @@ pub(crate) struct Lab {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     /// Source of the connection as the client bound it.
-    pub(crate) client: SocketAddrV4,
+    pub(crate) client: SocketAddr,
     /// Where the pod listens.
-    pub(crate) backend: SocketAddrV4,
+    pub(crate) backend: SocketAddr,
     /// Peer of the connection as the pod saw it.
-    pub(crate) peer: SocketAddrV4,
+    pub(crate) peer: SocketAddr,
 }
 
 impl Lab {
@@ -93,7 +94,7 @@ impl Lab {
             run(pod, &format!("route add {GATEWAY}/32 dev eth0"));
             run(pod, &format!("route add default via {GATEWAY}"));
             for port in PORTS {
-                let address = SocketAddrV4::new(PODS[index], port);
+                let address = SocketAddr::new(PODS[index], port);
                 lab.servers.push(pod.run(move || serve(address)));
             }
         }
@@ -107,23 +108,23 @@ impl Lab {
     /// Asks `destination` from the client's address `source`.
     pub(crate) fn ask_from(
         &self,
-        source: Ipv4Addr,
-        destination: SocketAddrV4,
+        source: IpAddr,
+        destination: SocketAddr,
     ) -> std::io::Result<Answer> {
-        self.ask_from_port(SocketAddrV4::new(source, 0), destination)
+        self.ask_from_port(SocketAddr::new(source, 0), destination)
     }
 
     /// Asks `destination` from the client's address and port `source`.
     pub(crate) fn ask_from_port(
         &self,
-        source: SocketAddrV4,
-        destination: SocketAddrV4,
+        source: SocketAddr,
+        destination: SocketAddr,
     ) -> std::io::Result<Answer> {
         self.client.run(move || ask(Some(source), destination))
     }
 
     /// Asks `destination` from the client.
-    pub(crate) fn ask(&self, destination: SocketAddrV4) -> std::io::Result<Answer> {
+    pub(crate) fn ask(&self, destination: SocketAddr) -> std::io::Result<Answer> {
         self.ask_from(CLIENT, destination)
     }
 
@@ -131,7 +132,7 @@ impl Lab {
     pub(crate) fn ask_from_pod(
         &self,
         pod: usize,
-        destination: SocketAddrV4,
+        destination: SocketAddr,
     ) -> std::io::Result<Answer> {
         self.pods[pod].run(move || ask(None, destination))
     }
@@ -165,7 +166,7 @@ fn wire(node: &Netns, device: &str, host: &Netns) {
     run(host, "link set eth0 up");
 }
 
-fn serve(address: SocketAddrV4) -> Socket {
+fn serve(address: SocketAddr) -> Socket {
     let listener = TcpListener::bind(address).expect("the pod has the address");
     let handle = SockRef::from(&listener).try_clone().expect("a descriptor");
     std::thread::spawn(move || {
@@ -177,21 +178,21 @@ fn serve(address: SocketAddrV4) -> Socket {
     handle
 }
 
-fn ask(source: Option<SocketAddrV4>, destination: SocketAddrV4) -> std::io::Result<Answer> {
+fn ask(source: Option<SocketAddr>, destination: SocketAddr) -> std::io::Result<Answer> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     if let Some(source) = source {
         // The last connection from there may not be acknowledged to its end yet.
         socket.set_reuse_address(true)?;
-        socket.bind(&SocketAddr::V4(source).into())?;
+        socket.bind(&source.into())?;
     }
     socket.set_read_timeout(Some(PATIENCE))?;
-    socket.connect_timeout(&SocketAddr::V4(destination).into(), PATIENCE)?;
+    socket.connect_timeout(&destination.into(), PATIENCE)?;
     let mut stream = TcpStream::from(socket);
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     let words: Vec<&str> = text.split_whitespace().collect();
     let [backend, peer] = words[..] else { return Err(ErrorKind::UnexpectedEof.into()) };
-    let SocketAddr::V4(client) = stream.local_addr()? else { unreachable!("an IPv4 socket") };
+    let client = stream.local_addr()?;
     let parse = |text: &str| text.parse().expect("pods answer with addresses");
     Ok(Answer { client, backend: parse(backend), peer: parse(peer) })
 }

@@ -2,7 +2,7 @@
 //! The userspace mode's process: what it passes on besides bytes, and what it remembers.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use workloads::protocol::SAMPLE_TOS;
 use crate::bench::{Bench, answered, at, probe};
 use crate::lab::{NODE, PODS, PORTS};
 
-const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 100), 80);
+const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 100)), 80);
 /// Where a test's own server listens in the first pod.
 const OWN_PORT: u16 = 9000;
 const PATIENCE: Duration = Duration::from_secs(5);
 
-fn table(endpoint: SocketAddrV4) -> ServiceTable {
+fn table(endpoint: SocketAddr) -> ServiceTable {
     let endpoints = vec![Endpoint { address: endpoint, node: NODE.to_owned() }];
     let port = ServicePort {
         name: "http".to_owned(),
@@ -34,7 +34,7 @@ fn table(endpoint: SocketAddrV4) -> ServiceTable {
     let service = Service {
         namespace: "test".to_owned(),
         name: "relay".to_owned(),
-        cluster_ip: *VIP.ip(),
+        cluster_ip: VIP.ip(),
         load_balancer_ips: Vec::new(),
         ports: vec![port],
         affinity: Affinity::None,
@@ -52,7 +52,7 @@ fn bench(table: ServiceTable) -> Option<Bench> {
 fn connect(tos: u32) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_tos_v4(tos).expect("a byte");
-    socket.connect_timeout(&SocketAddr::V4(VIP).into(), PATIENCE).expect("the process accepts");
+    socket.connect_timeout(&VIP.into(), PATIENCE).expect("the process accepts");
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream
@@ -91,9 +91,7 @@ fn only_marked_connections_are_remembered_and_the_mark_goes_on() {
             // The pod reflects the SYN's byte, which its accepted socket then has.
             let tos = SockRef::from(&stream).tos_v4().expect("a byte");
             stream.write_all(b"hello").expect("the process reads");
-            let SocketAddr::V4(peer) = stream.peer_addr().expect("a peer") else {
-                unreachable!("an IPv4 socket")
-            };
+            let peer = stream.peer_addr().expect("a peer");
             (tos, peer)
         });
         bench.lab.pods[0].run(|| {
@@ -108,7 +106,6 @@ fn only_marked_connections_are_remembered_and_the_mark_goes_on() {
         });
         let (tos_at_pod, upstream) = seen.recv_timeout(PATIENCE).expect("the pod was reached");
         assert_eq!(tos_at_pod, tos);
-        let SocketAddr::V4(client) = client else { unreachable!("an IPv4 socket") };
         let relay = Relay { client, upstream, backend: at(PODS[0], OWN_PORT) };
         let expected = if tos == 0 { vec![] } else { vec![relay] };
         assert_eq!(bench.installed().take_relays().expect("the process answers"), expected);
@@ -199,7 +196,7 @@ fn a_limit_of_open_files_that_is_too_small_is_named() {
     let portals: Vec<_> = (2_048..2_248)
         .map(|port| {
             format!(
-                r#"{{"listen_port":{port},"endpoints":[],"affinity_seconds":null,"one_by_one":true}}"#
+                r#"{{"listen_port":{port},"endpoints":[],"affinity_seconds":null,"one_by_one":true,"family":"ipv4"}}"#
             )
         })
         .collect();

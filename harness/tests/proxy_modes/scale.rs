@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ten thousand Services: the mode costs what its tool costs, and is proved and gone all the same.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use harness::net::{Netns, Tool};
@@ -12,14 +12,14 @@ use crate::bench::{Bench, answered, at, probe};
 use crate::lab::{NIC, NODE, PODS, PORTS};
 
 const SERVICES: u32 = 10_000;
-const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 100), 80);
+const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 100)), 80);
 
 /// So many Services, the last of which has the first pod as its endpoint.
 fn table(services: u32) -> ServiceTable {
     let fill = |services| Fill { services, endpoints: 2, position: Position::Last, seed: 1 };
     let mut service = fill(1).table(Vec::new()).expect("fits").services.remove(0);
     service.name = "measured".to_owned();
-    service.cluster_ip = *VIP.ip();
+    service.cluster_ip = VIP.ip();
     service.ports[0].endpoints.truncate(1);
     service.ports[0].endpoints[0].address = at(PODS[0], PORTS[0]);
     service.ports[0].endpoints[0].node = NODE.to_owned();
@@ -62,10 +62,10 @@ fn is_proved_and_costs_what_its_tool_costs(which: Mode) {
 
     let mut added = bench.table.services[last].clone();
     added.name = "added".to_owned();
-    added.cluster_ip = Ipv4Addr::new(10, 96, 0, 101);
+    added.cluster_ip = IpAddr::from([10, 96, 0, 101]);
     bench.table.services.push(added);
     let (added, ()) = timed(|| bench.add_last());
-    let destination = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 101), 80);
+    let destination = SocketAddr::new(IpAddr::from([10, 96, 0, 101]), 80);
     let answer = answered(bench.lab.ask(destination), "the added Service");
     bench.prove(&probe(answer, destination, last + 1, 0)).expect("proved after the addition");
     let (down, _lab) = timed(|| bench.down());

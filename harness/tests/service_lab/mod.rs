@@ -13,7 +13,7 @@
 )]
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,10 +25,11 @@ use harness::proxy::NodeView;
 use socket2::{Domain, Protocol, Socket, Type};
 
 pub(crate) const NODE: &str = "node1";
-pub(crate) const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 11);
-pub(crate) const CLIENTS: [Ipv4Addr; 2] =
-    [Ipv4Addr::new(10, 9, 200, 1), Ipv4Addr::new(10, 9, 200, 2)];
-pub(crate) const PODS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 244, 0, 2), Ipv4Addr::new(10, 244, 0, 3)];
+pub(crate) const NODE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 11));
+pub(crate) const CLIENTS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(10, 9, 200, 1)), IpAddr::V4(Ipv4Addr::new(10, 9, 200, 2))];
+pub(crate) const PODS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(10, 244, 0, 2)), IpAddr::V4(Ipv4Addr::new(10, 244, 0, 3))];
 
 /// Longest an answer is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -46,11 +47,11 @@ pub(crate) struct Lab {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     /// Pod, by its own word.
-    pub(crate) pod: Ipv4Addr,
+    pub(crate) pod: IpAddr,
     /// Who the pod saw.
-    pub(crate) seen: SocketAddrV4,
+    pub(crate) seen: SocketAddr,
     /// Who the client was.
-    pub(crate) client: SocketAddrV4,
+    pub(crate) client: SocketAddr,
 }
 
 impl Lab {
@@ -149,7 +150,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(pod: &Netns, address: Ipv4Addr) -> Self {
+    fn start(pod: &Netns, address: IpAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let listener =
@@ -184,16 +185,16 @@ impl Drop for Server {
 }
 
 /// Connects from a host and reads what the pod says.
-pub(crate) fn ask(host: &Netns, from: Option<Ipv4Addr>, to: SocketAddrV4) -> io::Result<Answer> {
+pub(crate) fn ask(host: &Netns, from: Option<IpAddr>, to: SocketAddr) -> io::Result<Answer> {
     host.run(move || {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         if let Some(from) = from {
             socket.bind(&SocketAddr::from((from, 0)).into())?;
         }
-        socket.connect_timeout(&SocketAddr::V4(to).into(), PATIENCE)?;
+        socket.connect_timeout(&to.into(), PATIENCE)?;
         let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE))?;
-        let SocketAddr::V4(client) = stream.local_addr()? else { unreachable!("an IPv4 socket") };
+        let client = stream.local_addr()?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         let (pod, seen) = text.split_once(' ').ok_or(io::ErrorKind::UnexpectedEof)?;

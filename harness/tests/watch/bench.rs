@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A mode on the lab's node, with Services before the one that is asked.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use harness::net::addresses::POD_PORT;
@@ -13,8 +13,8 @@ use harness::proxy::{
 
 use crate::service_lab::{CLIENTS, Lab, NODE, NODE_ADDRESS, PODS, ask};
 
-pub(crate) const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 100), 80);
-pub(crate) const NODE_PORT: SocketAddrV4 = SocketAddrV4::new(NODE_ADDRESS, 30_080);
+pub(crate) const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 100)), 80);
+pub(crate) const NODE_PORT: SocketAddr = SocketAddr::new(NODE_ADDRESS, 30_080);
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +59,7 @@ impl Bench {
     }
 
     /// Makes one connection and says what it met, and what was asked about.
-    pub(crate) fn watch(&mut self, asker: Asker, destination: SocketAddrV4) -> (Matched, Probe) {
+    pub(crate) fn watch(&mut self, asker: Asker, destination: SocketAddr) -> (Matched, Probe) {
         let (matched, probe) = self.watch_while(asker, destination, |_| ());
         (matched.unwrap(), probe)
     }
@@ -68,7 +68,7 @@ impl Bench {
     pub(crate) fn watch_while(
         &mut self,
         asker: Asker,
-        destination: SocketAddrV4,
+        destination: SocketAddr,
         meanwhile: impl FnOnce(&Lab),
     ) -> (Result<Matched, ProxyError>, Probe) {
         let node = view(&self.lab, &self.agent, &self.scratch);
@@ -83,7 +83,7 @@ impl Bench {
     pub(crate) fn watch_by_both(
         &mut self,
         asker: Asker,
-        destination: SocketAddrV4,
+        destination: SocketAddr,
     ) -> (Matched, Matched) {
         let none = mode(Mode::None, Options::default());
         let node = view(&self.lab, &self.agent, &self.scratch);
@@ -95,13 +95,13 @@ impl Bench {
         (watch.matched(&node, &self.table, &probe).unwrap(), traced)
     }
 
-    fn ask(&self, asker: Asker, destination: SocketAddrV4) -> Probe {
+    fn ask(&self, asker: Asker, destination: SocketAddr) -> Probe {
         let (host, source) = match asker {
             Asker::Client => (&self.lab.client, Some(CLIENTS[0])),
             Asker::Pod => (&self.lab.pods[0], None),
         };
         let answer = ask(host, source, destination).unwrap();
-        let backend = SocketAddrV4::new(answer.pod, POD_PORT);
+        let backend = SocketAddr::new(answer.pod, POD_PORT);
         let last = self.table.services.len() - 1;
         Probe { client: answer.client, destination, backend, service: (last, 0) }
     }
@@ -127,14 +127,14 @@ fn view<'a>(lab: &'a Lab, agent: &'a PathBuf, scratch: &'a tempfile::TempDir) ->
 
 /// A pod as an endpoint.
 pub(crate) fn endpoint(pod: usize, node: &str) -> Endpoint {
-    Endpoint { address: SocketAddrV4::new(PODS[pod], POD_PORT), node: node.to_owned() }
+    Endpoint { address: SocketAddr::new(PODS[pod], POD_PORT), node: node.to_owned() }
 }
 
 pub(crate) fn table(services: u32, endpoints: Vec<Endpoint>) -> ServiceTable {
     let measured = Service {
         namespace: "test".to_owned(),
         name: "web".to_owned(),
-        cluster_ip: *VIP.ip(),
+        cluster_ip: VIP.ip(),
         load_balancer_ips: Vec::new(),
         ports: vec![ServicePort {
             name: "http".to_owned(),

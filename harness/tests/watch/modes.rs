@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Each mode's rules are named as its structure demands, and counted the same every time.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use harness::plan::{IpvsScheduler, Mode};
@@ -62,7 +62,7 @@ fn stands_where_it_is_listed(bench: &Bench, matched: &Matched, backend: Option<B
 }
 
 /// Watches the same twice, and returns it.
-fn twice(bench: &mut Bench, asker: Asker, to: SocketAddrV4) -> Matched {
+fn twice(bench: &mut Bench, asker: Asker, to: SocketAddr) -> Matched {
     let (first, probe) = bench.watch(asker, to);
     let (second, _) = bench.watch(asker, to);
     assert_eq!((&first.rules, first.walked), (&second.rules, second.walked), "{:?}", bench.mode);
@@ -375,7 +375,7 @@ fn a_packet_that_no_connection_explains_is_an_error() {
     for options in [NFT, LEGACY] {
         let Some(mut bench) = Bench::up(Mode::Iptables, options, 1, local()) else { continue };
         // Refused after table nat has counted it, so connection tracking never tells of it.
-        let refused = SocketAddrV4::new(*VIP.ip(), 81);
+        let refused = SocketAddr::new(VIP.ip(), 81);
         let (matched, _) = bench.watch_while(Asker::Client, VIP, |lab| {
             nft(
                 &lab.node,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Two nodes: what a tunnel between them adds is other packets' walk, not the connection's.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 
 use harness::lab::netns::{NetnsLab, Pod, Topology};
@@ -19,20 +19,20 @@ const NODE_PORT: u16 = 30_080;
 /// Makes a connection from a host to a destination that leads to a pod, and keeps it.
 fn connect(
     from: &Netns,
-    source: Ipv4Addr,
-    to: SocketAddrV4,
+    source: IpAddr,
+    to: SocketAddr,
     pod: &Pod,
-) -> (SocketAddrV4, [TcpStream; 2]) {
-    let backend = SocketAddrV4::new(pod.address, POD_PORT);
+) -> (SocketAddr, [TcpStream; 2]) {
+    let backend = SocketAddr::new(pod.address, POD_PORT);
     let listener = pod.netns.run(move || TcpListener::bind(backend)).unwrap();
     let opened = from.run(move || {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
-        socket.connect_timeout(&SocketAddr::V4(to).into(), PATIENCE).unwrap();
+        socket.connect_timeout(&to.into(), PATIENCE).unwrap();
         TcpStream::from(socket)
     });
     let accepted = listener.accept().unwrap().0;
-    let SocketAddr::V4(client) = opened.local_addr().unwrap() else { panic!("an IPv4 socket") };
+    let client = opened.local_addr().unwrap();
     (client, [opened, accepted])
 }
 
@@ -47,7 +47,7 @@ fn watched(which: Mode, options: Options, cni: CniKind, node: usize) -> Option<[
     let asking = lab.pods().iter().find(|pod| pod.node == 0).unwrap();
     let other = |pod: &&Pod| pod.node == node && pod.name != asking.name;
     let pod = lab.pods().iter().find(other).unwrap();
-    let backend = SocketAddrV4::new(pod.address, POD_PORT);
+    let backend = SocketAddr::new(pod.address, POD_PORT);
     let name = lab.nodes()[node].name.clone();
     let table = table(10, vec![Endpoint { address: backend, node: name }]);
     let (scratch, entry) = (tempfile::tempdir().unwrap(), &lab.nodes()[0]);
@@ -69,7 +69,7 @@ fn watched(which: Mode, options: Options, cni: CniKind, node: usize) -> Option<[
     let mut installed = implementation.install(&view, &table, &texts).unwrap();
     let client = lab.client();
     let roads = [
-        (&client.netns, client.addresses[0], SocketAddrV4::new(entry.address, NODE_PORT)),
+        (&client.netns, client.addresses[0], SocketAddr::new(entry.address, NODE_PORT)),
         (&asking.netns, asking.address, VIP),
     ];
     let matched = roads.map(|(from, source, destination)| {

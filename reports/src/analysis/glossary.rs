@@ -10,7 +10,11 @@ pub const STAGES: &[(&str, &str)] = &[
     ("tls", "TLS handshake of a new connection: the client's part and the way there and back"),
     ("pod_tls", "the server's part of the TLS handshake"),
     ("ingress_tls", "the ingress controller's part of the TLS handshake"),
-    ("handover", "connected, or secured, to request written: the client itself"),
+    (
+        "upgrade",
+        "upgrade to WebSocket asked for and granted: the way there and back, and the server",
+    ),
+    ("handover", "connected, secured or upgraded, to request written: the client itself"),
     ("client_tx", "client's write to the client's interface"),
     ("wire", "client's interface to the node's NIC or the load balancer, or back"),
     ("lb", "in at the load balancer, out by its connection on the other side: its own work"),

@@ -162,6 +162,15 @@ pub fn bytes(value: u64) -> String {
     }
 }
 
+/// A rate of bits in the decimal unit that fits, as networks count them.
+pub fn bits(per_second: f64) -> String {
+    match per_second {
+        v if v >= 1e9 => format!("{} Gbit/s", digits(v / 1e9)),
+        v if v >= 1e6 => format!("{} Mbit/s", digits(v / 1e6)),
+        v => format!("{} kbit/s", digits(v / 1e3)),
+    }
+}
+
 /// `1 case`, `2 cases`.
 pub fn plural(n: usize, one: &str, many: &str) -> String {
     format!("{} {}", count(n as u64), if n == 1 { one } else { many })

@@ -6,15 +6,37 @@ use record::{CaseRecord, Counts, Probe};
 use crate::analysis::number::{NONE, count, digits, time};
 
 /// Names of the counts, in the order of [`counts`].
-pub const COUNTS: [&str; 6] =
-    ["rules walked", "hooks entered", "packets", "bytes", "conntrack entries", "probe hits"];
+pub const COUNTS: [&str; 7] = [
+    "rules walked",
+    "rules walked, pod’s node",
+    "hooks entered",
+    "packets",
+    "bytes",
+    "conntrack entries",
+    "probe hits",
+];
 
 /// The counts of one request of a case; none where the case has none at all.
-pub fn counts(case: &CaseRecord) -> Option<[String; 6]> {
+pub fn counts(case: &CaseRecord) -> Option<[String; 7]> {
     let counts = case.counts.filter(|counts| *counts != Counts::default())?;
-    let Counts { rules_walked, hooks_entered, probe_hits, packets, bytes, conntrack_entries } =
-        counts;
-    let all = [rules_walked, hooks_entered, packets, bytes, conntrack_entries, probe_hits];
+    let Counts {
+        rules_walked,
+        rules_walked_beyond,
+        hooks_entered,
+        probe_hits,
+        packets,
+        bytes,
+        conntrack_entries,
+    } = counts;
+    let all = [
+        rules_walked,
+        rules_walked_beyond,
+        hooks_entered,
+        packets,
+        bytes,
+        conntrack_entries,
+        probe_hits,
+    ];
     Some(all.map(|figure| figure.map_or_else(|| NONE.to_owned(), count)))
 }
 

@@ -269,8 +269,9 @@ fn line(
     let mut points: Vec<Point> = cases.iter().filter_map(point).collect();
     points.sort_by_key(|point| point.services);
     let fit = least_squares(&replicates(&points))?;
-    let rules =
-        |case: &&CaseRecord| Some((f64::from(case.services), case.counts?.rules_walked? as f64));
+    let rules = |case: &&CaseRecord| {
+        Some((f64::from(case.services), case.counts?.rules_walked_on_all()? as f64))
+    };
     let rules: Vec<_> = cases.iter().filter_map(rules).collect();
     let rules_per_service = least_squares(&rules).map(|fit| fit.slope);
     let mode = mode.to_owned();

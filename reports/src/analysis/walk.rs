@@ -88,6 +88,8 @@ fn heading(step: &WalkStep) -> Option<&'static str> {
         (Leg::Response, "connect" | "SYN-ACK") => "Back: answer",
         (Leg::Request, "TLS") => "There: handshake",
         (Leg::Response, "TLS") => "Back: handshake",
+        (Leg::Request, "upgrade") => "There: upgrade",
+        (Leg::Response, "upgrade") => "Back: upgrade",
         (Leg::Request, "FIN" | "RST") => "There: closing",
         (Leg::Response, "FIN" | "RST") => "Back: closing",
         (Leg::Request, _) => "There: request",

@@ -142,12 +142,20 @@ fn stages(stages: &[StageRecord]) -> impl Iterator<Item = (Metric, f64)> {
 }
 
 fn counts(counts: &Counts) -> Vec<(Metric, f64)> {
-    let Counts { rules_walked, hooks_entered, probe_hits, packets, bytes, conntrack_entries } =
-        *counts;
+    let Counts {
+        rules_walked,
+        rules_walked_beyond,
+        hooks_entered,
+        probe_hits,
+        packets,
+        bytes,
+        conntrack_entries,
+    } = *counts;
     // Probe hits are the engine's own, and move when a probe is added: not the path's.
     let _ = probe_hits;
     [
         ("rules walked", rules_walked),
+        ("rules walked, pod’s node", rules_walked_beyond),
         ("hooks entered", hooks_entered),
         ("packets", packets),
         ("bytes", bytes),

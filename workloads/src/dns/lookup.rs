@@ -2,7 +2,7 @@
 //! One resolution of the harness's own, to see what answers before anything is measured.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use super::{ANSWER_BYTES_MAX, Answer, Questions, name};
@@ -11,16 +11,17 @@ use super::{ANSWER_BYTES_MAX, Answer, Questions, name};
 const IDS: [u16; 2] = [1, 2];
 
 /// Asks `server` from `source` for the addresses of a fully qualified name, as a connection that is
-/// measured does, and returns the one of IPv4.
+/// measured does, and returns the one of its source's
+/// family.
 ///
 /// # Errors
 /// It has none, nobody answers in time, or the system refuses a socket.
 pub fn lookup(
-    source: SocketAddrV4,
-    server: SocketAddrV4,
+    source: SocketAddr,
+    server: SocketAddr,
     asked: &str,
     patience: Duration,
-) -> io::Result<Ipv4Addr> {
+) -> io::Result<IpAddr> {
     let questions = name(asked).and_then(Questions::new).map_err(io::Error::other)?;
     let socket = UdpSocket::bind(source)?;
     socket.connect(server)?;
@@ -31,8 +32,8 @@ pub fn lookup(
     let mut answers = [None; IDS.len()];
     let mut buffer = [0; ANSWER_BYTES_MAX];
     loop {
-        if let [Some(of_a), Some(_)] = answers {
-            return match of_a {
+        if let [Some(of_a), Some(of_aaaa)] = answers {
+            return match if source.is_ipv6() { of_aaaa } else { of_a } {
                 Answer::Address(address) => Ok(address),
                 other => Err(io::Error::other(format!("the answer to {asked} is {other:?}"))),
             };

@@ -4,12 +4,12 @@
 //! names of four that a pod asks for do not exist: the more Services, the slower each would be.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{
     LowerName, Name, RData, Record, RecordSet, RecordType, TSigResponseContext,
 };
@@ -25,31 +25,64 @@ pub(super) struct Names {
     origin: LowerName,
     authority: Arc<RecordSet>,
     /// Addresses by name; none of a name that only others are below.
-    addresses: HashMap<LowerName, Option<Arc<RecordSet>>>,
+    addresses: HashMap<LowerName, Addresses>,
+}
+
+/// Addresses of a name, by their family.
+#[derive(Debug, Default)]
+struct Addresses {
+    a: Option<Arc<RecordSet>>,
+    aaaa: Option<Arc<RecordSet>>,
+}
+
+impl Addresses {
+    fn of(name: &Name, addresses: &[IpAddr], ttl_seconds: u32) -> Self {
+        let set = |kind, wanted: fn(&IpAddr) -> Option<RData>| {
+            let mut set = RecordSet::with_ttl(name.clone(), kind, ttl_seconds);
+            addresses.iter().filter_map(wanted).for_each(|data| {
+                set.add_rdata(data);
+            });
+            (!set.is_empty()).then(|| Arc::new(set))
+        };
+        let a = |address: &IpAddr| match address {
+            IpAddr::V4(address) => Some(RData::A(A(*address))),
+            IpAddr::V6(_) => None,
+        };
+        let aaaa = |address: &IpAddr| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(RData::AAAA(AAAA(*address))),
+        };
+        Self { a: set(RecordType::A, a), aaaa: set(RecordType::AAAA, aaaa) }
+    }
+
+    fn of_kind(&self, kind: RecordType) -> Option<Arc<RecordSet>> {
+        match kind {
+            RecordType::A => self.a.clone(),
+            RecordType::AAAA => self.aaaa.clone(),
+            _ => None,
+        }
+    }
 }
 
 impl Names {
     /// Without any name. `authority` is the SOA record of the name that all are to be below.
     pub(super) fn below(authority: Record) -> Self {
         let origin = LowerName::new(&authority.name);
-        let addresses = HashMap::from([(origin.clone(), None)]);
+        let addresses = HashMap::from([(origin.clone(), Addresses::default())]);
         Self { origin, authority: Arc::new(RecordSet::from(authority)), addresses }
     }
 
     /// Gives a name its addresses, at least one.
-    pub(super) fn add(&mut self, name: &Name, addresses: &[Ipv4Addr], ttl_seconds: u32) {
-        let mut set = RecordSet::with_ttl(name.clone(), RecordType::A, ttl_seconds);
-        for &address in addresses {
-            set.add_rdata(RData::A(A(address)));
-        }
+    pub(super) fn add(&mut self, name: &Name, addresses: &[IpAddr], ttl_seconds: u32) {
+        let addresses = Addresses::of(name, addresses, ttl_seconds);
         let name = LowerName::new(name);
         let mut above = name.base_name();
         while self.origin.zone_of(&above) && !self.addresses.contains_key(&above) {
             let next = above.base_name();
-            self.addresses.insert(above, None);
+            self.addresses.insert(above, Addresses::default());
             above = next;
         }
-        self.addresses.insert(name, Some(Arc::new(set)));
+        self.addresses.insert(name, addresses);
     }
 
     fn find(&self, name: &LowerName, kind: RecordType) -> Result<Arc<RecordSet>, LookupError> {
@@ -57,8 +90,7 @@ impl Names {
             return Ok(self.authority.clone());
         }
         match self.addresses.get(name) {
-            Some(Some(addresses)) if kind == RecordType::A => Ok(addresses.clone()),
-            Some(_) => Err(LookupError::NameExists),
+            Some(addresses) => addresses.of_kind(kind).ok_or(LookupError::NameExists),
             None => Err(ResponseCode::NXDomain.into()),
         }
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The two questions for a name's addresses, as messages, and what an answer says.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -27,8 +27,8 @@ pub(crate) struct Questions {
 /// What a server says of one question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// The first of the name's addresses.
-    Address(Ipv4Addr),
+    /// The first of the name's addresses of the kind that was asked for.
+    Address(IpAddr),
     /// There is such a name, and it has no such address.
     NoData,
     /// There is no such name.
@@ -91,8 +91,11 @@ impl Questions {
 
 impl Answer {
     fn of(message: &Message) -> Self {
+        // An answer repeats the one question it answers.
+        let kind = message.queries.first().map(|query| query.query_type());
         let address = message.answers.iter().find_map(|record| match record.data {
-            RData::A(address) => Some(address.0),
+            RData::A(address) if kind == Some(RecordType::A) => Some(IpAddr::V4(address.0)),
+            RData::AAAA(address) if kind == Some(RecordType::AAAA) => Some(IpAddr::V6(address.0)),
             _ => None,
         });
         match (message.metadata.response_code, address) {
@@ -119,8 +122,11 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use hickory_proto::op::OpCode;
-    use hickory_proto::rr::{Record, rdata::A};
+    use hickory_proto::rr::Record;
+    use hickory_proto::rr::rdata::{A, AAAA};
     use proptest::prelude::*;
 
     use super::*;
@@ -141,13 +147,24 @@ mod tests {
 
     #[test]
     fn an_answer_is_the_one_with_id_and_question_and_says_what_it_says() {
-        let address = Ipv4Addr::new(10, 96, 100, 100);
+        let address = IpAddr::from([10, 96, 100, 100]);
         let found = answered(7, |message| {
-            let record = Record::from_rdata(name(WEB).unwrap(), 5, RData::A(A(address)));
+            let record = Record::from_rdata(
+                name(WEB).unwrap(),
+                5,
+                RData::A(A(Ipv4Addr::new(10, 96, 100, 100))),
+            );
             message.add_answer(record);
         });
         assert_eq!(found, Some((0, Answer::Address(address))));
         assert_eq!(answered(7, |_| {}), Some((0, Answer::NoData)));
+        // An address of the other family is not what A asks for.
+        let other = Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 1);
+        let none = answered(7, |message| {
+            let record = Record::from_rdata(name(WEB).unwrap(), 5, RData::AAAA(AAAA(other)));
+            message.add_answer(record);
+        });
+        assert_eq!(none, Some((0, Answer::NoData)));
         // AAAA was asked for with id 8, A was not.
         assert_eq!(answered(8, |_| {}), None);
         assert_eq!(answered(9, |_| {}), None);

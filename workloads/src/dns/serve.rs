@@ -6,11 +6,11 @@
 //! ours for that; what is in the datagrams is not.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{SocketAddrV4, UdpSocket as StdSocket};
+use std::net::{SocketAddr, UdpSocket as StdSocket};
 use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
     sockopt,
 };
 use tokio::io::Interest;
@@ -25,26 +25,29 @@ const QUERY_BYTES_MAX: usize = 4096;
 /// A query as it came.
 struct Query {
     length: usize,
-    from: SockaddrIn,
+    from: SocketAddr,
     /// Its type-of-service byte.
     tos: u8,
 }
 
 /// Binds every address, or says which one it cannot have and why. Needs a runtime.
-pub(super) fn open(listen: &[SocketAddrV4]) -> Result<Vec<UdpSocket>, String> {
+pub(super) fn open(listen: &[SocketAddr]) -> Result<Vec<UdpSocket>, String> {
     if listen.is_empty() {
         return Err("`listen` is empty".to_owned());
     }
-    let open = |&address: &SocketAddrV4| {
+    let open = |&address: &SocketAddr| {
         socket(address).map_err(|error| format!("failed to listen at {address}: {error}"))
     };
     listen.iter().map(open).collect()
 }
 
-fn socket(address: SocketAddrV4) -> io::Result<UdpSocket> {
+fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = StdSocket::bind(address)?;
     socket.set_nonblocking(true)?;
-    setsockopt(&socket, sockopt::IpRecvTos, &true)?;
+    match address {
+        SocketAddr::V4(_) => setsockopt(&socket, sockopt::IpRecvTos, &true)?,
+        SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvTClass, &true)?,
+    }
     UdpSocket::from_std(socket)
 }
 
@@ -66,19 +69,20 @@ async fn serve_at(socket: UdpSocket, zone: Zone) -> io::Result<()> {
     loop {
         let receiving = socket.async_io(Interest::READABLE, || receive(&socket, &mut buffer));
         let Query { length, from, tos } = receiving.await?;
-        let Some(answer) = zone.answer(&buffer[..length], SocketAddrV4::from(from)).await else {
+        let Some(answer) = zone.answer(&buffer[..length], from).await else {
             continue;
         };
-        let sending = socket.async_io(Interest::WRITABLE, || send(&socket, &answer, &from, tos));
+        let sending = socket.async_io(Interest::WRITABLE, || send(&socket, &answer, from, tos));
         // A client that cannot be reached is its own loss; the others are still there.
         let _ = sending.await;
     }
 }
 
 fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Query> {
-    let mut control = nix::cmsg_space!(u8);
+    // IPv6 has a number of four bytes for it.
+    let mut control = nix::cmsg_space!(i32);
     let mut parts = [IoSliceMut::new(buffer)];
-    let message = recvmsg::<SockaddrIn>(
+    let message = recvmsg::<SockaddrStorage>(
         socket.as_raw_fd(),
         &mut parts,
         Some(&mut control),
@@ -86,14 +90,25 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Query> {
     )?;
     let tos = message.cmsgs()?.find_map(|control| match control {
         ControlMessageOwned::Ipv4Tos(tos) => Some(tos),
+        ControlMessageOwned::Ipv6TClass(class) => u8::try_from(class).ok(),
         _ => None,
     });
-    let from = message.address.ok_or(io::ErrorKind::InvalidData)?;
+    let from = message.address.as_ref().and_then(of_ip).ok_or(io::ErrorKind::InvalidData)?;
     Ok(Query { length: message.bytes, from, tos: tos.unwrap_or(0) })
 }
 
-fn send(socket: &UdpSocket, answer: &[u8], to: &SockaddrIn, tos: u8) -> io::Result<usize> {
+fn of_ip(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let four = address.as_sockaddr_in().map(|four| SocketAddr::V4((*four).into()));
+    four.or_else(|| address.as_sockaddr_in6().map(|six| SocketAddr::V6((*six).into())))
+}
+
+fn send(socket: &UdpSocket, answer: &[u8], to: SocketAddr, tos: u8) -> io::Result<usize> {
     let parts = [IoSlice::new(answer)];
-    let control = [ControlMessage::Ipv4Tos(&tos)];
-    Ok(sendmsg(socket.as_raw_fd(), &parts, &control, MsgFlags::empty(), Some(to))?)
+    let class = i32::from(tos);
+    let control = match to {
+        SocketAddr::V4(_) => [ControlMessage::Ipv4Tos(&tos)],
+        SocketAddr::V6(_) => [ControlMessage::Ipv6TClass(&class)],
+    };
+    let to = SockaddrStorage::from(to);
+    Ok(sendmsg(socket.as_raw_fd(), &parts, &control, MsgFlags::empty(), Some(&to))?)
 }

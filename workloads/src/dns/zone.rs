@@ -2,7 +2,7 @@
 //! The cluster's names: a zone of the Services, and its answers as bytes.
 
 use std::fmt;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -65,8 +65,8 @@ impl Zone {
     }
 
     /// The answer to a datagram; `None` where it is no query, which nobody waits for.
-    pub(super) async fn answer(&self, query: &[u8], from: SocketAddrV4) -> Option<Vec<u8>> {
-        let request = Request::from_bytes(query.to_vec(), from.into(), Protocol::Udp).ok()?;
+    pub(super) async fn answer(&self, query: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
+        let request = Request::from_bytes(query.to_vec(), from, Protocol::Udp).ok()?;
         let answer = Answer::default();
         self.catalog.handle_request::<_, TokioTime>(&request, answer.clone()).await;
         let bytes = std::mem::take(&mut *answer.0.lock().unwrap_or_else(PoisonError::into_inner));
@@ -111,7 +111,7 @@ impl ResponseHandler for Answer {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
     use std::time::{Duration, Instant};
 
     use hickory_proto::op::{Message, Query, ResponseCode};
@@ -125,12 +125,12 @@ mod tests {
         let service = |n: u32| DnsService {
             name: format!("service-{n:05}"),
             namespace: "filler".to_owned(),
-            addresses: vec![Ipv4Addr::from(0x0a60_0000 + n)],
+            addresses: vec![Ipv4Addr::from_bits(0x0a60_0000 + n).into()],
         };
         let web = DnsService {
             name: "web".to_owned(),
             namespace: "default".to_owned(),
-            addresses: vec![Ipv4Addr::new(10, 96, 100, 100)],
+            addresses: vec![IpAddr::from([10, 96, 100, 100])],
         };
         let services = (0..services).map(service).chain([web]).collect();
         let (listen, domain) = (Vec::new(), "cluster.local".to_owned());
@@ -204,7 +204,7 @@ mod tests {
         }
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
         let last = ask(&zone, "service-09999.filler.svc.cluster.local.", RecordType::A);
-        assert_eq!(last.answers[0].data, RData::A(A(Ipv4Addr::from(0x0a60_0000 + 9999))));
+        assert_eq!(last.answers[0].data, RData::A(A(Ipv4Addr::from_bits(0x0a60_0000 + 9999))));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -14,20 +14,22 @@ use hyper::body::Incoming;
 use hyper::header::{
     CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use hyper::rt::{Read, Write};
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto;
-use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio_rustls::TlsAcceptor;
 
 use super::pool::{Pool, Sender};
 use super::rules::Rules;
+use super::tunnel::{self, Place};
 use crate::door::{Door, Local};
-use crate::protocol::{IngressRule, SAMPLE_TOS};
+use crate::protocol::{IngressSpec, SAMPLE_TOS};
+use crate::service_type;
+use crate::wire::is_http2;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -36,11 +38,10 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 type Body = Either<Incoming, Empty<Bytes>>;
 
 /// The proxy's state, all of it on one thread.
-#[derive(Debug)]
 pub(super) struct Forwarder {
-    rules: Rules,
+    pub(super) rules: Rules,
     pool: Pool,
-    carried: RefCell<HashMap<SocketAddrV4, u64>>,
+    carried: RefCell<HashMap<SocketAddr, u64>>,
 }
 
 /// What is the same in all requests of a client's connection.
@@ -54,28 +55,52 @@ struct Client {
 
 impl Forwarder {
     /// Fails with what is wrong with a rule.
-    pub(super) fn new(rules: &[IngressRule]) -> Result<Rc<Self>, String> {
-        let rules = Rules::new(rules)?;
-        Ok(Rc::new(Self { rules, pool: Pool::default(), carried: RefCell::default() }))
+    pub(super) fn new(spec: &IngressSpec) -> Result<Rc<Self>, String> {
+        let (rules, pool) = (Rules::new(&spec.rules)?, Pool::new(spec.backend_tls.as_ref())?);
+        Ok(Rc::new(Self { rules, pool, carried: RefCell::default() }))
     }
 
-    /// Requests that each backend has answered.
-    pub(super) fn carried(&self) -> Vec<(SocketAddrV4, u64)> {
+    /// Counts what a backend answered, or was led.
+    pub(super) fn count(&self, backend: SocketAddr) {
+        *self.carried.borrow_mut().entry(backend).or_insert(0) += 1;
+    }
+
+    /// What was counted of each backend.
+    pub(super) fn carried(&self) -> Vec<(SocketAddr, u64)> {
         self.carried.borrow().iter().map(|(&backend, &count)| (backend, count)).collect()
     }
 
-    /// Passes one request on: to the backend whose turn it is, or where that cannot be reached to the next.
-    async fn forward(self: Rc<Self>, request: Request<Incoming>, client: Client) -> Response<Body> {
+    /// Passes one request on: to the backend whose turn it is, or where that cannot be reached to the next. Where
+    /// it asks for an upgrade and is granted it, the other half of its connection is left at `place`.
+    async fn forward(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        client: Client,
+        place: Place,
+    ) -> Response<Body> {
         let host = request.uri().authority().map(|authority| authority.as_str());
         let host = host.or_else(|| request.headers().get(HOST)?.to_str().ok());
         let Some(host) = host.map(str::to_owned) else { return status(StatusCode::BAD_REQUEST) };
         let Some(rule) = self.rules.find(&host, request.uri().path()) else {
             return status(StatusCode::NOT_FOUND);
         };
+        let upgrade = tunnel::wanted(&request);
         let Some(mut request) = prepare(request, &host, &client) else {
             return status(StatusCode::BAD_REQUEST);
         };
         let followed = client.followed;
+        if let Some(protocol) = upgrade {
+            tunnel::hand_on(request.headers_mut(), protocol);
+            let Some((backend, stream)) =
+                tunnel::connect(&self.pool, rule.in_turn(), followed).await
+            else {
+                return status(StatusCode::BAD_GATEWAY);
+            };
+            return match tunnel::open(stream, request, &place).await {
+                Ok(response) => self.passed_back(backend, response),
+                Err(_) => status(StatusCode::BAD_GATEWAY),
+            };
+        }
         for backend in rule.in_turn() {
             // What waits may have been closed by the other side a moment ago: the next one, then.
             while let Some(sender) = self.pool.take(backend, followed) {
@@ -85,7 +110,7 @@ impl Forwarder {
                     Err(None) => return status(StatusCode::BAD_GATEWAY),
                 }
             }
-            let Ok(sender) = Pool::open(backend, followed).await else { continue };
+            let Ok(sender) = self.pool.open(backend, followed).await else { continue };
             match self.ask(backend, followed, sender, request).await {
                 Ok(response) => return response,
                 Err(Some(unsent)) => request = unsent,
@@ -98,21 +123,31 @@ impl Forwarder {
     /// Sends a request on a connection; fails with the request where nothing of it was sent.
     async fn ask(
         &self,
-        backend: SocketAddrV4,
+        backend: SocketAddr,
         followed: bool,
         mut sender: Sender,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Option<Request<Incoming>>> {
         match sender.try_send_request(request).await {
-            Ok(mut response) => {
+            Ok(response) => {
                 self.pool.give(backend, followed, sender);
-                *self.carried.borrow_mut().entry(backend).or_insert(0) += 1;
-                without_hop_by_hop(response.headers_mut());
-                *response.version_mut() = Version::default();
-                Ok(response.map(Either::Left))
+                Ok(self.passed_back(backend, response))
             }
             Err(mut error) => Err(error.take_message()),
         }
+    }
+
+    /// A backend's response as its client gets it.
+    fn passed_back(&self, backend: SocketAddr, mut response: Response<Incoming>) -> Response<Body> {
+        self.count(backend);
+        let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let protocol = response.headers().get(UPGRADE).filter(|_| upgraded).cloned();
+        without_hop_by_hop(response.headers_mut());
+        if let Some(protocol) = protocol {
+            tunnel::hand_on(response.headers_mut(), protocol);
+        }
+        *response.version_mut() = Version::default();
+        response.map(Either::Left)
     }
 }
 
@@ -175,10 +210,10 @@ async fn serve(
 ) {
     let Ok(client) = client(&stream, peer, tls.is_some()) else { return };
     match tls {
-        None => talk(TokioIo::new(stream), client, forwarder).await,
+        None => talk(stream, client, forwarder).await,
         Some(tls) => {
             if let Ok(stream) = tls.accept(stream).await {
-                talk(TokioIo::new(stream), client, forwarder).await;
+                talk(stream, client, forwarder).await;
             }
         }
     }
@@ -186,17 +221,42 @@ async fn serve(
 
 /// Whether a connection is followed is said by its SYN, whose type of service the accepted socket has
 /// where `net.ipv4.tcp_reflect_tos` is set.
+pub(super) fn followed(stream: &TcpStream, peer: SocketAddr) -> io::Result<bool> {
+    Ok(service_type(stream, peer)? == SAMPLE_TOS)
+}
+
 fn client(stream: &TcpStream, peer: SocketAddr, tls: bool) -> io::Result<Client> {
     stream.set_nodelay(true)?;
-    let followed = SockRef::from(stream).tos_v4()? == u32::from(SAMPLE_TOS);
+    let followed = followed(stream, peer)?;
     let address = peer.ip().to_string().try_into().map_err(io::Error::other)?;
     Ok(Client { address, scheme: if tls { "https" } else { "http" }, followed })
 }
 
-async fn talk(io: impl Read + Write + Unpin + 'static, client: Client, forwarder: Rc<Forwarder>) {
+async fn talk(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    client: Client,
+    forwarder: Rc<Forwarder>,
+) {
+    let place = Place::default();
+    let at = place.clone();
     let service = service_fn(move |request| {
-        let forwarded = Rc::clone(&forwarder).forward(request, client.clone());
+        let forwarded = Rc::clone(&forwarder).forward(request, client.clone(), at.clone());
         async { Ok::<_, Infallible>(forwarded.await) }
     });
-    let _ = auto::Builder::new(Local).serve_connection(io, service).await;
+    let Ok((is_http2, stream)) = is_http2(stream).await else { return };
+    let io = TokioIo::new(stream);
+    if is_http2 {
+        let _ = http2::Builder::new(Local).serve_connection(io, service).await;
+        return;
+    }
+    let mut connection = http1::Builder::new().serve_connection(io, service);
+    if (&mut connection).await.is_err() {
+        return;
+    }
+    let tunnel = place.take();
+    if let Some(tunnel) = tunnel {
+        let http1::Parts { io, read_buf, .. } = connection.into_parts();
+        // How it ends is the client's business, as without an upgrade.
+        let _ = tunnel.carry(io.into_inner(), &read_buf).await;
+    }
 }

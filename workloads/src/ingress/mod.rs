@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A reverse proxy in a pod, as an ingress controller is one: an agent that ends TLS, chooses a backend by
-//! host and path, and asks it on a connection that it keeps.
+//! host and path, and asks it on a connection that it keeps, by TLS again or in the clear. Or it passes TLS
+//! through, and chooses by the name that the client asks for.
 
 mod forward;
+mod passthrough;
 mod pool;
 mod rules;
+mod tunnel;
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::ExitCode;
@@ -34,17 +37,23 @@ pub fn run(
     let line = agent::read_line(&mut input)?.ok_or(AgentError::Nothing { what: SPEC })?;
     let spec: IngressSpec = agent::parse(SPEC, &line)?;
     agent::open_file_limit()?;
-    let opened = Forwarder::new(&spec.rules)
-        .and_then(|forwarder| Ok((forwarder, Door::open(&spec.listen, spec.tls.as_ref())?)));
-    let (forwarder, doors) = match opened {
+    let opened = Forwarder::new(&spec).and_then(|forwarder| {
+        let doors = Door::open(&spec.listen, spec.tls.as_ref())?;
+        Ok((forwarder, doors, Door::open(&spec.passthrough, None)?))
+    });
+    let (forwarder, doors, through) = match opened {
         Ok(opened) => opened,
         Err(failed) => return agent::answer(&mut output, &IngressReply::Failed(failed)),
     };
     let commands = agent::lines(input)?;
     agent::runtime()?.block_on(async {
-        let mut accepting = Vec::with_capacity(doors.len());
+        let mut accepting = Vec::with_capacity(doors.len() + through.len());
         for door in doors {
             let accept = forward::accept(door, forwarder.clone());
+            accepting.push(accept.map_err(AgentError::system("serve"))?);
+        }
+        for door in through {
+            let accept = passthrough::accept(door, forwarder.clone());
             accepting.push(accept.map_err(AgentError::system("serve"))?);
         }
         let answered = answer_commands(commands, output, &forwarder).await;

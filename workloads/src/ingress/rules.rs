@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use crate::protocol::IngressRule;
 
@@ -22,7 +22,7 @@ pub(super) struct Rules {
 pub(super) struct Rule {
     /// Without the slashes at its end: empty fits all.
     path: String,
-    backends: Vec<SocketAddrV4>,
+    backends: Vec<SocketAddr>,
     next: Cell<usize>,
 }
 
@@ -63,7 +63,7 @@ impl Rules {
 
 impl Rule {
     /// Its backends, each once, beginning with the one whose turn it is.
-    pub(super) fn in_turn(&self) -> impl Iterator<Item = SocketAddrV4> + use<'_> {
+    pub(super) fn in_turn(&self) -> impl Iterator<Item = SocketAddr> + use<'_> {
         let first = self.next.get();
         self.next.set((first + 1) % self.backends.len());
         let (before, from) = self.backends.split_at(first);
@@ -78,13 +78,18 @@ mod tests {
     use super::*;
 
     fn rule(host: &str, path: &str, last: u8) -> IngressRule {
-        let backends = vec![SocketAddrV4::new([10, 96, 0, last].into(), 80)];
+        let backends = vec![SocketAddr::new([10, 96, 0, last].into(), 80)];
         IngressRule { host: host.to_owned(), path: path.to_owned(), backends }
+    }
+
+    fn last_octet(backend: SocketAddr) -> u8 {
+        let SocketAddr::V4(backend) = backend else { panic!("{backend}") };
+        backend.ip().octets()[3]
     }
 
     fn chosen(rules: &Rules, host: &str, path: &str) -> Option<u8> {
         let backend = rules.find(host, path)?.in_turn().next().unwrap();
-        Some(backend.ip().octets()[3])
+        Some(last_octet(backend))
     }
 
     #[test]
@@ -108,12 +113,12 @@ mod tests {
     #[test]
     fn backends_take_turns_and_each_is_there_to_be_tried() {
         let backends: Vec<_> =
-            (1..4).map(|last| SocketAddrV4::new([10, 0, 0, last].into(), 80)).collect();
+            (1..4).map(|last| SocketAddr::new([10, 0, 0, last].into(), 80)).collect();
         let rules = [IngressRule { backends, ..rule("web", "/", 0) }];
         let rules = Rules::new(&rules).unwrap();
         let turns = || -> Vec<u8> {
             let rule = rules.find("web", "/").unwrap();
-            rule.in_turn().map(|backend| backend.ip().octets()[3]).collect()
+            rule.in_turn().map(last_octet).collect()
         };
         assert_eq!([turns(), turns(), turns(), turns()].map(|turn| turn[0]), [1, 2, 3, 1]);
         assert_eq!(turns(), [2, 3, 1]);

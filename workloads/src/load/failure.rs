@@ -25,6 +25,16 @@ pub(super) enum Failure {
     Status(u16),
     /// Answered with a body of another length.
     Length,
+    /// Answered with a code of gRPC's other than 0.
+    Grpc(u16),
+    /// An upgrade to WebSocket was answered otherwise than it has to be.
+    WsAccept,
+    /// It was not answered within the timeout.
+    WsTimeout,
+    /// What the server sent is no message of bytes that was asked for.
+    WsProtocol,
+    /// The server closed, and gave a code for it.
+    WsClose(u16),
     /// Due while as many requests as may be were in flight.
     Overload,
     /// No source tuple was left to open a connection from.
@@ -160,6 +170,11 @@ impl fmt::Display for Failure {
             Self::Timeout => "timeout",
             Self::Status(code) => return write!(f, "status_{code}"),
             Self::Length => "length",
+            Self::Grpc(code) => return write!(f, "grpc_{code}"),
+            Self::WsAccept => "ws_accept",
+            Self::WsTimeout => "ws_timeout",
+            Self::WsProtocol => "ws_protocol",
+            Self::WsClose(code) => return write!(f, "ws_close_{code}"),
             Self::Overload => "overload",
             Self::TuplesExhausted => "tuples_exhausted",
             Self::TlsExpired => "tls_expired",

@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
@@ -15,32 +15,37 @@ use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpSocket;
 
+use super::exchange::Template;
 use super::failure::Failure;
 use super::resolve::Resolver;
 use super::tls::Tls;
 use super::tuples::Tuples;
+use super::websocket::Talk;
 use crate::body::Fill;
 use crate::clock::now_ns;
 use crate::protocol::{Lookup, Protocol, SAMPLE_TOS};
+use crate::set_service_type;
+use crate::tcp_socket;
 use crate::wire::{Carried, Direction, Observe, Observed, Start};
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
-/// hyper's half that takes requests.
+/// What takes requests: hyper's half for that, or all of a connection of WebSocket.
 pub(super) enum Sender {
     Http1(http1::SendRequest<Fill>),
     Http2(http2::SendRequest<Fill>),
+    WebSocket(Box<Talk>),
 }
 
 /// An open connection. Dropping it drops the socket, and SO_LINGER of zero makes that a RST:
 /// neither side is left in TIME_WAIT (`net/ipv4/tcp.c`, `__tcp_close`).
 pub(super) struct Link {
     pub(super) sender: Sender,
-    /// hyper's half that reads and writes, until the connection has ended.
+    /// hyper's half that reads and writes, where there is one, until the connection has ended.
     pub(super) driver: Option<Task>,
     pub(super) wire: Rc<RefCell<Wire>>,
     /// Its source.
-    pub(super) client: SocketAddrV4,
+    pub(super) client: SocketAddr,
     /// Whether its requests are reported as samples.
     pub(super) sampled: bool,
     /// When resolving began, nanoseconds, where a name was resolved for it.
@@ -53,6 +58,8 @@ pub(super) struct Link {
     pub(super) connected_ns: u64,
     /// Its TLS handshake, where there was one.
     pub(super) handshake: Option<Handshake>,
+    /// When its upgrade was answered, nanoseconds, where there was one.
+    pub(super) upgraded_ns: Option<u64>,
 }
 
 /// A handshake that was completed.
@@ -74,13 +81,16 @@ pub(super) enum Opening {
     Connecting,
     /// It is connected; hands may still have to be shaken.
     Connected,
+    /// Its upgrade is asked for.
+    Upgrading,
 }
 
 /// What is the same in all connections of a phase.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way<'a> {
-    pub(super) target: SocketAddrV4,
+    pub(super) target: SocketAddr,
     pub(super) protocol: Protocol,
+    pub(super) template: &'a Template,
     pub(super) resolver: Option<&'a Resolver>,
     pub(super) tls: Option<&'a Tls>,
     pub(super) tuples: &'a RefCell<Tuples>,
@@ -101,8 +111,10 @@ pub(super) struct Wire {
 impl Wire {
     fn new(protocol: Protocol) -> Self {
         let (written, read) = match protocol {
-            Protocol::Http1 => (Direction::http1(), Direction::http1()),
-            Protocol::Http2 => (Direction::http2_client(), Direction::http2_server()),
+            Protocol::Http1 | Protocol::WebSocket => (Direction::http1(), Direction::http1()),
+            Protocol::Http2 | Protocol::Grpc => {
+                (Direction::http2_client(), Direction::http2_server())
+            }
         };
         Self { written, read, end: None, writing_ns: 0, read_ns: 0 }
     }
@@ -152,7 +164,7 @@ impl Link {
         sampled: bool,
         opening: &Cell<Opening>,
     ) -> Result<Self, Failure> {
-        let Way { target, protocol, resolver, tls, tuples } = way;
+        let Way { target, protocol, resolver, tls, tuples, .. } = way;
         let (mut resolve_ns, mut lookups) = (None, Vec::new());
         let (stream, client, connect_ns) = loop {
             let tuple = tuples.borrow_mut().next();
@@ -170,7 +182,7 @@ impl Link {
                 opening.set(Opening::Connecting);
             }
             let connect_ns = now_ns();
-            match socket.connect(target.into()).await {
+            match socket.connect(target).await {
                 Ok(stream) => break (stream, client, connect_ns),
                 // The bound tuple is in use towards this very target: `__inet_check_established`.
                 Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
@@ -180,20 +192,15 @@ impl Link {
         let connected_ns = now_ns();
         opening.set(Opening::Connected);
         let wire = Rc::new(RefCell::new(Wire::new(protocol)));
-        let (shaken, handshake) = match tls {
-            None => (shake_hands(protocol, Observed::new(stream, wire.clone())).await, None),
+        let (begun, handshake) = match tls {
+            None => (begin(&way, stream, &wire, opening).await?, None),
             Some(tls) => {
                 let secured = tls.secure(stream, protocol).await?;
                 let handshake = Handshake { secured_ns: now_ns(), resumed: secured.resumed };
-                let observed = Observed::new(secured.stream, wire.clone());
-                (shake_hands(protocol, observed).await, Some(handshake))
+                (begin(&way, secured.stream, &wire, opening).await?, Some(handshake))
             }
         };
-        // Only HTTP/2 writes here, its preface.
-        let Ok((sender, driver)) = shaken else {
-            return Err(wire.borrow().end.unwrap_or(Failure::Other));
-        };
-        let driver = Some(driver);
+        let Begun { sender, driver, upgraded_ns } = begun;
         Ok(Self {
             sender,
             driver,
@@ -205,24 +212,42 @@ impl Link {
             connect_ns,
             connected_ns,
             handshake,
+            upgraded_ns,
         })
     }
 
-    /// Lets hyper read and write what there is.
+    /// Why it ended.
+    pub(super) fn end(&self) -> Failure {
+        let said = match &self.sender {
+            Sender::WebSocket(talk) => talk.end(),
+            Sender::Http1(_) | Sender::Http2(_) => None,
+        };
+        said.unwrap_or_else(|| end(&self.wire))
+    }
+
+    /// When it was connected, and secured where it is, nanoseconds.
+    pub(super) fn opened_ns(&self) -> u64 {
+        self.handshake.map_or(self.connected_ns, |handshake| handshake.secured_ns)
+    }
+
+    /// Reads and writes what there is.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        drive(&mut self.driver, cx);
+        match &mut self.sender {
+            Sender::WebSocket(talk) => talk.attend(cx),
+            Sender::Http1(_) | Sender::Http2(_) => drive(&mut self.driver, cx),
+        }
     }
 
     /// Whether a request can be sent on it, as far as is known without asking the kernel.
     pub(super) fn is_open(&self) -> bool {
-        self.driver.is_some()
-            && match &self.sender {
-                Sender::Http1(sender) => sender.is_ready(),
-                Sender::Http2(sender) => sender.is_ready(),
-            }
+        match &self.sender {
+            Sender::Http1(sender) => self.driver.is_some() && sender.is_ready(),
+            Sender::Http2(sender) => self.driver.is_some() && sender.is_ready(),
+            Sender::WebSocket(talk) => talk.is_open(),
+        }
     }
 
-    /// Waits until the exchange before is over for hyper too, and returns whether the connection
+    /// Waits until the exchange before is over for hyper too, if it is hyper's, and returns whether the connection
     /// can be used again.
     pub(super) async fn settle(&mut self) -> bool {
         poll_fn(|cx| {
@@ -230,6 +255,7 @@ impl Link {
             match &mut self.sender {
                 Sender::Http1(sender) => sender.poll_ready(cx),
                 Sender::Http2(sender) => sender.poll_ready(cx),
+                Sender::WebSocket(_) => Poll::Ready(Ok(())),
             }
         })
         .await
@@ -259,16 +285,49 @@ pub(super) fn drive(driver: &mut Option<Task>, cx: &mut Context<'_>) {
 }
 
 /// A socket bound to its source and not yet connected.
-fn socket(client: SocketAddrV4, sampled: bool) -> io::Result<TcpSocket> {
-    let socket = TcpSocket::new_v4()?;
+fn socket(client: SocketAddr, sampled: bool) -> io::Result<TcpSocket> {
+    let socket = tcp_socket(client)?;
     socket.set_zero_linger()?;
     socket.set_nodelay(true)?;
     if sampled {
         // Before the SYN, so that the server's kernel can reflect it (net.ipv4.tcp_reflect_tos).
-        socket.set_tos_v4(u32::from(SAMPLE_TOS))?;
+        set_service_type(&socket, client, SAMPLE_TOS)?;
     }
-    socket.bind(client.into())?;
+    socket.bind(client)?;
     Ok(socket)
+}
+
+/// A connection as requests can be sent on it.
+struct Begun {
+    sender: Sender,
+    driver: Option<Task>,
+    upgraded_ns: Option<u64>,
+}
+
+/// Begins what is spoken on a connection that is there.
+async fn begin<S: Carried + 'static>(
+    way: &Way<'_>,
+    stream: S,
+    wire: &Rc<RefCell<Wire>>,
+    opening: &Cell<Opening>,
+) -> Result<Begun, Failure> {
+    let stream = Observed::new(stream, wire.clone());
+    if way.protocol == Protocol::WebSocket {
+        opening.set(Opening::Upgrading);
+        let talk = Talk::begin(stream, way.template).await;
+        let talk = talk.map_err(|failure| failure.unwrap_or_else(|| end(wire)))?;
+        let upgraded_ns = Some(now_ns());
+        return Ok(Begun { sender: Sender::WebSocket(Box::new(talk)), driver: None, upgraded_ns });
+    }
+    // Only HTTP/2 writes here, its preface.
+    let shaken = shake_hands(way.protocol, stream).await;
+    let Ok((sender, driver)) = shaken else { return Err(end(wire)) };
+    Ok(Begun { sender, driver: Some(driver), upgraded_ns: None })
+}
+
+/// Why a connection ended.
+fn end(wire: &RefCell<Wire>) -> Failure {
+    wire.borrow().end.unwrap_or(Failure::Other)
 }
 
 async fn shake_hands<S: Carried + 'static>(
@@ -277,13 +336,13 @@ async fn shake_hands<S: Carried + 'static>(
 ) -> hyper::Result<(Sender, Task)> {
     let io = TokioIo::new(stream);
     match protocol {
-        Protocol::Http1 => {
+        Protocol::Http1 | Protocol::WebSocket => {
             let (sender, connection) = http1::handshake(io).await?;
             // How it ends is seen by the wire and by the request's own future.
             let driver = Box::pin(async { drop(connection.await) });
             Ok((Sender::Http1(sender), driver))
         }
-        Protocol::Http2 => {
+        Protocol::Http2 | Protocol::Grpc => {
             let spawned = Rc::new(RefCell::new(Vec::new()));
             let (sender, mut connection) =
                 http2::handshake(Spawner(Rc::downgrade(&spawned)), io).await?;

@@ -18,6 +18,7 @@ mod spec;
 mod tally;
 mod tls;
 mod tuples;
+mod websocket;
 mod worker;
 
 use std::cell::RefCell;

@@ -22,7 +22,7 @@ use super::tally::Tally;
 use super::tls::Tls;
 use super::tuples::Tuples;
 use crate::clock::{cpu_ns, now_ns};
-use crate::protocol::{Arrival, Connection, LoadCommand, LoadSpec, PhaseReport, Protocol};
+use crate::protocol::{Arrival, Connection, LoadCommand, LoadSpec, PhaseReport};
 use crate::timer::Timer;
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -180,6 +180,7 @@ impl Phase {
     pub(super) fn late(&self, opening: Opening) -> Failure {
         match opening {
             Opening::Resolving => Failure::DnsTimeout,
+            Opening::Upgrading => Failure::WsTimeout,
             Opening::Connected if self.tls.is_some() => Failure::TlsTimeout,
             Opening::Connecting | Opening::Connected => Failure::ConnectTimeout,
         }
@@ -212,12 +213,11 @@ impl Phase {
         let opened = async {
             let mut link = self.open(&opening).await?;
             // The first request is then not mixed with the two sides' SETTINGS.
-            if self.spec.protocol == Protocol::Http2 {
+            if self.spec.protocol.is_http2() {
                 link.greeted().await;
             }
             let open = link.settle().await;
-            let end = link.wire.borrow().end;
-            if open { Ok(link) } else { Err(end.unwrap_or(Failure::Other)) }
+            if open { Ok(link) } else { Err(link.end()) }
         };
         let opened = self.in_time(opened, &opening).await;
         opened.map_err(|failure| self.failed(failure, now_ns())).ok()
@@ -226,7 +226,7 @@ impl Phase {
     fn way(&self) -> Way<'_> {
         let LoadSpec { target, protocol, .. } = *self.spec;
         let (resolver, tls) = (self.resolver.as_deref(), self.tls.as_deref());
-        Way { target, protocol, resolver, tls, tuples: &self.tuples }
+        Way { target, protocol, template: &self.template, resolver, tls, tuples: &self.tuples }
     }
 
     /// Opens one connection; `opening` tells how far it came.

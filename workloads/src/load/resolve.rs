@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use hickory_proto::rr::Name;
 use rand::rngs::SmallRng;
@@ -19,6 +19,7 @@ use super::tuples::Tuples;
 use crate::clock::now_ns;
 use crate::dns::{ANSWER_BYTES_MAX, Answer, Both, Questions, name};
 use crate::protocol::{LoadResolve, Lookup, Queries, SAMPLE_TOS, Sources};
+use crate::set_service_type;
 
 /// Resolves one name again and again.
 #[derive(Debug)]
@@ -64,18 +65,21 @@ impl Resolver {
         let mut failure = Failure::DnsNxdomain;
         let mut lookups = Vec::new();
         for candidate in &self.candidates {
-            let ([of_a, of_aaaa], lookup) = self.ask(candidate, sampled).await?;
+            let (answers, lookup) = self.ask(candidate, sampled).await?;
+            // One of them is for addresses of the family that is connected to.
+            let wanted = usize::from(self.spec.address.is_ipv6());
+            let (of_wanted, of_other) = (answers[wanted], answers[1 - wanted]);
             if sampled {
                 lookups.push(lookup);
             }
-            match of_a {
+            match of_wanted {
                 Answer::Address(address) if address == self.spec.address => return Ok(lookups),
                 Answer::Address(_) => return Err(Failure::DnsAddress),
                 Answer::Refused => return Err(Failure::DnsRefused),
                 Answer::Other => return Err(Failure::DnsOther),
                 // The path is gone on with, as by glibc, and the failure remembered.
                 Answer::ServFail => failure = Failure::DnsServfail,
-                Answer::NoData | Answer::NxDomain if of_aaaa == Answer::ServFail => {
+                Answer::NoData | Answer::NxDomain if of_other == Answer::ServFail => {
                     failure = Failure::DnsServfail;
                 }
                 Answer::NoData | Answer::NxDomain => {}
@@ -119,7 +123,7 @@ impl Resolver {
     }
 
     /// A socket at the next source that is free, connected to the server, and that source.
-    fn socket(&self, sampled: bool) -> Result<(UdpSocket, SocketAddrV4), Failure> {
+    fn socket(&self, sampled: bool) -> Result<(UdpSocket, SocketAddr), Failure> {
         let (bound, source) = loop {
             let tuple = self.tuples.borrow_mut().next().ok_or(Failure::TuplesExhausted)?;
             match std::net::UdpSocket::bind(tuple) {
@@ -130,7 +134,7 @@ impl Resolver {
         };
         let prepare = || {
             if sampled {
-                socket2::SockRef::from(&bound).set_tos_v4(u32::from(SAMPLE_TOS))?;
+                set_service_type(&bound, source, SAMPLE_TOS)?;
             }
             bound.set_nonblocking(true)?;
             bound.connect(self.spec.server)
@@ -172,7 +176,7 @@ fn names(spec: &LoadResolve) -> Result<Vec<Name>, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
 
     use proptest::prelude::*;
 
@@ -186,7 +190,7 @@ mod tests {
                 .map(str::to_owned)
                 .to_vec(),
             ndots: 5,
-            address: Ipv4Addr::new(10, 96, 100, 100),
+            address: IpAddr::from([10, 96, 100, 100]),
         }
     }
 

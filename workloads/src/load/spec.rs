@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a spec may say. A spec that could not do what it says is refused before the first phase.
 
-use std::net::{SocketAddrV4, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 
 use crate::agent::{AgentError, open_file_limit};
-use crate::body::MAX_BYTES;
 use crate::protocol::{Arrival, Connection, LoadCommand, LoadSpec, WORK_MAX_NS};
 
 /// Fastest schedule, requests per second: ten times what one thread can send.
@@ -44,8 +43,9 @@ pub(super) fn check(spec: &LoadSpec) -> Result<(), AgentError> {
     for (key, bytes) in
         [("request_bytes", spec.request_bytes), ("response_bytes", spec.response_bytes)]
     {
-        if bytes > MAX_BYTES {
-            return refuse(format!("`{key}` is {bytes}, not at most {MAX_BYTES}"));
+        let most = spec.protocol.body_bytes_max();
+        if bytes > most {
+            return refuse(format!("`{key}` is {bytes}, not at most {most}"));
         }
     }
     if let Some(host) = &spec.host
@@ -77,7 +77,7 @@ pub(super) fn check(spec: &LoadSpec) -> Result<(), AgentError> {
         return refuse("`sources.addresses` is empty".to_owned());
     }
     for &address in &spec.sources.addresses {
-        if let Err(error) = TcpListener::bind(SocketAddrV4::new(address, 0)) {
+        if let Err(error) = TcpListener::bind(SocketAddr::new(address, 0)) {
             return refuse(format!("source address {address} cannot be used here: {error}"));
         }
     }

@@ -19,6 +19,7 @@ pub(super) struct Tally {
     dns: Recorder,
     connect: Recorder,
     tls: Recorder,
+    upgrade: Recorder,
     handshakes: Handshakes,
     first_byte: Recorder,
     last_byte: Recorder,
@@ -77,6 +78,9 @@ impl Tally {
             if let Some(handshake) = link.handshake {
                 self.tls.record(handshake.secured_ns - link.connected_ns);
             }
+            if let Some(upgraded_ns) = link.upgraded_ns {
+                self.upgrade.record(upgraded_ns - link.opened_ns());
+            }
         }
         self.first_byte.record(first_byte.at_ns - sent.at_ns);
         self.last_byte.record(last_byte_ns - first_byte.at_ns);
@@ -96,6 +100,7 @@ impl Tally {
                     connect_ns: fresh.then_some(link.connect_ns),
                     connected_ns: fresh.then_some(link.connected_ns),
                     secured_ns: link.handshake.filter(|_| fresh).map(|shaken| shaken.secured_ns),
+                    upgraded_ns: link.upgraded_ns.filter(|_| fresh),
                     sent_ns: sent.at_ns,
                     first_byte_ns: first_byte.at_ns,
                     last_byte_ns,
@@ -131,6 +136,7 @@ impl Tally {
             dns: self.dns.pairs(),
             connect: self.connect.pairs(),
             tls: self.tls.pairs(),
+            upgrade: self.upgrade.pairs(),
             handshakes: self.handshakes,
             first_byte: self.first_byte.pairs(),
             last_byte: self.last_byte.pairs(),

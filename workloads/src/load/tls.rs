@@ -8,14 +8,14 @@ use rustls::client::{
     ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
 };
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, HandshakeKind, NamedGroup, RootCertStore, version};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, HandshakeKind, NamedGroup, version};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::failure::Failure;
 use crate::protocol::{LoadTls, Protocol, TlsVersion};
+use crate::trust::trust;
 use crate::wire::{Gate, Opened};
 
 /// Sessions kept for one connection that may be under way at a time: each resumption takes one and
@@ -40,14 +40,7 @@ pub(super) struct Secured {
 impl Tls {
     /// As a spec says; `slots` connections may be under way at once. Fails with what is wrong with it.
     pub(super) fn new(spec: &LoadTls, protocol: Protocol, slots: u32) -> Result<Self, String> {
-        let authority = CertificateDer::from_pem_slice(spec.authority.as_bytes())
-            .map_err(|error| format!("`tls.authority` is no certificate: {error}"))?;
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(authority)
-            .map_err(|error| format!("`tls.authority` cannot be trusted: {error}"))?;
-        let name = ServerName::try_from(spec.name.clone())
-            .map_err(|error| format!("`tls.name` is `{}`: {error}", spec.name))?;
+        let (roots, name) = trust(&spec.authority, &spec.name)?;
         let version = match spec.version {
             TlsVersion::V12 => &version::TLS12,
             TlsVersion::V13 => &version::TLS13,
@@ -94,8 +87,9 @@ impl Tls {
 /// Name of an HTTP version (RFC 7301, section 6; RFC 9113, section 3.2).
 fn alpn(protocol: Protocol) -> &'static [u8] {
     match protocol {
-        Protocol::Http1 => b"http/1.1",
-        Protocol::Http2 => b"h2",
+        // The upgrade is one of HTTP/1.1.
+        Protocol::Http1 | Protocol::WebSocket => b"http/1.1",
+        Protocol::Http2 | Protocol::Grpc => b"h2",
     }
 }
 

@@ -4,14 +4,14 @@
 //! A tuple that comes back while a kernel on the way remembers it (TIME_WAIT, conntrack) measures
 //! that memory instead of the datapath (`docs/method.md`, tuples).
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::protocol::Sources;
 
 /// The tuples of [`Sources`], in an order in which neighbours differ in address and in port.
 #[derive(Debug)]
 pub(super) struct Tuples {
-    addresses: Vec<Ipv4Addr>,
+    addresses: Vec<IpAddr>,
     port_first: u16,
     ports: u64,
     spent: u64,
@@ -44,9 +44,9 @@ impl Tuples {
 }
 
 impl Iterator for Tuples {
-    type Item = SocketAddrV4;
+    type Item = SocketAddr;
 
-    fn next(&mut self) -> Option<SocketAddrV4> {
+    fn next(&mut self) -> Option<SocketAddr> {
         if self.left() == 0 {
             return None;
         }
@@ -55,7 +55,7 @@ impl Iterator for Tuples {
         self.spent += 1;
         // Each address walks all ports once, starting one further than its neighbour.
         let port = self.port_first + ((round + column) % self.ports) as u16;
-        Some(SocketAddrV4::new(self.addresses[column as usize], port))
+        Some(SocketAddr::new(self.addresses[column as usize], port))
     }
 }
 
@@ -67,7 +67,7 @@ mod tests {
 
     fn sources(addresses: u8, port_first: u16, ports: u16) -> Sources {
         Sources {
-            addresses: (1..=addresses).map(|i| Ipv4Addr::new(127, 0, 0, i)).collect(),
+            addresses: (1..=addresses).map(|i| IpAddr::from([127, 0, 0, i])).collect(),
             port_first,
             port_last: port_first + (ports - 1),
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Names: what a client asks for, and what the server of the cluster's names is told.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct LoadResolve {
     /// Where queries go, by UDP.
-    pub server: SocketAddrV4,
+    pub server: SocketAddr,
     /// The name.
     pub name: String,
     /// Domains that are tried behind it, in their order.
@@ -18,7 +18,7 @@ pub struct LoadResolve {
     /// A name with fewer dots than this is tried with the domains first, another one by itself first.
     pub ndots: u8,
     /// The address it has to have; another one is an error of kind `dns_address`.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
 /// Queries of a phase and what became of them. Those that nothing came back for are only asked.
@@ -44,7 +44,7 @@ pub struct Queries {
 #[serde(deny_unknown_fields)]
 pub struct Lookup {
     /// Source of both.
-    pub source: SocketAddrV4,
+    pub source: SocketAddr,
     /// Their ids.
     pub ids: [u16; 2],
     /// Just before each was sent.
@@ -58,7 +58,7 @@ pub struct Lookup {
 #[serde(deny_unknown_fields)]
 pub struct DnsSpec {
     /// Where to listen, by UDP. Answered with [`DnsReply::Ready`] once it listens.
-    pub listen: Vec<SocketAddrV4>,
+    pub listen: Vec<SocketAddr>,
     /// The cluster's domain: `cluster.local`.
     pub domain: String,
     /// The Services that have names.
@@ -74,7 +74,7 @@ pub struct DnsService {
     /// Its namespace.
     pub namespace: String,
     /// Its cluster address; of a headless Service those of its pods.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Answers of `dns`.

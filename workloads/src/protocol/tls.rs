@@ -2,7 +2,7 @@
 //! What the agents are told of TLS, and what they tell of it.
 
 use std::fmt;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,7 @@ pub struct LoadTls {
 #[serde(deny_unknown_fields)]
 pub struct TargetTls {
     /// Where to listen for it, besides [`super::TargetSpec::listen`].
-    pub listen: Vec<SocketAddrV4>,
+    pub listen: Vec<SocketAddr>,
     /// Certificate and what leads to the authority, PEM.
     pub certificate: String,
     /// Its key, PEM.

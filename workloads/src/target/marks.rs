@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::pod::Pod;
@@ -16,28 +16,68 @@ use crate::wire::{Direction, Observe, Start};
 #[derive(Debug)]
 pub(super) struct Marker {
     pod: Rc<Pod>,
-    peer: SocketAddrV4,
-    local: SocketAddrV4,
+    peer: SocketAddr,
+    local: SocketAddr,
     read: Direction,
     written: Direction,
     writing_ns: u64,
     handshake: Option<Accepted>,
-    id: Rc<Cell<Option<u64>>>,
+    noted: Rc<Noted>,
+}
+
+/// What whoever answers a request notes of it, and what it is to know for that.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    id: Cell<Option<u64>>,
+    /// When the last read that returned bytes did, nanoseconds.
+    last_read_ns: Cell<u64>,
+    /// The same when the request was there to its last byte.
+    received_ns: Cell<u64>,
+    /// Whether it is not one of those that are marked.
+    passed_over: Cell<bool>,
+}
+
+impl Noted {
+    /// What the request calls itself.
+    pub(super) fn id(&self, id: Option<u64>) {
+        self.id.set(id);
+    }
+
+    /// The request asks for an upgrade, and what is asked behind that is what is marked.
+    pub(super) fn passed_over(&self) {
+        self.passed_over.set(true);
+    }
+
+    /// The request is there to its last byte.
+    pub(super) fn received(&self) {
+        self.received_ns.set(self.last_read_ns.get());
+    }
 }
 
 impl Marker {
     /// For a connection nothing has been read from yet.
-    pub(super) fn new(pod: Rc<Pod>, peer: SocketAddrV4, local: SocketAddrV4) -> Self {
+    pub(super) fn new(pod: Rc<Pod>, peer: SocketAddr, local: SocketAddr) -> Self {
         let mut read = Direction::unknown_client();
         read.await_message();
         let written = Direction::http1();
-        let id = Rc::default();
-        Self { pod, peer, local, read, written, writing_ns: 0, handshake: None, id }
+        let noted = Rc::default();
+        Self { pod, peer, local, read, written, writing_ns: 0, handshake: None, noted }
     }
 
-    /// Where whoever reads a request leaves its id, before it is answered.
-    pub(super) fn id(&self) -> Rc<Cell<Option<u64>>> {
-        self.id.clone()
+    /// Where whoever answers a request notes what it has read, before it is answered.
+    pub(super) fn noted(&self) -> Rc<Noted> {
+        self.noted.clone()
+    }
+
+    /// So many bytes were read before the connection's own.
+    pub(super) fn behind(&mut self, bytes: u64) {
+        self.read.behind(bytes);
+    }
+
+    /// From here on the connection is one of messages; `ahead` was read of them.
+    pub(super) fn upgraded(&mut self, ahead: &[u8]) {
+        self.read.upgrade(ahead);
+        self.written.upgrade(&[]);
     }
 
     /// The connection's TLS handshake is over.
@@ -51,11 +91,9 @@ impl Observe for Option<Marker> {
 
     fn read(&mut self, bytes: &[u8], arrived: Option<Start>) {
         let Some(marker) = self else { return };
-        let at_ns = match arrived {
-            Some(record) => record.at_ns,
-            None if marker.read.is_awaited() => now_ns(),
-            None => 0,
-        };
+        let read_ns = now_ns();
+        marker.noted.last_read_ns.set(read_ns);
+        let at_ns = arrived.map_or(read_ns, |record| record.at_ns);
         let first = marker.read.bytes() == 0;
         let began = marker.read.pass(bytes, at_ns, arrived.map(|record| record.offset));
         // Nothing was written before the first read told the version: a server speaks second.
@@ -80,14 +118,19 @@ impl Observe for Option<Marker> {
         if !marker.written.pass(bytes, marker.writing_ns, offset) {
             return;
         }
+        if marker.noted.passed_over.take() {
+            marker.read.await_message();
+            return;
+        }
         if let (Some(request), Some(response)) = (marker.read.start(), marker.written.start()) {
             marker.pod.mark(Mark {
-                id: marker.id.take(),
+                id: marker.noted.id.take(),
                 peer: marker.peer,
                 local: marker.local,
                 request_offset: request.offset,
                 response_offset: response.offset,
                 read_ns: request.at_ns,
+                received_ns: marker.noted.received_ns.get(),
                 written_ns: response.at_ns,
                 handshake: marker.handshake.take(),
             });

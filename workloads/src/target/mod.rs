@@ -6,6 +6,7 @@ mod marks;
 mod pod;
 mod serve;
 pub(crate) mod tls;
+mod websocket;
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
@@ -40,7 +41,7 @@ fn run_of(spec: &str, token: Option<&str>, tls: Option<&str>) -> Result<(), Agen
         spec.tls = Some(agent::parse("TLS beside the spec", tls)?);
     }
     let refuse = |problem: String| AgentError::Value { what: SPEC, problem };
-    let pod = Pod::asked(&spec.pod, token).map_err(refuse)?;
+    let pod = Pod::asked(&spec.pod, token).map_err(refuse)?.behind_proxy(spec.proxy_protocol);
     agent::open_file_limit()?;
     let doors = open(&spec).map_err(refuse)?;
     let for_ever = std::future::pending::<()>();
@@ -68,7 +69,8 @@ pub fn run(
     let line = agent::read_line(&mut input)?.ok_or(AgentError::Nothing { what: SPEC })?;
     let spec: TargetSpec = agent::parse(SPEC, &line)?;
     let pod = Pod::new(&spec.pod)
-        .map_err(|error| AgentError::Value { what: SPEC, problem: error.to_string() })?;
+        .map_err(|error| AgentError::Value { what: SPEC, problem: error.to_string() })?
+        .behind_proxy(spec.proxy_protocol);
     agent::open_file_limit()?;
     let doors = match open(&spec) {
         Ok(doors) => doors,

@@ -6,13 +6,17 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{HeaderName, HeaderValue, InvalidHeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
+use super::marks::Noted;
 use crate::body::{self, Fill, MAX_BYTES};
 use crate::clock::now_ns;
+use crate::grpc::{self, Code};
 use crate::protocol::{Mark, TargetReply, WORK_MAX_NS};
 use crate::questions::is_token;
+use crate::websocket::{self, Refused};
 
 /// Marks kept between two drains at most: 10 MiB of them.
 const MARKS_MAX: usize = 200_000;
@@ -29,6 +33,8 @@ pub(super) struct Pod {
     not_kept: Cell<u64>,
     /// Path at which marks are asked for, if they may be.
     marks_at: Option<String>,
+    /// Whether connections begin with the PROXY protocol's preamble.
+    proxied: bool,
 }
 
 impl Pod {
@@ -43,7 +49,19 @@ impl Pod {
             marks: RefCell::default(),
             not_kept: Cell::new(0),
             marks_at: None,
+            proxied: false,
         }))
+    }
+
+    /// The same for connections that begin with the PROXY protocol's preamble, or do not.
+    pub(super) fn behind_proxy(self: Rc<Self>, proxied: bool) -> Rc<Self> {
+        let pod = Rc::into_inner(self).expect("nobody else has it yet");
+        Rc::new(Self { proxied, ..pod })
+    }
+
+    /// Whether they do.
+    pub(super) fn is_proxied(&self) -> bool {
+        self.proxied
     }
 
     /// A pod of that name whose marks those may ask for who know `token`.
@@ -86,10 +104,20 @@ impl Pod {
     pub(super) async fn answer(
         self: Rc<Self>,
         peer: HeaderValue,
+        noted: Option<Rc<Noted>>,
         request: Request<Incoming>,
     ) -> hyper::Result<Response<Fill>> {
         let (head, body) = request.into_parts();
+        if grpc::is_grpc(&head.headers) {
+            return self.call(peer, noted, head, body).await;
+        }
+        if head.uri.path() == websocket::PATH {
+            return Ok(self.upgrade(peer, &head));
+        }
         let whole = body::length(body, MAX_BYTES).await?;
+        if let Some(noted) = noted {
+            noted.received();
+        }
         let (status, body) = match (whole, &head.method) {
             (None, _) => (StatusCode::PAYLOAD_TOO_LARGE, None),
             (_, &Method::GET | &Method::POST) => match self.body(head.uri.path()) {
@@ -100,10 +128,74 @@ impl Pod {
         };
         let mut response = Response::new(body.unwrap_or_else(|| Fill::new(0)));
         *response.status_mut() = status;
-        response.headers_mut().insert(POD, self.name.clone());
-        response.headers_mut().insert(PEER, of_version(peer, head.version));
+        Ok(self.signed(response, of_version(peer, head.version)))
+    }
+
+    /// Answers a request for an upgrade. It is no request that is counted where it is granted.
+    fn upgrade(&self, peer: HeaderValue, head: &Parts) -> Response<Fill> {
+        let mut response = Response::new(Fill::new(0));
+        let answered = websocket::answer(head, response.headers_mut());
+        *response.status_mut() = match answered {
+            Ok(()) => StatusCode::SWITCHING_PROTOCOLS,
+            Err(Refused(status)) => {
+                self.serves();
+                status
+            }
+        };
+        self.named(response, of_version(peer, head.version))
+    }
+
+    /// A request was served.
+    pub(super) fn serves(&self) {
         self.served.set(self.served.get() + 1);
-        Ok(response)
+    }
+
+    /// Answers one call of gRPC.
+    async fn call(
+        &self,
+        peer: HeaderValue,
+        noted: Option<Rc<Noted>>,
+        head: Parts,
+        body: Incoming,
+    ) -> hyper::Result<Response<Fill>> {
+        let whole = body::whole(body, grpc::MESSAGE_MAX).await?;
+        if let Some(noted) = noted {
+            noted.received();
+        }
+        let asked = match whole {
+            _ if head.method != Method::POST || head.uri.path() != grpc::PATH => {
+                Err(Code::Unimplemented)
+            }
+            None => Err(Code::ResourceExhausted),
+            Some(whole) => grpc::asked(&whole.bytes),
+        };
+        let work_ns = grpc::work_ns(&head.headers).filter(|&ns| ns <= WORK_MAX_NS);
+        let asked = work_ns.ok_or(Code::InvalidArgument).and(asked);
+        let mut response = Response::new(match asked {
+            Ok(bytes) => {
+                work(work_ns.unwrap_or(0));
+                grpc::answer(bytes)
+            }
+            Err(_) => Fill::new(0),
+        });
+        if let Err(code) = asked {
+            grpc::refuse(response.headers_mut(), code);
+        }
+        response.headers_mut().insert(CONTENT_TYPE, grpc::MEDIA_TYPE);
+        Ok(self.signed(response, of_version(peer, head.version)))
+    }
+
+    /// Says who answers, and whom, and counts.
+    fn signed(&self, response: Response<Fill>, peer: HeaderValue) -> Response<Fill> {
+        self.serves();
+        self.named(response, peer)
+    }
+
+    /// Says who answers, and whom.
+    fn named(&self, mut response: Response<Fill>, peer: HeaderValue) -> Response<Fill> {
+        response.headers_mut().insert(POD, self.name.clone());
+        response.headers_mut().insert(PEER, peer);
+        response
     }
 
     /// Body at a path: the pod's name at `/`, N bytes at `/bytes/N`, N at most [`MAX_BYTES`]; the same
@@ -132,7 +224,7 @@ impl Pod {
 
 /// Holds the thread for that long, as a handler that computes does. It looks at the clock, because a
 /// counted loop would take another time on every processor.
-fn work(work_ns: u64) {
+pub(super) fn work(work_ns: u64) {
     let began_ns = now_ns();
     while work_ns > 0 && now_ns() - began_ns < work_ns {
         std::hint::spin_loop();
@@ -153,7 +245,7 @@ fn of_version(value: HeaderValue, version: Version) -> HeaderValue {
 mod tests {
     use super::*;
     use hyper::body::Body;
-    use std::net::{Ipv4Addr, SocketAddrV4};
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
     #[test]
     fn paths_name_their_length_up_to_a_bound() {
@@ -199,7 +291,7 @@ mod tests {
     #[test]
     fn marks_beyond_the_bound_are_counted_and_a_drain_makes_room() {
         let pod = Pod::new("p").unwrap();
-        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
         let mark = Mark {
             id: None,
             peer: address,
@@ -207,6 +299,7 @@ mod tests {
             request_offset: 0,
             response_offset: 0,
             read_ns: 1,
+            received_ns: 1,
             written_ns: 2,
             handshake: None,
         };

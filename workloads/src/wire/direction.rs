@@ -2,9 +2,10 @@
 //! One direction of a connection: bytes so far, and where and when the awaited message began.
 
 use super::frames::Frames;
+use crate::websocket;
 
 /// What a client sends before its first HTTP/2 frame: RFC 9113 section 3.4.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How messages are told apart in the stream.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ enum Framing {
     Turns,
     /// HTTP/2 with one stream at a time: a HEADERS frame.
     Frames(Frames),
+    /// WebSocket: the first frame of a message.
+    Messages(websocket::Frames),
 }
 
 /// Where and when a message began.
@@ -62,6 +65,19 @@ impl Direction {
         Self::new(Framing::Unknown)
     }
 
+    /// From here on it is WebSocket. `ahead` are the bytes that went by after the upgrade; no message that
+    /// begins in them was asked for.
+    pub(crate) fn upgrade(&mut self, ahead: &[u8]) {
+        let mut frames = websocket::Frames::default();
+        frames.message_in(ahead, 0);
+        self.framing = Framing::Messages(frames);
+    }
+
+    /// So many bytes have gone by that are nobody's message.
+    pub(crate) fn behind(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
     /// From here on the next message's start is looked for.
     pub(crate) fn await_message(&mut self) {
         self.awaited = true;
@@ -100,7 +116,8 @@ impl Direction {
         }
         let begins = match &mut self.framing {
             Framing::Frames(frames) => frames.headers_in(chunk, self.bytes),
-            _ => (!chunk.is_empty()).then_some(self.bytes),
+            Framing::Messages(frames) => frames.message_in(chunk, self.bytes),
+            Framing::Unknown | Framing::Turns => (!chunk.is_empty()).then_some(self.bytes),
         };
         self.bytes += chunk.len() as u64;
         match begins {
@@ -136,6 +153,20 @@ mod tests {
         assert!(direction.pass(b"GET / HT", 2, Some(517)));
         assert_eq!(direction.start(), Some(Start { offset: 517, at_ns: 2 }));
         assert_eq!(direction.bytes(), 8);
+    }
+
+    #[test]
+    fn once_upgraded_a_ping_is_no_message() {
+        let mut direction = Direction::http1();
+        direction.await_message();
+        assert!(direction.pass(b"HTTP/1.1 101 Switching Protocols", 1, None));
+        // A ping in parts, its first byte read with the answer.
+        direction.pass(&[0x89], 2, None);
+        direction.upgrade(&[0x89]);
+        direction.await_message();
+        assert!(!direction.pass(&[2, 0x82, 0x82], 3, None));
+        assert!(direction.pass(&[0x8a, 0, 0x82, 1, 0], 4, None));
+        assert_eq!(direction.start(), Some(Start { offset: 38, at_ns: 4 }));
     }
 
     #[test]

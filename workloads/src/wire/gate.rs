@@ -62,6 +62,11 @@ impl Gate {
         }
     }
 
+    /// The same for a stream of which so many bytes were read before.
+    pub(crate) fn behind(stream: TcpStream, passed: u64) -> Self {
+        Self { passed, ..Self::new(stream) }
+    }
+
     /// Where the record that was handed over last begins, and when the read that brought its first
     /// byte returned.
     pub(crate) fn arrived(&self) -> Start {

@@ -6,8 +6,10 @@ mod direction;
 mod frames;
 mod gate;
 mod observed;
+mod rewound;
 
 pub(crate) use carried::{Carried, Opened};
 pub(crate) use direction::{Direction, Start};
 pub(crate) use gate::Gate;
 pub(crate) use observed::{Observe, Observed};
+pub(crate) use rewound::{Rewound, is_http2};

@@ -42,6 +42,10 @@ impl<S, O> Observed<S, O> {
     pub(crate) fn observer(&self) -> &O {
         &self.observer
     }
+
+    pub(crate) fn observer_mut(&mut self) -> &mut O {
+        &mut self.observer
+    }
 }
 
 impl<S: Carried, O: Observe> Observed<S, O> {

@@ -2,7 +2,7 @@
 //! `load` and `target` as processes.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -133,8 +133,13 @@ impl Load {
 pub(crate) struct Target(pub(crate) Agent);
 
 impl Target {
-    pub(crate) fn listen(at: SocketAddrV4) -> Self {
-        Self::listen_as(TargetSpec { listen: vec![at], tls: None, pod: "pod-1".to_owned() })
+    pub(crate) fn listen(at: SocketAddr) -> Self {
+        Self::listen_as(TargetSpec {
+            listen: vec![at],
+            proxy_protocol: false,
+            tls: None,
+            pod: "pod-1".to_owned(),
+        })
     }
 
     pub(crate) fn listen_as(spec: TargetSpec) -> Self {

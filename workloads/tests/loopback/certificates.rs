@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Certificates for targets, sound and unsound.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -54,17 +55,38 @@ impl Made {
         LoadTls { version, resume, name: NAME.to_owned(), authority }
     }
 
+    /// A client that trusts this authority.
+    pub(crate) fn client(&self) -> rustls::ClientConnection {
+        use rustls::pki_types::pem::PemObject;
+        use rustls::pki_types::{CertificateDer, ServerName};
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.authority.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from(NAME).unwrap();
+        rustls::ClientConnection::new(Arc::new(config), name).unwrap()
+    }
+
     /// What a server is told that listens there.
-    pub(crate) fn target_at(&self, listen: Vec<SocketAddrV4>) -> TargetTls {
+    pub(crate) fn target_at(&self, listen: Vec<SocketAddr>) -> TargetTls {
         let (certificate, key) = (self.certificate.clone(), Secret(self.key.clone()));
         TargetTls { listen, certificate, key }
     }
 
     /// A target with this certificate, and where it speaks TLS.
-    pub(crate) fn target(&self) -> (Target, SocketAddrV4) {
-        let at = SocketAddrV4::new(address(), 8443);
+    pub(crate) fn target(&self) -> (Target, SocketAddr) {
+        let at = SocketAddr::new(address(), 8443);
         let tls = self.target_at(vec![at]);
-        let spec = TargetSpec { listen: vec![place()], tls: Some(tls), pod: "pod-1".to_owned() };
+        let spec = TargetSpec {
+            listen: vec![place()],
+            proxy_protocol: false,
+            tls: Some(tls),
+            pod: "pod-1".to_owned(),
+        };
         (Target::listen_as(spec), at)
     }
 }

@@ -2,7 +2,7 @@
 //! A client that resolves: what it asks, in which order, and what becomes of answers of every kind.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -21,18 +21,18 @@ const NAME: &str = "web.default.svc.cluster.local";
 const SEARCH: [&str; 3] = ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"];
 
 /// What the rogue server sends back to a query: datagrams.
-type Talk = fn(&Message, SocketAddrV4) -> Vec<Vec<u8>>;
+type Talk = fn(&Message, SocketAddr) -> Vec<Vec<u8>>;
 
 /// A server of names that says what a test wants it to.
 struct Rogue {
-    at: SocketAddrV4,
+    at: SocketAddr,
     /// Questions in the order in which they came, and who asked.
     heard: Arc<Mutex<Vec<(String, RecordType, SocketAddr)>>>,
 }
 
 impl Rogue {
-    fn new(target: SocketAddrV4, talk: Talk) -> Self {
-        let at = SocketAddrV4::new(address(), 5353);
+    fn new(target: SocketAddr, talk: Talk) -> Self {
+        let at = SocketAddr::new(address(), 5353);
         let socket = UdpSocket::bind(at).unwrap();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let noted = heard.clone();
@@ -65,14 +65,16 @@ fn response(query: &Message, code: ResponseCode) -> Message {
 }
 
 /// As the cluster's server answers.
-fn truly(query: &Message, target: SocketAddrV4) -> Message {
+fn truly(query: &Message, target: SocketAddr) -> Message {
     let question = &query.queries[0];
     if question.name().to_string() != format!("{NAME}.") {
         return response(query, ResponseCode::NXDomain);
     }
     let mut answer = response(query, ResponseCode::NoError);
-    if question.query_type() == RecordType::A {
-        let data = RData::A(A(*target.ip()));
+    if question.query_type() == RecordType::A
+        && let IpAddr::V4(address) = target.ip()
+    {
+        let data = RData::A(A(address));
         answer.add_answer(Record::from_rdata(question.name().clone(), 5, data));
     }
     answer
@@ -82,13 +84,13 @@ fn bytes(messages: impl IntoIterator<Item = Message>) -> Vec<Vec<u8>> {
     messages.into_iter().map(|message| message.to_vec().unwrap()).collect()
 }
 
-fn resolving(target: SocketAddrV4, server: SocketAddrV4) -> LoadSpec {
+fn resolving(target: SocketAddr, server: SocketAddr) -> LoadSpec {
     let resolve = LoadResolve {
         server,
         name: NAME.to_owned(),
         search: SEARCH.map(str::to_owned).to_vec(),
         ndots: 5,
-        address: *target.ip(),
+        address: target.ip(),
     };
     let resolve = Some(resolve);
     LoadSpec { connection: Connection::Newconn, resolve, ..spec(target) }
@@ -201,7 +203,7 @@ fn failures_have_their_kinds() {
     assert_eq!(only_error(&with(ResponseCode::FormErr)), "dns_other");
 
     let elsewhere: Talk = |query, _| {
-        let other = SocketAddrV4::new(Ipv4Addr::new(127, 9, 9, 9), 80);
+        let other = SocketAddr::new(IpAddr::from([127, 9, 9, 9]), 80);
         bytes([truly(query, other)])
     };
     assert_eq!(only_error(&failing(elsewhere, 30_000)), "dns_address");
@@ -215,7 +217,7 @@ fn failures_have_their_kinds() {
 
     let at = place();
     let _target = Target::listen(at);
-    let nobody = resolving(at, SocketAddrV4::new(address(), 5353));
+    let nobody = resolving(at, SocketAddr::new(address(), 5353));
     assert_eq!(only_error(&Load::new(&nobody).run(&requests(6))), "dns_unreachable");
 }
 
@@ -258,14 +260,14 @@ impl Drop for Server {
     }
 }
 
-fn serving(listen: SocketAddrV4, target: SocketAddrV4) -> DnsSpec {
+fn serving(listen: SocketAddr, target: SocketAddr) -> DnsSpec {
     DnsSpec {
         listen: vec![listen],
         domain: "cluster.local".to_owned(),
         services: vec![DnsService {
             name: "web".to_owned(),
             namespace: "default".to_owned(),
-            addresses: vec![*target.ip()],
+            addresses: vec![target.ip()],
         }],
     }
 }
@@ -274,7 +276,7 @@ fn serving(listen: SocketAddrV4, target: SocketAddrV4) -> DnsSpec {
 fn the_server_answers_the_client_with_the_mark_it_asked_with() {
     let at = place();
     let _target = Target::listen(at);
-    let listen = SocketAddrV4::new(address(), 5353);
+    let listen = SocketAddr::new(address(), 5353);
     let (server, ready) = Server::start(&serving(listen, at));
     assert_eq!(ready, DnsReply::Ready);
     let report = Load::new(&resolving(at, listen)).run(&requests(200));
@@ -283,12 +285,12 @@ fn the_server_answers_the_client_with_the_mark_it_asked_with() {
     assert_eq!((asked, addresses, no_data, nxdomain), (1600, 200, 200, 1200));
 
     let found = workloads::dns::lookup(
-        SocketAddrV4::new(address(), 0),
+        SocketAddr::new(address(), 0),
         listen,
         NAME,
         std::time::Duration::from_secs(30),
     );
-    assert_eq!(found.unwrap(), *at.ip());
+    assert_eq!(found.unwrap(), at.ip());
     drop(server);
 }
 

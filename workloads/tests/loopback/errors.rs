@@ -43,13 +43,13 @@ fn a_port_nobody_listens_at_is_connect_refused() {
 fn a_listener_that_drops_syns_is_connect_timeout() {
     let at = place();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&std::net::SocketAddr::from(at).into()).unwrap();
+    socket.bind(&at.into()).unwrap();
     socket.listen(0).unwrap();
     let listener = TcpListener::from(socket);
     // A full queue drops SYNs (`tcp_conn_request`): one connection fills a backlog of zero.
     let wait = Duration::from_millis(500);
     let queued: Vec<_> =
-        (0..16).map_while(|_| TcpStream::connect_timeout(&at.into(), wait).ok()).collect();
+        (0..16).map_while(|_| TcpStream::connect_timeout(&at, wait).ok()).collect();
     assert!((1..16).contains(&queued.len()), "the queue takes {}", queued.len());
     for connection in CONNECTIONS {
         let spec = LoadSpec { connection, timeout_ms: 50, ..spec(at) };

@@ -137,6 +137,6 @@ fn bytes_that_are_no_http_do_not_keep_a_target_from_serving() {
         let report = Load::new(&spec).run(&requests(30));
         assert_eq!((report.requests, report.errors.len()), (30, 0), "{:?}", report.errors);
     }
-    assert_eq!(target.drain().1, 60, "garbage is no request");
+    assert_eq!(target.drain().1, 120, "garbage is no request");
     drop(halfway);
 }

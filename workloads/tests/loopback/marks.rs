@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
-use workloads::protocol::{Arrival, Connection, LoadCommand, LoadSpec, Protocol, TlsVersion};
+use workloads::protocol::{Arrival, Connection, LoadCommand, LoadSpec, Mark, Protocol, TlsVersion};
 
 use crate::agents::{Load, Target};
 use crate::certificates::Made;
@@ -41,7 +41,7 @@ fn assert_marks_match(protocol: Protocol, connection: Connection, tls: Option<Tl
         Some(_) => made.target(),
     };
     let tls = tls.map(|version| made.load(version, connection == Connection::Newconn));
-    let bodies = LoadSpec { request_bytes: 2000, response_bytes: 100_000, ..spec(at) };
+    let bodies = LoadSpec { request_bytes: 1_000_000, response_bytes: 100_000, ..spec(at) };
     let arrival = Arrival::Closed { connections: 4 };
     let mut load =
         Load::new(&LoadSpec { protocol, connection, arrival, tls: tls.clone(), ..bodies });
@@ -65,8 +65,11 @@ fn assert_marks_match(protocol: Protocol, connection: Connection, tls: Option<Tl
                 panic!("{protocol:?} {connection:?} {tls:?}: {key:?} of {:?}", of_same())
             });
             assert_eq!(mark.local, at);
-            let times_ns = [sample.sent_ns, mark.read_ns, mark.written_ns, sample.first_byte_ns];
+            let Mark { read_ns, received_ns, written_ns, .. } = *mark;
+            let times_ns = [sample.sent_ns, read_ns, received_ns, written_ns, sample.first_byte_ns];
             assert!(times_ns.is_sorted(), "{sample:?} {mark:?}");
+            // Far more than hyper reads at a time.
+            assert!(received_ns > read_ns, "{sample:?} {mark:?}");
             let Some(secured_ns) = sample.secured_ns else {
                 assert!(tls.is_none() || connection == Connection::Keepalive);
                 continue;

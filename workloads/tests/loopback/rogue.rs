@@ -2,7 +2,7 @@
 //! Servers that do what `target` never does, of blocking sockets and a thread per connection.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -14,7 +14,7 @@ use crate::workload::place;
 
 /// A listener that hands each connection to a function on a thread of its own.
 pub(crate) struct Rogue {
-    pub(crate) at: SocketAddrV4,
+    pub(crate) at: SocketAddr,
     over: Arc<AtomicBool>,
     accepting: Option<JoinHandle<()>>,
 }
@@ -43,7 +43,7 @@ impl Drop for Rogue {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Release);
         // Wakes the accept; if that cannot be, the thread ends with the process.
-        if TcpStream::connect_timeout(&self.at.into(), Duration::from_secs(1)).is_ok() {
+        if TcpStream::connect_timeout(&self.at, Duration::from_secs(1)).is_ok() {
             let _ = self.accepting.take().map(JoinHandle::join);
         }
     }

@@ -85,8 +85,12 @@ fn each_caller_at_a_socket_starts_afresh() {
     let listen = place();
     for _ in 0..2 {
         let mut pod = target.call();
-        let ready: TargetReply =
-            pod.ask(&TargetSpec { listen: vec![listen], tls: None, pod: "p".to_owned() });
+        let ready: TargetReply = pod.ask(&TargetSpec {
+            listen: vec![listen],
+            proxy_protocol: false,
+            tls: None,
+            pod: "p".to_owned(),
+        });
         assert_eq!(ready, TargetReply::Ready);
         let mut client = load.call();
         client.say(&serde_json::to_string(&spec(listen)).unwrap());
@@ -106,8 +110,12 @@ fn a_caller_is_told_why_its_talk_ended_and_the_next_one_is_served() {
     assert!(parting.starts_with(r#"{"failed":"failed to understand the target spec"#), "{parting}");
     assert_eq!(wrong.hear(), "", "the talk is over");
     let mut right = target.call();
-    let ready: TargetReply =
-        right.ask(&TargetSpec { listen: vec![place()], tls: None, pod: "p".to_owned() });
+    let ready: TargetReply = right.ask(&TargetSpec {
+        listen: vec![place()],
+        proxy_protocol: false,
+        tls: None,
+        pod: "p".to_owned(),
+    });
     assert_eq!(ready, TargetReply::Ready);
 }
 

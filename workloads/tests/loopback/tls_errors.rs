@@ -2,7 +2,7 @@
 //! Every kind of handshake that fails is reported under its own name.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime};
 
 use workloads::protocol::{Connection, LoadSpec, LoadTls, TlsVersion};
@@ -16,7 +16,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The only error of six requests on new connections and on kept ones.
 #[track_caller]
-fn error_of(at: SocketAddrV4, tls: &LoadTls, timeout_ms: u64) -> String {
+fn error_of(at: SocketAddr, tls: &LoadTls, timeout_ms: u64) -> String {
     let kinds = CONNECTIONS.map(|connection| {
         let spec = LoadSpec { connection, tls: Some(tls.clone()), timeout_ms, ..spec(at) };
         let report = Load::new(&spec).run(&requests(6));

@@ -3,7 +3,7 @@
 //! made it.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddrV4, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use workloads::protocol::{Connection, LoadSpec, Protocol, TlsVersion};
@@ -33,7 +33,7 @@ struct Heard {
 type All = Arc<Mutex<Vec<Arc<Mutex<Heard>>>>>;
 
 /// Passes everything on to `to` and keeps a copy.
-fn listening_in(to: SocketAddrV4) -> (Rogue, All) {
+fn listening_in(to: SocketAddr) -> (Rogue, All) {
     let all = All::default();
     let kept = all.clone();
     let rogue = Rogue::new(move |client| {

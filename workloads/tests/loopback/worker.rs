@@ -2,7 +2,7 @@
 //! The load client as a worker, and the target as a pod's program.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ impl Drop for Program {
     }
 }
 
-fn free_address() -> SocketAddrV4 {
+fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    SocketAddrV4::new(Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port())
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listener.local_addr().unwrap().port())
 }
 
 /// Starts a program as a pod would: with its standard input at its end.
@@ -36,7 +36,7 @@ fn start(path: &str, arguments: &[&str]) -> Program {
 }
 
 /// Connects once the other side listens.
-fn connect(address: SocketAddrV4) -> TcpStream {
+fn connect(address: SocketAddr) -> TcpStream {
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     loop {
         match TcpStream::connect(address) {
@@ -46,7 +46,7 @@ fn connect(address: SocketAddrV4) -> TcpStream {
     }
 }
 
-fn ask(address: SocketAddrV4, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+fn ask(address: SocketAddr, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let mut stream = connect(address);
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: worker\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
@@ -67,7 +67,7 @@ fn ask(address: SocketAddrV4, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
     (status.split(' ').nth(1).unwrap().parse().unwrap(), body)
 }
 
-fn appointment(target: SocketAddrV4, start_unix_ns: u64) -> Appointment {
+fn appointment(target: SocketAddr, start_unix_ns: u64) -> Appointment {
     Appointment {
         spec: LoadSpec {
             host: None,
@@ -82,7 +82,7 @@ fn appointment(target: SocketAddrV4, start_unix_ns: u64) -> Appointment {
             response_bytes: 10,
             server_work_ns: 0,
             sources: Sources {
-                addresses: vec![Ipv4Addr::LOCALHOST],
+                addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
                 port_first: 20_000,
                 port_last: 29_999,
             },

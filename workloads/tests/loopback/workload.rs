@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Specs and commands, and addresses no other test uses.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use workloads::protocol::{
@@ -11,25 +11,26 @@ use workloads::protocol::{
 pub(crate) const CLOSED: Arrival = Arrival::Closed { connections: 3 };
 pub(crate) const OPEN: Arrival =
     Arrival::Open { rate: 400.0, schedule: Schedule::Poisson, max_in_flight: 256 };
-pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
+pub(crate) const PROTOCOLS: [Protocol; 4] =
+    [Protocol::Http1, Protocol::Http2, Protocol::Grpc, Protocol::WebSocket];
 pub(crate) const CONNECTIONS: [Connection; 2] = [Connection::Keepalive, Connection::Newconn];
 
 /// A loopback address for this test alone: test processes run side by side, and so do the tests
 /// in each.
-pub(crate) fn address() -> Ipv4Addr {
+pub(crate) fn address() -> IpAddr {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    assert!(count < 511);
-    Ipv4Addr::from(0x7f40_0000 | (std::process::id() & 0x1fff) << 9 | count)
+    assert!(count < 1023);
+    Ipv4Addr::from_bits(0x7f80_0000 | (std::process::id() & 0x1fff) << 10 | count).into()
 }
 
 /// A place to listen at that no other test uses.
-pub(crate) fn place() -> SocketAddrV4 {
-    SocketAddrV4::new(address(), 8080)
+pub(crate) fn place() -> SocketAddr {
+    SocketAddr::new(address(), 8080)
 }
 
 /// A closed loop of HTTP/1.1 on open connections; tests change what they are about.
-pub(crate) fn spec(target: SocketAddrV4) -> LoadSpec {
+pub(crate) fn spec(target: SocketAddr) -> LoadSpec {
     LoadSpec {
         target,
         host: None,

@@ -15,6 +15,7 @@ pub(crate) fn profile(args: &BenchArgs, default: &str) -> Result<Profile> {
     let matrix = &mut profile.matrix;
     replace(&mut matrix.kernel, &args.kernel);
     replace(&mut matrix.mode, &args.mode);
+    replace(&mut matrix.ip, &args.ip);
     replace(&mut matrix.cni, &args.cni);
     replace(&mut matrix.route, &args.route);
     replace(&mut matrix.services, &args.services);

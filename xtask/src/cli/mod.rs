@@ -8,7 +8,7 @@ mod proxy;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use harness::plan::{CniChoice, CniKind, Engine, KernelChoice, Mode, Position, Route};
+use harness::plan::{CniChoice, CniKind, Engine, IpFamily, KernelChoice, Mode, Position, Route};
 use harness::units::Span;
 
 pub(crate) use self::between::BetweenArgs;
@@ -248,6 +248,9 @@ pub(crate) struct BenchArgs {
     pub(crate) mode: Vec<Mode>,
     #[command(flatten)]
     pub(crate) proxy: ProxyArgs,
+    /// Addresses of hosts, pods and Services: ipv4, ipv6 (lab netns; not modes ipvs, ebpf)
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) ip: Vec<IpFamily>,
     /// CNIs: ptp, bridge, vxlan, ipvlan, macvlan; exec:FILE.conflist (plugins of others); in lab kind also kindnet,
     /// flannel, calico, cilium
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -395,6 +398,9 @@ pub(crate) struct TraceArgs {
     pub(crate) mode: Vec<Mode>,
     #[command(flatten)]
     pub(crate) proxy: ProxyArgs,
+    /// Addresses of hosts, pods and Services: ipv4, ipv6 [default: the profile's]
+    #[arg(long, value_name = "FAMILY")]
+    pub(crate) ip: Option<IpFamily>,
     /// CNI: ptp, bridge, vxlan, ipvlan, macvlan; exec:FILE.conflist (plugins of others); in lab kind also kindnet,
     /// flannel, calico, cilium
     #[arg(long, value_name = "CNI", default_value = "bridge")]

@@ -52,7 +52,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<Exit> {
     }
     // Once more, after hours of other output.
     if !words.is_empty() {
-        println!("\nfailed tests said:\n{}", words.join("\n"));
+        println!("\nwhat failed said:\n{}", words.join("\n"));
     }
     println!("\n{}", lines.join("\n"));
     println!("{passed} passed, {failed} failed, {skipped} skipped");

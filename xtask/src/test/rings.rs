@@ -4,6 +4,7 @@
 use super::kube_proxy;
 use super::ring::{Ring, Step};
 use crate::compare::commit::Commit;
+use crate::exit::Exit;
 use crate::packages;
 
 /// All rings in order. Tests are always built for the whole workspace: of a part of it, cargo would build
@@ -74,7 +75,7 @@ fn without_features() -> Vec<Ring> {
                  --test-threads=2",
                 ),
                 Step::new(
-                    "cargo test --workspace --test bench --test trace --test tls --test dns --test plugins --test ingress -- --test-threads=1",
+                    "cargo test --workspace --test bench --test trace --test tls --test dns --test plugins --test ingress --test ipv6 --test protocols -- --test-threads=1",
                 ),
             ],
         },
@@ -93,6 +94,7 @@ fn without_features() -> Vec<Ring> {
                     "--test=lab,proxy_modes,nftables,conntrack,watch",
                     "--",
                     "--skip=thousand",
+                    "--skip=kube_proxy::",
                 ]),
                 // Linux 7.2 for ARCH=um damages its memory in receive rings of packet sockets at
                 // times (`Bad page map`, `scheduling while atomic`): what opens them is left out.
@@ -113,24 +115,30 @@ fn without_features() -> Vec<Ring> {
         Ring {
             name: "3",
             about: KUBE_PROXY,
-            minutes: 3,
+            minutes: 7,
             missing: a_kube_proxy(),
-            commands: vec![
-                Step::new(
-                    "cargo test --workspace --test proxy_modes kube_proxy:: -- --test-threads=1",
-                ),
-                Step::new(
-                    "cargo test --workspace --test kube_proxy -- --nocapture --test-threads=1",
-                ),
-            ],
+            commands: with_a_kube_proxy(),
         },
         Ring {
             name: "3",
-            about: "kind clusters in Docker, a real kube-proxy, a cluster that exists",
-            minutes: 25,
+            about: "kind clusters in Docker: a real kube-proxy on every route",
+            minutes: 12,
+            missing: clusters(),
+            commands: vec![Step::new(
+                "cargo test --workspace --test kind -- --nocapture --test-threads=1 kube_proxys_rules \
+                 a_load_balancer_stands",
+            )],
+        },
+        Ring {
+            name: "3",
+            about: "the rest of kind clusters: CNIs, bad luck, a cluster that exists",
+            minutes: 20,
             missing: clusters(),
             commands: vec![
-                Step::new("cargo test --workspace --test kind -- --nocapture --test-threads=1"),
+                Step::new(
+                    "cargo test --workspace --test kind -- --nocapture --test-threads=1 \
+                     --skip=kube_proxys_rules --skip=a_load_balancer_stands",
+                ),
                 // With the agents that the tests before have built.
                 Step::new("cargo test --workspace --test docker -- --test-threads=1")
                     .env("NIC2POD_AGENTS", agents()),
@@ -146,20 +154,37 @@ fn without_features() -> Vec<Ring> {
         Ring {
             name: "5",
             about: "hot paths against the commit before, by criterion and the gate",
-            minutes: 6,
+            minutes: 11,
             missing: commit_before(),
             // What a test machine does beside it is worth tens of percent: a hot path that got half
             // as slow again is a regression here, less is for a quiet machine to find.
-            commands: vec![Step::own(&[
-                "gate",
-                "--benches",
-                "--rev=HEAD~1",
-                "--rev=HEAD",
-                "--budget=2m",
-                "--minimum-effect=0.5",
-            ])],
+            commands: vec![
+                Step::own(&[
+                    "gate",
+                    "--benches",
+                    "--rev=HEAD~1",
+                    "--rev=HEAD",
+                    "--budget=2m",
+                    "--minimum-effect=0.5",
+                ])
+                .confirmed(Exit::Regression as i32),
+            ],
         },
     ]
+}
+
+/// On the host, and where there is a kernel with ip_vs, in a guest of it.
+fn with_a_kube_proxy() -> Vec<Step> {
+    let mut steps = vec![
+        Step::new("cargo test --workspace --test proxy_modes kube_proxy:: -- --test-threads=1"),
+        Step::new("cargo test --workspace --test kube_proxy -- --nocapture --test-threads=1"),
+    ];
+    if uml().is_none() {
+        // What ip_vs has no part in is the same as on the host.
+        let only = ["--test=proxy_modes", "--threads=1", "--", "in_mode_ipvs"];
+        steps.push(in_uml(&only));
+    }
+    steps
 }
 
 /// Test programs of ring 2 in a guest each.

@@ -15,9 +15,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use harness::kernel::NAME_BUILT_IN;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, geteuid};
 
+use super::kube_proxy;
 use super::programs::{self, Program};
 use crate::cli::InUmlArgs;
 use crate::exit::Exit;
@@ -187,12 +189,19 @@ fn script(program: &Program, args: &InUmlArgs, marker: &str) -> String {
     let threads = args.threads;
     let filter: Vec<_> = args.filter.iter().map(|word| quote(Path::new(word))).collect();
     let filter = filter.join(" ");
+    // One below the guest's own /tmp is not there for it.
+    let kube_proxy = std::env::var_os(kube_proxy::VARIABLE).filter(|path| !path.is_empty());
+    let kube_proxy = kube_proxy.map_or(String::new(), |path| {
+        format!("export {}={}\n", kube_proxy::VARIABLE, quote(Path::new(&path)))
+    });
     format!(
         "#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp TMPDIR=/tmp CI=true
 export INSTA_WORKSPACE_ROOT={workspace} INSTA_UPDATE=no
+{kube_proxy}name_built_in() {{
+{NAME_BUILT_IN}}}
 mount -t proc proc /proc && mount -t sysfs sys /sys && mount -t tmpfs tmp /run &&
-mount -t tmpfs tmp /tmp && ip link set lo up && ulimit -n 65536 && cd {folder} &&
+mount -t tmpfs tmp /tmp && {{ name_built_in; ip link set lo up; }} && ulimit -n 65536 && cd {folder} &&
 {file} --color=never --show-output --test-threads={threads} {filter} 2>&1
 status=$?
 echo

@@ -44,13 +44,13 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Exit> {
         }
         match lab.walks(case, &cancel) {
             Ok(walks) => traced.extend(walks.into_iter().map(|(walk, pcap)| Traced {
-                mode: case.proxied(),
+                mode: case.mode_label(),
                 walk,
                 pcap,
             })),
             // One mode that this machine lacks must not hide the others.
             Err(error) => {
-                let mode = case.proxied();
+                let mode = case.mode_label();
                 if let Some(Unavailable { need, found, remedy }) = kernels::lacking(&error) {
                     eprintln!("skipped {mode}: needs {need}; found {found}; try {remedy}");
                     skipped += 1;
@@ -81,6 +81,9 @@ fn narrowed(args: &TraceArgs) -> Result<Profile> {
         matrix.kernel = vec![kernel.clone()];
     }
     matrix.mode = args.mode.clone();
+    if let Some(ip) = args.ip {
+        matrix.ip = vec![ip];
+    }
     matrix.cni = vec![args.cni.clone()];
     matrix.route = vec![args.route];
     matrix.services = vec![args.services];

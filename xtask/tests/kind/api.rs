@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The API against a real cluster, one that exists ([`super::cluster`]).
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -32,7 +32,7 @@ fn web(cluster_ip: [u8; 4], node_port: Option<u16>) -> Service {
             port: 80,
             node_port,
             endpoints: vec![Endpoint {
-                address: SocketAddrV4::new(Ipv4Addr::new(10, 244, 1, 200), 8080),
+                address: SocketAddr::new(IpAddr::from([10, 244, 1, 200]), 8080),
                 node: "elsewhere".to_owned(),
             }],
         }],
@@ -44,7 +44,7 @@ fn web(cluster_ip: [u8; 4], node_port: Option<u16>) -> Service {
 
 fn table(services: u32, measured: Service) -> ServiceTable {
     let fill = Fill { services, endpoints: 2, position: Position::Last, seed: 1 };
-    fill.table_within(16, vec![measured]).unwrap()
+    fill.table_within("10.96.0.0/16".parse().unwrap(), vec![measured]).unwrap()
 }
 
 /// Runs `work` in a namespace of its own, which is gone afterwards, come what may.
@@ -112,7 +112,7 @@ fn hundreds_of_services_are_made_changed_and_taken_away() {
         let synced = services.sync(&few, soon(240), |_, _| ()).await.unwrap();
         eprintln!("down to 10 in {:?}", start.elapsed());
         assert_eq!((synced.deleted, synced.replaced, synced.unchanged), (190, 1, 9));
-        assert_eq!(synced.placed["web"].cluster_ip, Ipv4Addr::new(10, 96, 100, 101));
+        assert_eq!(synced.placed["web"].cluster_ip, IpAddr::from([10, 96, 100, 101]));
 
         let start = Instant::now();
         let synced = services.sync(&many, soon(240), |_, _| ()).await.unwrap();
@@ -142,7 +142,7 @@ fn two_services_can_change_addresses_with_each_other() {
         assert_eq!((synced.replaced, synced.created, synced.deleted), (2, 0, 0));
         let again = services.sync(&after, soon(30), |_, _| ()).await.unwrap();
         assert_eq!(again.unchanged, 2);
-        assert_eq!(again.placed["b"].cluster_ip, Ipv4Addr::new(10, 96, 100, 110));
+        assert_eq!(again.placed["b"].cluster_ip, IpAddr::from([10, 96, 100, 110]));
         assert_eq!(again.placed["b"].node_ports[&80], 30_081);
     });
 }

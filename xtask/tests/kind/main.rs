@@ -130,6 +130,35 @@ fn kube_proxys_rules_are_walked_on_every_route_and_ipvs_is_a_skip_without_ip_vs(
 }
 
 #[test]
+fn a_load_balancer_stands_before_a_cluster_and_an_ingress_controller_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let arguments = ["--lab", "kind", "--mode", "iptables", "--cni", "bridge", "--services", "20"];
+    let routes = "loadbalancer-local,loadbalancer-remote,ingress-local,ingress-remote";
+    let rest = ["--route", routes, "--workload", "newconn,tls-keepalive"];
+    let (output, cases) = bench(&out, &[&arguments[..], &rest].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(cases.len(), 4 * 2);
+    for case in &cases {
+        measured_whole(case);
+        let balanced = case["route"].as_str().unwrap().starts_with("loadbalancer");
+        let (stage, words) = match balanced {
+            true => ("lb", " passed connections on: "),
+            false => ("ingress", " rules, counts "),
+        };
+        for leg in ["request", "response"] {
+            let stages = case["stages"].as_array().unwrap().iter();
+            let mut of_leg = stages.filter(|stage| stage["leg"] == leg);
+            assert!(of_leg.any(|of| of["name"] == stage), "{leg}: {case:#}");
+        }
+        let evidence = case["proof"]["evidence"].to_string();
+        assert!(evidence.contains(words), "{evidence}");
+        eprintln!("{}: {} ns", case["id"], case["service_time_ns"]["p50"]);
+    }
+    assert_eq!(left(&engine(), &run_id(&out)), Vec::<String>::new());
+}
+
+#[test]
 fn labs_are_compared_in_one_report_and_requests_pass_a_tunnel_in_both() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");

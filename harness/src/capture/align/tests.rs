@@ -50,6 +50,7 @@ fn seen_by(mut scene: Scene, kernels: &Kernels, clocks: &[Clock]) -> (Scene, Vec
     let (_, pod) = kernels[3];
     for mark in &mut scene.marks {
         mark.read_ns = clocks[pod].reads(mark.read_ns);
+        mark.received_ns = clocks[pod].reads(mark.received_ns);
         mark.written_ns = clocks[pod].reads(mark.written_ns);
     }
     (scene, kernel_of)
@@ -60,7 +61,9 @@ fn a_day_later(mut scene: Scene) -> Scene {
     const DAY_NS: u64 = 86_400_000_000_000;
     scene.packets.iter_mut().for_each(|packet| packet.time_ns += DAY_NS);
     for mark in &mut scene.marks {
-        (mark.read_ns, mark.written_ns) = (mark.read_ns + DAY_NS, mark.written_ns + DAY_NS);
+        for time_ns in [&mut mark.read_ns, &mut mark.received_ns, &mut mark.written_ns] {
+            *time_ns += DAY_NS;
+        }
     }
     for sample in &mut scene.samples {
         for time_ns in [&mut sample.sent_ns, &mut sample.first_byte_ns, &mut sample.last_byte_ns] {
@@ -90,6 +93,7 @@ fn by_one_clock(path: &Path, scene: &mut Scene, kernel_of: &[usize], kernels: &K
     let pod = clocks[kernels[3].1];
     for mark in &mut scene.marks {
         mark.read_ns = pod.to_first(mark.read_ns);
+        mark.received_ns = pod.to_first(mark.received_ns);
         mark.written_ns = pod.to_first(mark.written_ns);
     }
     clocks.iter().map(|clock| clock.error_ns).max().unwrap()

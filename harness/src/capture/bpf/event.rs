@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a probe writes: `struct event` of `harness/bpf/probes.h`.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::capture::packet::{Direction, Message, Segment};
 
@@ -94,7 +94,7 @@ impl Event {
         let bytes: &[u8; EVENT_BYTES] = bytes.try_into().ok()?;
         let four = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
         let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
-        let address = |at: usize| Ipv4Addr::from(four(at));
+        let address = |at: usize| IpAddr::from(four(at));
         let tsval = u32::from_be_bytes(four(36));
         Some(Self {
             time_ns: u64::from_ne_bytes(bytes[..8].try_into().expect("eight bytes")),
@@ -102,8 +102,8 @@ impl Event {
             device: u32::from_ne_bytes(four(12)),
             place: *Place::ALL.get(usize::from(bytes[44]))?,
             segment: Segment {
-                src: SocketAddrV4::new(address(16), port(24)),
-                dst: SocketAddrV4::new(address(20), port(26)),
+                src: SocketAddr::new(address(16), port(24)),
+                dst: SocketAddr::new(address(20), port(26)),
                 seq: u32::from_be_bytes(four(28)),
                 ack: u32::from_be_bytes(four(32)),
                 tsval: (tsval != 0).then_some(tsval),

@@ -7,7 +7,7 @@
 //! order, so that a tuple that is used again means the newer connection.
 
 use std::collections::HashMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use record::Leg;
 
@@ -26,11 +26,11 @@ pub(super) const SYN_OFFSET: i64 = -1;
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
     /// Source and destination where its SYN was first seen.
-    pub(super) origin: (SocketAddrV4, SocketAddrV4),
+    pub(super) origin: (SocketAddr, SocketAddr),
     /// When its SYN was first seen.
     pub(super) opened_ns: u64,
     /// Source and destination at the pod.
-    pub(super) at_pod: Option<(SocketAddrV4, SocketAddrV4)>,
+    pub(super) at_pod: Option<(SocketAddr, SocketAddr)>,
     /// The next part, behind a process that joins two.
     pub(super) partner: Option<u32>,
     /// The part before, on the other side of that process.
@@ -58,7 +58,7 @@ pub(super) struct Seen {
     pub(super) end: i64,
 }
 
-type Place = (u16, SocketAddrV4, SocketAddrV4);
+type Place = (u16, SocketAddr, SocketAddr);
 
 /// All connections whose SYN was seen.
 #[derive(Debug, Default)]
@@ -72,9 +72,9 @@ pub(super) struct Connections {
     /// its response bare.
     by_place: HashMap<Place, (u32, Leg)>,
     /// By source where the SYN was first seen, in time order.
-    by_origin: HashMap<SocketAddrV4, Vec<u32>>,
+    by_origin: HashMap<SocketAddr, Vec<u32>>,
     /// By source and destination at the pod, in time order; kept where requests are found from there.
-    by_server: HashMap<(SocketAddrV4, SocketAddrV4), Vec<u32>>,
+    by_server: HashMap<(SocketAddr, SocketAddr), Vec<u32>>,
 }
 
 impl Connections {
@@ -181,12 +181,12 @@ impl Connections {
     }
 
     /// The client's connection from `client` that a request sent at `sent_ns` used.
-    pub(super) fn of_client(&self, client: SocketAddrV4, sent_ns: u64) -> Option<u32> {
+    pub(super) fn of_client(&self, client: SocketAddr, sent_ns: u64) -> Option<u32> {
         self.newest(client, 0, sent_ns)
     }
 
     /// The newest connection from `source` that is this part and was there at `at_ns`.
-    fn newest(&self, source: SocketAddrV4, part: u8, at_ns: u64) -> Option<u32> {
+    fn newest(&self, source: SocketAddr, part: u8, at_ns: u64) -> Option<u32> {
         let all = self.by_origin.get(&source)?;
         all.iter().copied().rfind(|&index| {
             let connection = self.at(index);
@@ -195,12 +195,7 @@ impl Connections {
     }
 
     /// The newest connection of those addresses at the pod that was there at `at_ns`.
-    pub(super) fn at_server(
-        &self,
-        peer: SocketAddrV4,
-        local: SocketAddrV4,
-        at_ns: u64,
-    ) -> Option<u32> {
+    pub(super) fn at_server(&self, peer: SocketAddr, local: SocketAddr, at_ns: u64) -> Option<u32> {
         let all = self.by_server.get(&(peer, local))?;
         all.iter().copied().rfind(|&index| self.at(index).opened_ns <= at_ns)
     }

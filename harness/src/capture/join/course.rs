@@ -6,7 +6,7 @@
 //! connection of their choice: there the request is found from its other end, by the id that the server saw.
 
 use std::collections::HashMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use record::Leg;
 use workloads::protocol::{Mark, Sample};
@@ -36,7 +36,7 @@ impl Marks {
     /// The mark of the request that reached the server's interface at `arrived_ns` or a little later.
     fn at(
         &self,
-        (peer, local): (SocketAddrV4, SocketAddrV4),
+        (peer, local): (SocketAddr, SocketAddr),
         request_offset: u64,
         arrived_ns: u64,
     ) -> Option<&Mark> {
@@ -47,7 +47,7 @@ impl Marks {
     }
 }
 
-fn mark_key(mark: &Mark) -> (SocketAddrV4, SocketAddrV4, u64, u64) {
+fn mark_key(mark: &Mark) -> (SocketAddr, SocketAddr, u64, u64) {
     (mark.peer, mark.local, mark.request_offset, mark.read_ns)
 }
 

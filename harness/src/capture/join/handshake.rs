@@ -64,6 +64,7 @@ mod tests {
             connect_ns: Some(0),
             connected_ns: Some(100),
             secured_ns: Some(1000),
+            upgraded_ns: None,
             sent_ns: 1100,
             first_byte_ns: 2000,
             last_byte_ns: 2000,

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use hdrhistogram::Histogram;
 use record::{Leg, Residual, StageRecord};
-use workloads::protocol::Sample;
+use workloads::protocol::{Mark, Sample};
 
 use super::handshake::Handshake;
 use super::timeline::{Point, Source};
@@ -90,6 +90,31 @@ impl Times {
     }
 }
 
+/// How long messages were on their way: from the write of their first byte to the read of their last one at
+/// the other end.
+#[derive(Clone, Debug, Default)]
+pub struct LegTimes {
+    /// Requests, from client to server.
+    pub request: Times,
+    /// Responses, back.
+    pub response: Times,
+}
+
+impl LegTimes {
+    /// Adds a request whose stages were found, and which therefore is in order at both ends.
+    pub(super) fn record(&mut self, sample: &Sample, mark: &Mark) {
+        let legs = [
+            (&mut self.request, mark.received_ns.checked_sub(sample.sent_ns)),
+            (&mut self.response, sample.last_byte_ns.checked_sub(mark.written_ns)),
+        ];
+        for (times, ns) in legs {
+            if let Some(ns) = ns {
+                times.record(ns);
+            }
+        }
+    }
+}
+
 /// One stage on one leg.
 #[derive(Clone, Debug)]
 pub struct StageTimes {
@@ -122,7 +147,7 @@ impl StageTimes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Walk {
     /// Source of its connection.
-    pub client: SocketAddrV4,
+    pub client: SocketAddr,
     /// Its place in the connection's stream.
     pub request_offset: u64,
     /// Point and time, CLOCK_MONOTONIC nanoseconds, in order.
@@ -147,6 +172,8 @@ pub struct Joined {
     pub unjoined: BTreeMap<Unjoined, u64>,
     /// SYN at the entry node's first interface to SYN at the pod, new connections only.
     pub first_packet: Times,
+    /// How long requests and responses were on their way, to their last bytes.
+    pub legs: LegTimes,
     /// The first few joined requests.
     pub walks: Vec<Walk>,
     /// The slowest joined requests, slowest first: as many as were asked for.
@@ -172,6 +199,8 @@ impl Joined {
             *self.unjoined.entry(reason).or_insert(0) += count;
         }
         self.first_packet.merge(&other.first_packet);
+        self.legs.request.merge(&other.legs.request);
+        self.legs.response.merge(&other.legs.response);
         let room = WALKS_KEPT - self.walks.len().min(WALKS_KEPT);
         self.walks.extend(other.walks.into_iter().take(room));
     }
@@ -199,6 +228,8 @@ pub(super) struct Sums {
     /// Stage of the way from one point to another, where it was walked: an index into `stages`.
     between: Vec<Option<usize>>,
     points: usize,
+    /// Where the server has a request, to its last byte where that is seen.
+    has_request: Source,
     /// What a handshake is called whose server's part is not known.
     handshake: &'static str,
 }
@@ -206,9 +237,17 @@ pub(super) struct Sums {
 impl Sums {
     /// `ends_before` the pod is where a handshake may end: at the ingress controller.
     pub(super) fn new(points: &[Point], ends_before: bool) -> Self {
+        let body = points.iter().any(|point| point.source == Source::Received);
+        let has_request = if body { Source::Received } else { Source::Written };
         let points = points.len();
         let handshake = if ends_before { "tls+ingress_tls" } else { "tls+pod_tls" };
-        Self { joined: Joined::default(), between: vec![None; points * points], points, handshake }
+        Self {
+            joined: Joined::default(),
+            between: vec![None; points * points],
+            points,
+            has_request,
+            handshake,
+        }
     }
 
     pub(super) fn unjoined(&mut self, reason: Unjoined) {
@@ -228,10 +267,10 @@ impl Sums {
                 client: sample.client,
                 request_offset: sample.request_offset,
                 leg,
-                stage: stage.to_owned(),
-                from: from.to_owned(),
+                stage: stage.into(),
+                from: from.into(),
                 from_ns,
-                to: to.to_owned(),
+                to: to.into(),
                 to_ns,
             };
         let mut stages: Vec<(usize, u64)> = Vec::with_capacity(times.len() + 1);
@@ -261,6 +300,14 @@ impl Sums {
                 }
                 open = ("secured", secured_ns);
             }
+            if let Some(upgraded_ns) = sample.upgraded_ns {
+                let (from, from_ns) = open;
+                let ns = upgraded_ns.checked_sub(from_ns).ok_or_else(|| {
+                    negative(Leg::Request, "upgrade", from, from_ns, "upgraded", upgraded_ns)
+                })?;
+                stages.push((self.stage(Leg::Request, "upgrade", 0), ns));
+                open = ("upgraded", upgraded_ns);
+            }
             let (from, from_ns) = open;
             let sent_ns = sample.sent_ns;
             let ns = sent_ns.checked_sub(from_ns).ok_or_else(|| {
@@ -278,7 +325,7 @@ impl Sums {
             // What is left of the server's handshake is in its own stage.
             let elsewhere_ns = handshake.map_or(0, |handshake| match points[to].source {
                 Source::Read => handshake.before_read_ns,
-                Source::Written => handshake.behind_read_ns,
+                source if source == self.has_request => handshake.behind_read_ns,
                 _ => 0,
             });
             let ns = ns - elsewhere_ns;

@@ -36,7 +36,7 @@ mod world {
     pub(super) use crate::relay::Relay;
 }
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use record::Leg;
 use workloads::protocol::{Mark, Sample};
@@ -51,9 +51,9 @@ use sightings::Sightings;
 use story::Wanted;
 use timeline::{HopTable, Point, Source, points};
 
-pub use joined::{Joined, StageTimes, Times, Unjoined, WALKS_KEPT, Walk};
+pub use joined::{Joined, LegTimes, StageTimes, Times, Unjoined, WALKS_KEPT, Walk};
 pub use queries::QueryJoiner;
-pub use story::{Passage, Story};
+pub use story::{Opening, Passage, Story};
 
 /// What was seen cannot be true, or cannot be joined at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,19 +81,19 @@ pub enum JoinError {
     )]
     NegativeStage {
         /// Source of the request's connection.
-        client: SocketAddrV4,
+        client: SocketAddr,
         /// Its place in the connection's stream.
         request_offset: u64,
         /// Leg of the stage.
         leg: Leg,
         /// Name of the stage.
-        stage: String,
+        stage: Box<str>,
         /// Point where it begins.
-        from: String,
+        from: Box<str>,
         /// When that was, CLOCK_MONOTONIC.
         from_ns: u64,
         /// Point where it ends.
-        to: String,
+        to: Box<str>,
         /// When that was, CLOCK_MONOTONIC.
         to_ns: u64,
     },
@@ -191,7 +191,7 @@ impl Joiner {
         self.connections.pair(relays);
         let marks = Marks::new(marks, self.hops.beyond);
 
-        let mut sums = Sums::new(&self.points, self.hops.ingress.is_some());
+        let mut sums = Sums::new(&self.points, self.hops.ends_tls);
         let mut wanted = Vec::new();
         for sample in samples {
             sums.joined.sampled += 1;
@@ -208,6 +208,9 @@ impl Joiner {
                 Ok(timeline) => {
                     sums.joined.retransmitted += u64::from(timeline.retransmitted);
                     sums.add(sample, &timeline.times, timeline.handshake, &self.points)?;
+                    if let Some(mark) = &timeline.mark {
+                        sums.joined.legs.record(sample, mark);
+                    }
                     if stories > 0 {
                         wanted.push(Wanted {
                             sample: *sample,
@@ -274,6 +277,7 @@ impl Joiner {
                     mark = course.mark(&self.connections, marks, arrived_ns);
                     mark.map(|mark| mark.read_ns)
                 }
+                Source::Received => mark.map(|mark| mark.received_ns),
                 Source::Written => mark.map(|mark| mark.written_ns),
                 Source::Hop(hop) => {
                     let part = self.hops.hop(hop).part;
@@ -292,7 +296,8 @@ impl Joiner {
         }
         timeline.connections = course.connections(&self.connections);
         timeline.mark = mark.copied();
-        timeline.handshake = mark.and_then(|mark| {
+        // Where TLS ends before the server, its handshake, if it has one, is another than the client's.
+        timeline.handshake = mark.filter(|_| !self.hops.ends_tls).and_then(|mark| {
             let readable = |&&(index, _): &&(usize, u64)| self.is_readable(index);
             let readable_ns = timeline.times.iter().find(readable).map(|&(_, time_ns)| time_ns);
             let times_ns = (mark.read_ns, mark.written_ns);

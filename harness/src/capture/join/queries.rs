@@ -63,6 +63,7 @@ impl QueryJoiner {
                     connect_ns: None,
                     connected_ns: None,
                     secured_ns: None,
+                    upgraded_ns: None,
                     sent_ns,
                     first_byte_ns: answered_ns,
                     last_byte_ns: answered_ns,

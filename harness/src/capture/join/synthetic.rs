@@ -2,7 +2,7 @@
 //! Made-up connections walking a path, with every time known: for tests and the benchmark. Included
 //! by both, so that it names what it needs from the module around it.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -14,7 +14,7 @@ const RESPONSE_BYTES: u32 = 700;
 /// What a reverse proxy adds to either.
 const ADDED_BYTES: u32 = 60;
 /// Address of the reverse proxy.
-pub(crate) const INGRESS: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
+pub(crate) const INGRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 0, 2));
 
 /// What the taps and both ends would have seen.
 #[derive(Debug, Default)]
@@ -33,8 +33,8 @@ pub(crate) struct Scene {
 /// Source, destination and first sequence numbers of a connection at a place.
 #[derive(Clone, Copy)]
 struct Half {
-    src: SocketAddrV4,
-    dst: SocketAddrV4,
+    src: SocketAddr,
+    dst: SocketAddr,
     isn: [u32; 2],
     tsval: u32,
 }
@@ -108,7 +108,7 @@ impl Director<'_> {
     /// Before NAT and behind it; of each connection where processes join several.
     fn halves(&mut self, number: u32) -> Vec<[Half; 2]> {
         let address = |net: u8, host: u32, port: u16| {
-            SocketAddrV4::new(Ipv4Addr::new(10, net, (host >> 8) as u8, host as u8), port)
+            SocketAddr::new(IpAddr::from([10, net, (host >> 8) as u8, host as u8]), port)
         };
         let port = 1024 + (number % 60_000) as u16;
         // The first connection's numbers wrap round at once.
@@ -139,10 +139,10 @@ impl Director<'_> {
             self.stretch(front, Half { src: at_node, dst: pod, ..front }, &mut parts);
             return parts;
         }
-        let proxy = SocketAddrV4::new(INGRESS, 8081);
+        let proxy = SocketAddr::new(INGRESS, 8081);
         self.stretch(front, Half { src: at_node, dst: proxy, ..front }, &mut parts);
         let inner = Half {
-            src: SocketAddrV4::new(INGRESS, port),
+            src: SocketAddr::new(INGRESS, port),
             dst: address(96, 100, 80),
             isn: self.rng.random(),
             tsval: self.rng.random(),
@@ -238,6 +238,7 @@ impl Director<'_> {
             let sent_ns = self.step(&mut now);
             let mut truth = self.send(Leg::Request, &halves, place, ACK, &mut now);
             let read_ns = self.step(&mut now);
+            let received_ns = self.step(&mut now);
             let written_ns = self.step(&mut now);
             truth.extend(self.send(Leg::Response, &halves, answer, ACK, &mut now));
             let first_byte_ns = self.step(&mut now);
@@ -258,6 +259,7 @@ impl Director<'_> {
                 connect_ns: new.then_some(connect_ns),
                 connected_ns: new.then_some(connected_ns),
                 secured_ns: None,
+                upgraded_ns: None,
                 sent_ns,
                 first_byte_ns,
                 last_byte_ns,
@@ -269,6 +271,7 @@ impl Director<'_> {
                 request_offset: offset(place, beyond),
                 response_offset: offset(answer, beyond),
                 read_ns,
+                received_ns,
                 written_ns,
                 handshake: None,
             });

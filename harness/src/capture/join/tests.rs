@@ -97,6 +97,29 @@ fn on_every_path_every_request_is_joined_and_its_stages_add_up() {
 }
 
 #[test]
+fn an_upgrade_is_a_stage_between_the_connection_and_what_the_client_does_with_it() {
+    let path = nodeport();
+    let mut scene = scene(&path, 5, 1, 7);
+    let without = scene.join(&path).unwrap();
+    for sample in &mut scene.samples {
+        let (connected_ns, sent_ns) = (sample.connected_ns.unwrap(), sample.sent_ns);
+        sample.upgraded_ns = Some(connected_ns + (sent_ns - connected_ns) / 2);
+    }
+    let joined = scene.join(&path).unwrap();
+    let of = |joined: &Joined, name: &str| {
+        let mut stages = joined.stages.iter();
+        stages.find(|stage| stage.name == name).map_or(0, |stage| stage.times.sum_ns())
+    };
+    assert!(of(&joined, "upgrade") > 0 && of(&joined, "handover") > 0);
+    let both = of(&joined, "upgrade") + of(&joined, "handover");
+    assert_eq!(both, of(&without, "handover"));
+    assert_eq!((sum_ns(&joined), &joined.residual_ns), (sum_ns(&without), &without.residual_ns));
+    scene.samples[0].upgraded_ns = Some(scene.samples[0].sent_ns + 1);
+    let error = scene.join(&path).unwrap_err().to_string();
+    assert!(error.contains("`handover`") && error.contains("upgraded"), "{error}");
+}
+
+#[test]
 fn every_hops_time_is_the_one_it_was_made_with() {
     for (name, path) in every_path() {
         let scene = scene(&path, 12, 1, 11);
@@ -306,7 +329,7 @@ fn a_negative_stage_fails_the_join_and_names_its_times() {
     let JoinError::NegativeStage { client, stage, from_ns, to_ns, .. } = &error else {
         panic!("{error}");
     };
-    assert_eq!((*client, stage.as_str()), (scene.samples[3].client, "client_tx"));
+    assert_eq!((*client, &**stage), (scene.samples[3].client, "client_tx"));
     assert_eq!((*from_ns, *to_ns), (scene.truth[3][0] + 17, scene.truth[3][0]));
     assert!(error.to_string().contains("17 ns before it begins"), "{error}");
 }
@@ -394,6 +417,7 @@ fn a_tuple_that_is_used_again_means_the_newer_connection() {
     }));
     scene.marks.extend(later.marks.iter().map(|m| Mark {
         read_ns: m.read_ns + second,
+        received_ns: m.received_ns + second,
         written_ns: m.written_ns + second,
         ..*m
     }));

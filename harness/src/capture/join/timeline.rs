@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The points in time of a request, in order, and which of them the taps at hand can see.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use record::Leg;
 
@@ -19,6 +19,8 @@ pub(super) enum Source {
     Sent,
     /// The server's read of the request.
     Read,
+    /// The server's read of the request's last bytes.
+    Received,
     /// The server's write of the response.
     Written,
     /// The client's first read of the response.
@@ -62,6 +64,10 @@ pub(super) fn points(path: &Path, hops: &HopTable) -> Vec<Point> {
     let mut points = vec![point(Source::Sent, "", request, false, "request sent by client")];
     points.extend(of_leg(request));
     points.push(point(Source::Read, "wakeup", request, true, "request read by server"));
+    if path.has_body() {
+        let label = "whole request read by server";
+        points.push(point(Source::Received, "upload", request, true, label));
+    }
     points.push(point(Source::Written, "app", request, true, "response written by server"));
     points.extend(of_leg(response));
     points.push(point(
@@ -90,7 +96,9 @@ pub(super) struct HopTable {
     pub(super) beyond: Option<u8>,
     /// First part behind a reverse proxy, and the proxy's address.
     pub(super) ingress: Option<u8>,
-    ingress_address: Option<Ipv4Addr>,
+    /// Whether TLS ends there.
+    pub(super) ends_tls: bool,
+    ingress_address: Option<IpAddr>,
     tapped: Vec<bool>,
     /// By tap: the tap that knows a connection's addresses here. Its own, but of a socket that of
     /// the device before it: no SYN is ever readable.
@@ -163,6 +171,7 @@ impl HopTable {
             tables,
             beyond: path.beyond(),
             ingress: path.ingress(),
+            ends_tls: path.ends_tls(),
             ingress_address: path.ingress_address(),
             tapped,
             addresses,
@@ -215,7 +224,7 @@ impl HopTable {
         let mut parts = (0..self.origins.len() as u8).filter(begins);
         let first = parts.next()?;
         // A proxy process connects to the ingress controller and, for that, to the backend.
-        let to_ingress = Some(*syn.segment.dst.ip()) == self.ingress_address;
+        let to_ingress = Some(syn.segment.dst.ip()) == self.ingress_address;
         Some(if to_ingress { first } else { parts.next_back().unwrap_or(first) })
     }
 }

@@ -15,7 +15,10 @@ fn every_case() -> impl Iterator<Item = (Mode, CniKind, Route)> {
 }
 
 fn drawn(mode: Mode, cni: CniKind, road: Road, place: Place) -> String {
-    let path = Path::of(mode, cni, Route { road, place });
+    shown(&Path::of(mode, cni, Route { road, place }))
+}
+
+fn shown(path: &Path) -> String {
     path.hops()
         .iter()
         .map(|hop| {
@@ -103,6 +106,10 @@ fn walks_are_as_the_topology_has_them() {
     insta::assert_snapshot!(
         "loadbalancer_remote_ptp",
         drawn(Mode::Nftables, CniKind::Ptp, Road::Loadbalancer, Place::Remote)
+    );
+    insta::assert_snapshot!(
+        "routed_remote_ptp",
+        shown(&Path::routed(Mode::Nftables, CniKind::Ptp, Place::Remote))
     );
     insta::assert_snapshot!(
         "userspace_loadbalancer_local_vxlan",

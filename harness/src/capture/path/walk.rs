@@ -18,6 +18,8 @@ pub(super) struct Stretch {
     relayed: bool,
     /// Whether a load balancer stands before the entry node.
     balanced: bool,
+    /// Whether a router does.
+    routed: bool,
     /// Whether requests go up to the node itself: to a proxy process, or to ip_vs behind INPUT.
     taken_up: bool,
     /// Whether programs on the entry node take a Service's packets where they enter and hand them to
@@ -38,6 +40,7 @@ impl Stretch {
             asked: (Host::Pod, Site::PodEth),
             relayed,
             balanced: road == Road::Loadbalancer,
+            routed: false,
             taken_up: relayed || mode == Mode::Ipvs && to_service,
             taken_at_port: mode == Mode::Ebpf && to_service,
             to_service,
@@ -99,6 +102,11 @@ impl Walk {
             beyond,
             upstream: false,
         }
+    }
+
+    /// The same by a router before the entry node.
+    pub(super) fn through_router(self) -> Self {
+        Self { here: Stretch { routed: true, ..self.here }, ..self }
     }
 
     /// Whether no node's stack sees any of the walk.
@@ -259,9 +267,15 @@ impl Walk {
         self.hop(wire, Host::Entry, site, Direction::In);
     }
 
-    /// In at the load balancer, and out by its connection on the other side, where there is one.
+    /// In at the load balancer, and out by its connection on the other side, where there is one; a router has
+    /// none, and answers pass it by.
     /// Returns what the wire beyond is called.
     pub(super) fn through_balancer(&mut self) -> &'static str {
+        if self.here.routed && self.leg == Leg::Request {
+            self.hop("wire", Host::Balancer, Site::BalancerEth, Direction::In);
+            self.hop("lb", Host::Balancer, Site::BalancerEth, Direction::Out);
+            return "lb_wire";
+        }
         if !self.here.balanced {
             return "wire";
         }

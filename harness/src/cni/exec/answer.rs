@@ -2,7 +2,7 @@
 //! What plugins write to standard output: a result, an error, the versions they speak. Bounded where
 //! it is read; here nothing that it says makes the harness panic.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub struct Answer {
     /// Addresses given; those of IPv4.
     pub addresses: Vec<Cidr>,
     /// Routes made in the pod, those of IPv4: where to, and through which next hop if through one.
-    pub routes: Vec<(Cidr, Option<Ipv4Addr>)>,
+    pub routes: Vec<(Cidr, Option<IpAddr>)>,
     /// The whole of it, for the next plugin.
     pub value: Value,
 }
@@ -127,24 +127,15 @@ pub fn versions(bytes: &[u8]) -> Result<Vec<String>, String> {
     Ok(versions.supported)
 }
 
-/// An address with its prefix; `None` for IPv6's, which the lab has not.
+/// An address with its prefix; `None` for IPv6's, which pods that plugins attach have not.
 fn prefix(text: &str) -> Result<Option<Cidr>, String> {
-    let wrong = || format!("`{text}` is no address with a prefix");
-    let (address, bits) = text.split_once('/').ok_or_else(wrong)?;
-    match address.parse().ok().ok_or_else(wrong)? {
-        IpAddr::V4(_) => text.parse().map(Some),
-        IpAddr::V6(_) => match bits.parse::<u8>() {
-            Ok(0..=128) => Ok(None),
-            _ => Err(wrong()),
-        },
-    }
+    let cidr: Cidr =
+        text.parse().map_err(|_unnamed| format!("`{text}` is no address with a prefix"))?;
+    Ok(cidr.address.is_ipv4().then_some(cidr))
 }
 
-fn of_ipv4(address: IpAddr) -> Option<Ipv4Addr> {
-    match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    }
+fn of_ipv4(address: IpAddr) -> Option<IpAddr> {
+    address.is_ipv4().then_some(address)
 }
 
 #[cfg(test)]
@@ -152,6 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::plan::IpFamily;
 
     /// As the reference plugins' `bridge` answers, in 1.0.0.
     const RESULT: &str = r#"{
@@ -174,8 +166,11 @@ mod tests {
         assert_eq!(answer.interfaces[1].name, "eth0");
         assert_eq!(answer.interfaces[0].sandbox, "");
         assert_eq!(answer.addresses, ["10.244.0.5/24".parse().unwrap()]);
-        let via = |last| Some(Ipv4Addr::new(10, 244, 0, last));
-        assert_eq!(answer.routes, [(Cidr::ANY, via(1)), ("10.8.0.0/16".parse().unwrap(), via(9))]);
+        let via = |last| Some(IpAddr::from([10, 244, 0, last]));
+        assert_eq!(
+            answer.routes,
+            [(Cidr::any(IpFamily::Ipv4), via(1)), ("10.8.0.0/16".parse().unwrap(), via(9))]
+        );
         assert_eq!(answer.value["dns"], serde_json::json!({}));
     }
 

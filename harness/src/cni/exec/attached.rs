@@ -143,7 +143,7 @@ impl Attached {
                 format!("{:?}", state.addresses),
             ));
         }
-        let has = |(to, via): &(Cidr, Option<std::net::Ipv4Addr>)| {
+        let has = |(to, via): &(Cidr, Option<std::net::IpAddr>)| {
             state
                 .routes
                 .iter()

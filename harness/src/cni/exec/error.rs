@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Failures of plugins, each one sentence.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::process::ExitStatus;
 
 use crate::net::ToolError;
@@ -83,7 +83,7 @@ pub enum ExecError {
         /// Pod.
         pod: String,
         /// Planned.
-        wanted: Ipv4Addr,
+        wanted: IpAddr,
         /// What the result has.
         found: String,
     },

@@ -2,7 +2,7 @@
 //! A plugin's configuration as it is handed over: the node's values in place of what stands for them,
 //! and state where the run keeps it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -16,9 +16,9 @@ pub struct NodeValues {
     /// `{{pod_cidr}}`: where its pods' addresses are from.
     pub pod_cidr: Cidr,
     /// `{{gateway}}`: the first address of that.
-    pub gateway: Ipv4Addr,
+    pub gateway: IpAddr,
     /// `{{node_address}}`: of its NIC.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// `{{nic}}`: name of its NIC.
     pub nic: String,
     /// `{{mtu}}`: of the wire between nodes, bytes; a number where it stands alone.
@@ -88,8 +88,8 @@ mod tests {
     fn values() -> NodeValues {
         NodeValues {
             pod_cidr: "10.244.1.0/24".parse().unwrap(),
-            gateway: Ipv4Addr::new(10, 244, 1, 1),
-            address: Ipv4Addr::new(10, 9, 0, 12),
+            gateway: IpAddr::from([10, 244, 1, 1]),
+            address: IpAddr::from([10, 9, 0, 12]),
             nic: "eth0".to_owned(),
             mtu: 1400,
         }

@@ -69,7 +69,8 @@ mod tests {
     #[test]
     fn a_guest_is_one_command_line() {
         let machine = Machine { program: "qemu".into(), kernel: "/boot/vmlinuz".into() };
-        let init = Init { program: "/bin/xtask".into(), memory_mib: 1024, cpus: 2 };
+        let init =
+            Init { program: "/bin/xtask".into(), others: Vec::new(), memory_mib: 1024, cpus: 2 };
         let tcg = Accelerator::Tcg { reason: String::new() };
         let shown = |command: &Command| {
             let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();

@@ -114,6 +114,7 @@ impl Qemu {
 
         let staged = stage::stage(&self.files, folder)?;
         tools::add(&mut tree, &mut libraries, !staged.files.is_empty())?;
+        tools::add_others(&mut tree, &mut libraries, &init.others)?;
         for file in libraries.files() {
             tree.host(file)?;
         }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::elf::Elf;
 use super::libraries::Libraries;
 use super::tree::Tree;
 use crate::Unavailable;
@@ -66,6 +67,25 @@ pub(super) fn add(
     }
     for text in TEXTS.iter().map(Path::new).filter(|path| path.exists()) {
         tree.host(text)?;
+    }
+    Ok(())
+}
+
+/// Adds programs that the user has named, with what they load. What is not there, or no program, the guest
+/// finds as it is and says so.
+///
+/// # Errors
+/// One lacks a library.
+pub(super) fn add_others(
+    tree: &mut Tree,
+    libraries: &mut Libraries,
+    programs: &[PathBuf],
+) -> Result<(), KernelError> {
+    for path in programs.iter().filter(|path| path.is_file()) {
+        tree.host(path)?;
+        if matches!(Elf::open(path), Ok(Some(_))) {
+            libraries.of_program(path)?;
+        }
     }
     Ok(())
 }

@@ -18,8 +18,10 @@ use super::site::Lent;
 use super::supplies::Supplies;
 use crate::docker::kind::Kind;
 use crate::docker::{AgentsImage, Engine};
-use crate::lab::netns::{Datapath, Ground, Hosts, Measured, NetnsBed, Stand};
-use crate::lab::{Bed, Lab, LabError, resolves_no_names, runs_no_kube_proxy};
+use crate::lab::netns::{Balancer, Datapath, Ground, Hosts, Ingress, Measured, NetnsBed, Stand};
+use crate::lab::{
+    Bed, Lab, LabError, has_its_own_addresses, resolves_no_names, runs_no_kube_proxy,
+};
 use crate::net::Netns;
 use crate::plan::{
     Case, CniKind, HOST_KERNEL, Mode, Place, PolicyKind, Profile, Proxy, Road, Route,
@@ -161,6 +163,7 @@ impl KindBeds {
             ));
         }
         runs_no_kube_proxy(self.name(), case)?;
+        has_its_own_addresses(self.name(), case)?;
         resolves_no_names(self.name(), &self.maker.ground.profile, case)?;
         self.carried(case.mode, case.cni)?;
         let external = self.maker.ground.profile.service.external_policy;
@@ -173,18 +176,18 @@ impl KindBeds {
             ));
         }
         if case.route.road.is_ingress() {
-            return Err(Unavailable::new(
-                "an ingress controller in the cluster",
-                "lab kind, which starts none yet",
-                "--route nodeport-local,nodeport-remote, or --lab netns",
-            ));
+            Ingress::can_carry(&self.maker.ground.profile, case, &self.question)?;
         }
         if case.route.road == Road::Loadbalancer {
-            return Err(Unavailable::new(
-                "a load balancer beside the cluster",
-                "lab kind, which starts none yet",
-                "--route nodeport-local,nodeport-remote, or --lab netns",
-            ));
+            let kind = self.maker.ground.profile.lab.balancer;
+            if kind.routes() {
+                return Err(Unavailable::new(
+                    "a load balancer that accepts connections",
+                    "router and ipvs, which lab kind has none of",
+                    "--balancer embedded, haproxy or nginx, or --lab netns",
+                ));
+            }
+            Balancer::check(kind, &self.question)?;
         }
         match case.mode {
             Mode::Userspace => Err(Unavailable::new(
@@ -260,10 +263,14 @@ impl KindBeds {
         let path = Path { mode: case.mode, cni: case.cni };
         let shared = self.cluster(path, cancel)?;
         let mut cluster = shared.borrow_mut();
+        let profile = &self.maker.ground.profile;
         let mut hosts = cluster.hosts()?;
+        if case.route.road == Road::Loadbalancer {
+            hosts.put_balancer(self.maker.balancer(&mut cluster)?, case, profile);
+        }
         let certificates = self.maker.ground.certificates_for(case)?;
         hosts.start_targets(&self.maker.ground.program, &["agent", "target"], certificates)?;
-        let lab_up_ms = begun.elapsed().as_secs_f64() * 1e3;
+        let mut lab_up_ms = begun.elapsed().as_secs_f64() * 1e3;
         let measured = Measured::of(&hosts, case, &self.maker.ground.profile)?;
         let datapath = match case.mode {
             Mode::Iptables | Mode::Ipvs | Mode::Nftables => {
@@ -276,6 +283,9 @@ impl KindBeds {
                 &measured.table,
             )?,
         };
+        let begun = Instant::now();
+        hosts.start_between(&self.maker.ground, case, &measured)?;
+        lab_up_ms += begun.elapsed().as_secs_f64() * 1e3;
         let begun = Instant::now();
         let evidence = hosts.prove_wiring()?;
         let wiring = (evidence, begun.elapsed().as_secs_f64() * 1e3);

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The client outside of a cluster: a container on the wire of its nodes.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::node::{self, NIC, Node};
 use crate::docker::{AgentsImage, Engine, Host, HostSpec};
 use crate::lab::LabError;
 use crate::lab::netns::{Role, settings};
-use crate::net::addresses::{CLIENTS, LOAD_BALANCERS, PODS};
+use crate::net::addresses::{CLIENTS, LOAD_BALANCERS, PODS, family, number};
 use crate::net::{Address, Change, Cidr, Netns, Route};
+use crate::plan::IpFamily;
 
 /// Docker's network of kind's nodes.
 pub(super) const NETWORK: &str = "kind";
@@ -20,7 +21,7 @@ pub(super) struct Ways {
     /// How many addresses it has to open connections from.
     pub(super) addresses: u32,
     /// Pods that it is to reach.
-    pub(super) pods: Vec<Ipv4Addr>,
+    pub(super) pods: Vec<IpAddr>,
     /// Whether no client was there before.
     pub(super) first: bool,
 }
@@ -29,7 +30,7 @@ pub(super) struct Ways {
 #[derive(Debug)]
 pub(super) struct Client {
     host: Host,
-    pub(super) addresses: Vec<Ipv4Addr>,
+    pub(super) addresses: Vec<IpAddr>,
 }
 
 impl Client {
@@ -44,18 +45,20 @@ impl Client {
         let Ways { addresses, pods, first } = ways;
         let host = Host::up(engine, image, spec).map_err(super::ClusterError::from)?;
         // Clusters of a run share the wire: the entry node's number tells their clients apart.
-        let first_of_ours = u32::from(entry.address.octets()[3]) << 8 | 1;
-        let addresses: Vec<_> =
-            (first_of_ours..first_of_ours + addresses).map(|n| CLIENTS.nth(n)).collect();
+        let family = family(entry.address);
+        let first_of_ours = (number(entry.address) & 0xff) << 8 | 1;
+        let addresses: Vec<_> = (first_of_ours..first_of_ours + u128::from(addresses))
+            .map(|n| CLIENTS.of(family).nth(n))
+            .collect();
         let client = Self { host, addresses };
         let netns = client.enter()?;
-        netns.write_sysctls(settings(Role::Client))?;
+        netns.write_sysctls(settings(Role::Client, IpFamily::Ipv4))?;
         let own = client.addresses.iter().map(|&address| {
             Change::Address(Address { cidr: Cidr::host(address), device: NIC.to_owned() })
         });
         // Some CNIs have ranges of their own.
-        let strays = pods.into_iter().filter(|&pod| !PODS.contains(pod)).map(Cidr::host);
-        let routes = [PODS, LOAD_BALANCERS]
+        let strays = pods.into_iter().filter(|&pod| !PODS.of(family).contains(pod)).map(Cidr::host);
+        let routes = [PODS.of(family), LOAD_BALANCERS.of(family)]
             .into_iter()
             .chain(strays)
             .map(|to| Change::Route(Route::via(to, entry.address, NIC)));
@@ -63,7 +66,7 @@ impl Client {
         // It answers for all its addresses; the entry node asks for the first only.
         // Where a client was before, the route is there.
         if first {
-            let back = Route::via_on_link(CLIENTS, client.addresses[0], NIC);
+            let back = Route::via_on_link(CLIENTS.of(family), client.addresses[0], NIC);
             entry.enter()?.apply(vec![Change::Route(back)])?;
         }
         Ok(client)

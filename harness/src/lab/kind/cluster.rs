@@ -2,10 +2,11 @@
 //! A kind cluster with nic2pod's pods in it and a client beside it: one datapath, for one case after
 //! the other.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::balancer::Balancer;
 use super::client::Client;
 use super::control::Control;
 use super::error::ClusterError;
@@ -46,6 +47,8 @@ pub(super) struct Cluster {
     pub(super) nodes: Vec<Node>,
     pub(super) pods: Vec<Pod>,
     pub(super) client: Option<Client>,
+    /// Made for the first case that has a road by it.
+    pub(super) balancer: Option<Balancer>,
     pub(super) wiring: Wiring,
     pub(super) notes: Vec<String>,
     /// Largest packet between nodes, bytes.
@@ -57,7 +60,7 @@ pub(super) struct Cluster {
     /// Cases measured in it.
     pub(super) cases: u32,
     /// Cluster addresses of the Services it was told last.
-    pub(super) services: Vec<Ipv4Addr>,
+    pub(super) services: Vec<IpAddr>,
     // Last: it goes when all else has.
     pub(super) machine: Machine,
 }
@@ -110,6 +113,7 @@ impl Cluster {
                 load: Some(client.socket()),
             },
             balancer: None,
+            proxied: false,
             ingress: None,
             wiring: self.wiring.clone(),
             notes: self.notes.clone(),
@@ -176,11 +180,8 @@ impl Cluster {
 
     /// Leaves it up for a run to come, without what is this run's. Returns what went wrong.
     pub(super) fn keep(self) -> Vec<String> {
-        let Self { path, mtu, manifest, client, machine, control, namespace, .. } = self;
-        let mut errors = Vec::new();
-        if let Some(client) = client {
-            errors.extend(client.down().err().map(|error| error.to_string()));
-        }
+        let Self { path, mtu, manifest, client, balancer, machine, control, namespace, .. } = self;
+        let mut errors = beside(client, balancer);
         let deadline = Instant::now() + EMPTIED_MAX;
         let emptied = control.run(move |api| async move { namespace.down(&api, deadline).await });
         errors.extend(emptied.err().map(|error| error.to_string()));
@@ -198,13 +199,16 @@ impl Cluster {
 
     /// Takes it down, and returns what went wrong.
     pub(super) fn down(self) -> Vec<String> {
-        let Self { client, machine, control, .. } = self;
-        let mut errors = Vec::new();
-        if let Some(client) = client {
-            errors.extend(client.down().err().map(|error| error.to_string()));
-        }
+        let Self { client, balancer, machine, control, .. } = self;
+        let mut errors = beside(client, balancer);
         drop(control);
         errors.extend(machine.down().err().map(|error| error.to_string()));
         errors
     }
+}
+
+/// Ends the hosts beside a cluster, and returns what went wrong.
+fn beside(client: Option<Client>, balancer: Option<Balancer>) -> Vec<String> {
+    let ended = [client.map(Client::down), balancer.map(Balancer::down)];
+    ended.into_iter().flatten().filter_map(Result::err).map(|error| error.to_string()).collect()
 }

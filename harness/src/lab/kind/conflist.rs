@@ -15,8 +15,8 @@ pub(super) const FILE: &str = "05-nic2pod.conflist";
 /// What a VXLAN packet has around the pods' (RFC 7348, section 5), bytes.
 const VXLAN_OVERHEAD: u32 = 50;
 /// Addresses of pods: behind the gateway's, and before those that pods get besides.
-const POD_FIRST: u32 = 2;
-const POD_LAST: u32 = 31;
+const POD_FIRST: u128 = 2;
+const POD_LAST: u128 = 31;
 
 /// The configuration of a node with this pod range; `None` for a CNI that is not made of the reference
 /// plugins.
@@ -60,12 +60,12 @@ fn bridge(ipam: Value, mtu: u32) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
 
     use super::*;
 
     fn of(cni: CniKind) -> Value {
-        let pods = Cidr { address: Ipv4Addr::new(10, 244, 1, 0), prefix: 24 };
+        let pods = Cidr { address: IpAddr::from([10, 244, 1, 0]), prefix: 24 };
         conflist(cni, pods, 1500).unwrap()["plugins"][0].clone()
     }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::balancer::Balancer;
 use super::client::{Client, NETWORK, Ways};
 use super::cluster::{Cluster, Path};
 use super::control::Control;
@@ -23,7 +24,8 @@ use crate::docker::{Container, Engine, HostSpec};
 use crate::kube::{self, Namespace};
 use crate::lab::LabError;
 use crate::lab::netns::{Ground, cluster_node};
-use crate::net::Cidr;
+use crate::net::{Cidr, Netns};
+use crate::plan::IpFamily;
 use crate::plan::{CniKind, Mode};
 use crate::{Cancel, Unavailable};
 
@@ -110,6 +112,31 @@ impl Maker {
         Ok(None)
     }
 
+    /// What a host beside a cluster is to be.
+    fn beside(&self, machine: &Machine, name: &str) -> HostSpec {
+        HostSpec {
+            name: format!("{}-{name}", machine.name()),
+            network: NETWORK.to_owned(),
+            run_id: self.options.run.clone(),
+            patience: CLIENT_MAX,
+        }
+    }
+
+    /// A handle on the host of a cluster's load balancer, which is started if it is not there.
+    pub(super) fn balancer(&self, cluster: &mut Cluster) -> Result<Netns, LabError> {
+        if cluster.balancer.is_none() {
+            let client = cluster.client.as_ref().ok_or(ClusterError::NotThere {
+                what: "client",
+                host: cluster.machine.name().to_owned(),
+            })?;
+            let spec = self.beside(&cluster.machine, "balancer");
+            let (engine, image) = (&self.engine, &self.options.agents);
+            let made = Balancer::up(engine, image, spec, &cluster.nodes, client)?;
+            cluster.balancer = Some(made);
+        }
+        cluster.balancer.as_ref().expect("it is there now").enter()
+    }
+
     /// Wires the nodes of a cluster, unless a run before did, has its pods made, and puts a client beside it.
     fn furnish(
         &self,
@@ -169,12 +196,7 @@ impl Maker {
         let wanted =
             Wanted { namespace: &namespace, nodes: &nodes, settings, cni: path.cni, image: &image };
         let pods = pods::up(&control, wanted)?;
-        let spec = HostSpec {
-            name: format!("{}-client", machine.name()),
-            network: NETWORK.to_owned(),
-            run_id: self.options.run.clone(),
-            patience: CLIENT_MAX,
-        };
+        let spec = self.beside(&machine, "client");
         let addresses = settings.client_addresses;
         let client = Client::up(
             &self.engine,
@@ -203,6 +225,7 @@ impl Maker {
             nodes,
             pods,
             client: Some(client),
+            balancer: None,
             wiring,
             notes,
             mtu,
@@ -281,6 +304,6 @@ fn node_of(container: &Container, known: &[kube::Node]) -> Result<Node, ClusterE
             .get(NETWORK)
             .map(|attached| attached.ip)
             .ok_or_else(|| not_there("address"))?,
-        pod_cidr: pod_cidr.unwrap_or(Cidr::ANY),
+        pod_cidr: pod_cidr.unwrap_or(Cidr::any(IpFamily::Ipv4)),
     })
 }

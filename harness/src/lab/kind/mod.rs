@@ -6,6 +6,7 @@
 //! not: pods are made by kubelet and wired by the reference plugins, Services go through an API
 //! server, and kube-proxy makes its own rules of them.
 
+mod balancer;
 mod bed;
 mod beds;
 mod client;

@@ -2,7 +2,7 @@
 //! A node of a kind cluster: a container, entered through the process it began with.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::conflist::{DIRECTORY, FILE, conflist};
 use super::error::ClusterError;
@@ -22,7 +22,7 @@ pub(super) struct Node {
     /// Process its container began with, as the machine numbers it.
     pub(super) pid: u32,
     /// Address on the wire.
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
     /// Where its pods' addresses are from.
     pub(super) pod_cidr: Cidr,
 }

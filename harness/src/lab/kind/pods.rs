@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! nic2pod's pods in a cluster: wired by the node's plugins, run by its kubelet.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use crate::kube::{Namespace, PodSpec, Pods, PullPolicy};
 use crate::lab::LabError;
 use crate::lab::netns::{Role, settings};
 use crate::net::{Address, Change, Cidr, Netns, Route, Scope};
+use crate::plan::IpFamily;
 use crate::plan::{CniKind, LabSettings};
 
 /// How long pods may take to run: a node's first look at a new CNI, and a container.
@@ -28,9 +29,9 @@ pub(super) struct Pod {
     pub(super) name: String,
     /// Index of its node.
     pub(super) node: usize,
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
     /// Addresses besides.
-    pub(super) extra_addresses: Vec<Ipv4Addr>,
+    pub(super) extra_addresses: Vec<IpAddr>,
     /// Process its container began with.
     pub(super) pid: u32,
     /// The node's end of its veth pair, where it has one.
@@ -95,7 +96,7 @@ pub(super) fn up(control: &Control, wanted: Wanted<'_>) -> Result<Vec<Pod>, LabE
         let count = if cni.is_own() { settings.pod_extra_addresses } else { 0 };
         let first = EXTRA_FIRST + nth * count;
         let extra_addresses: Vec<_> =
-            (first..first + count).map(|n| nodes[node].pod_cidr.nth(n)).collect();
+            (first..first + count).map(|n| nodes[node].pod_cidr.nth(n.into())).collect();
         let netns = node::enter(&name, pid)?;
         let on_node = nodes[node].enter()?;
         let veth = veth(&netns, &on_node)?;
@@ -141,17 +142,17 @@ fn equip(
     pod: &Netns,
     node: &Netns,
     veth: Option<&str>,
-    extra: &[Ipv4Addr],
+    extra: &[IpAddr],
     cni: CniKind,
 ) -> Result<(), LabError> {
-    pod.write_sysctls(settings(Role::Pod))?;
-    let address = |&address: &Ipv4Addr| {
+    pod.write_sysctls(settings(Role::Pod, IpFamily::Ipv4))?;
+    let address = |&address: &IpAddr| {
         Change::Address(Address { cidr: Cidr::host(address), device: POD_ETH.to_owned() })
     };
     pod.apply(extra.iter().map(address).collect())?;
     // On a bridge the pod answers for its addresses itself.
     if let (CniKind::Ptp, Some(veth)) = (cni, veth) {
-        let route = |&address: &Ipv4Addr| {
+        let route = |&address: &IpAddr| {
             let route = Route::on_link(Cidr::host(address), veth);
             Change::Route(Route { scope: Scope::Host, ..route })
         };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One case on a cluster: placed, its Services made, reached, loaded.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ struct Phase {
 pub(super) struct KubeconfigBed {
     ground: Rc<Ground>,
     workload: WorkloadSettings,
-    destination: SocketAddrV4,
+    destination: SocketAddr,
     /// Places of its workers among the ground's.
     places: Vec<usize>,
     ready: Ready,
@@ -100,7 +100,7 @@ impl KubeconfigBed {
                 ground.install(case, road::service(&targets, port, &ground.profile.service))?;
             road::service_address(&placement, case.route.road, &placed)?
         } else {
-            SocketAddrV4::new(targets[0].address, port)
+            SocketAddr::new(targets[0].address, port)
         };
         let install_ms = ms(start);
 

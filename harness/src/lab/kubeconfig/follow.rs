@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A case's probes on the nodes it passes, and what they saw turned into walks.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub(super) struct Follower {
     id: String,
     placement: Placement,
     targets: Vec<RunningPod>,
-    destination: SocketAddrV4,
+    destination: SocketAddr,
     /// How pods are wired, as far as the path is concerned.
     pub(super) cni: CniKind,
     path: Path,
@@ -53,6 +53,12 @@ pub(super) struct Follower {
     cost: Option<ProgramCost>,
     /// The clocks as they were found last.
     clocks: Vec<Offset>,
+}
+
+/// The path of a case whose pods are wired in that way.
+fn path(ground: &Ground, case: &Case, cni: CniKind) -> Path {
+    let body = ground.profile.workload[&case.workload].request_bytes > 0;
+    Path::of(case.mode, cni, parts::walked(case)).with_body(body)
 }
 
 /// A node with its probes.
@@ -93,11 +99,11 @@ impl Follower {
         case: &Case,
         placement: &Placement,
         (workers, targets): (Vec<RunningPod>, Vec<RunningPod>),
-        destination: SocketAddrV4,
+        destination: SocketAddr,
         cancel: &Cancel,
     ) -> Result<Self, LabError> {
         let mut follower = Self {
-            path: Path::of(case.mode, OTHERS, parts::walked(case)),
+            path: path(&ground, case, OTHERS),
             id: case.id("kubeconfig"),
             case: case.clone(),
             placement: placement.clone(),
@@ -133,9 +139,9 @@ impl Follower {
     /// Takes pods for wired in that way, and puts the probes of that path in place.
     pub(super) fn wired(&mut self, cni: CniKind) -> Result<(), LabError> {
         self.cni = cni;
-        self.path = Path::of(self.case.mode, cni, parts::walked(&self.case));
+        self.path = path(&self.ground, &self.case, cni);
         let mut flows: Vec<_> =
-            self.targets.iter().map(|pod| SocketAddrV4::new(pod.address, POD_PORT)).collect();
+            self.targets.iter().map(|pod| SocketAddr::new(pod.address, POD_PORT)).collect();
         flows.push(self.destination);
         self.number = self.ground.next_placement();
         let which = (self.number, cni);
@@ -285,6 +291,7 @@ impl Follower {
         let clock = kernel(&self.placement.backend.name);
         let at = |mark: &Mark| Mark {
             read_ns: clock.to_first(mark.read_ns),
+            received_ns: clock.to_first(mark.received_ns),
             written_ns: clock.to_first(mark.written_ns),
             ..*mark
         };
@@ -343,10 +350,10 @@ impl Follower {
 
     fn walk(&self, story: &Story) -> Walk {
         let (probes, _) = self.taps();
-        let client = self.workers.iter().find(|pod| pod.address == *story.sample.client.ip());
+        let client = self.workers.iter().find(|pod| pod.address == story.sample.client.ip());
         let answered = story
             .mark
-            .and_then(|mark| self.targets.iter().find(|pod| pod.address == *mark.local.ip()));
+            .and_then(|mark| self.targets.iter().find(|pod| pod.address == mark.local.ip()));
         let pod = answered.unwrap_or(&self.targets[0]);
         let entry = self.nodes.iter().find(|node| node.part.part == Some(0));
         let teller = Teller {
@@ -355,7 +362,7 @@ impl Follower {
             engine: ENGINE,
             probes: &probes,
             client: client.map_or("client", |pod| &pod.name),
-            pod: (&pod.name, SocketAddrV4::new(pod.address, POD_PORT).to_string()),
+            pod: (&pod.name, SocketAddr::new(pod.address, POD_PORT).to_string()),
             entry: entry.map_or(&self.placement.entry.name, |node| &node.part.node),
             destination: self.destination.to_string(),
         };
@@ -447,6 +454,8 @@ fn by(sample: Sample, clock: Offset) -> Sample {
         resolve_ns: sample.resolve_ns.map(|ns| clock.to_first(ns)),
         connect_ns: sample.connect_ns.map(|ns| clock.to_first(ns)),
         connected_ns: sample.connected_ns.map(|ns| clock.to_first(ns)),
+        secured_ns: sample.secured_ns.map(|ns| clock.to_first(ns)),
+        upgraded_ns: sample.upgraded_ns.map(|ns| clock.to_first(ns)),
         sent_ns: clock.to_first(sample.sent_ns),
         first_byte_ns: clock.to_first(sample.first_byte_ns),
         last_byte_ns: clock.to_first(sample.last_byte_ns),

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
@@ -184,7 +184,7 @@ impl Ground {
         }
         let (name, key) = TLS_SECRET;
         if self.certificates.get().is_none() {
-            let listen = vec![SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, POD_TLS_PORT)];
+            let listen = vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), POD_TLS_PORT)];
             let tls = self.certificates()?.target(listen);
             let text = serde_json::to_string(&tls).expect("text and numbers");
             let (api, namespace) = (self.api.clone(), self.namespace()?);

@@ -7,7 +7,9 @@ use super::bed::KubeconfigBed;
 use super::ground::Ground;
 use super::mode::ClusterMode;
 use crate::kube::{Api, KubeError, PullPolicy};
-use crate::lab::{Bed, Lab, LabError, resolves_no_names, runs_no_kube_proxy};
+use crate::lab::{
+    Bed, Lab, LabError, has_its_own_addresses, resolves_no_names, runs_no_kube_proxy,
+};
 use crate::net::Netns;
 use crate::plan::{Case, Engine, HOST_KERNEL, Profile};
 use crate::{Cancel, Unavailable};
@@ -102,6 +104,7 @@ impl KubeconfigLab {
             ));
         }
         runs_no_kube_proxy(self.name(), case)?;
+        has_its_own_addresses(self.name(), case)?;
         resolves_no_names(self.name(), &self.ground.profile, case)?;
         self.ground.mode.has(case.mode)
     }

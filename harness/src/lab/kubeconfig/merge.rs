@@ -36,7 +36,7 @@ pub(super) fn merge(kept: Vec<Kept>) -> PhaseReport {
     let ends = kept.iter().map(|kept| kept.started_unix_ns + kept.report.elapsed_ns);
     let elapsed_ns = ends.max().unwrap_or(0) - start_ns;
     let mut all = PhaseReport { elapsed_ns, ..PhaseReport::default() };
-    let mut distributions: [BTreeMap<u64, u64>; 8] = Default::default();
+    let mut distributions: [BTreeMap<u64, u64>; 9] = Default::default();
     for Kept { report, .. } in kept {
         all.requests += report.requests;
         for (kind, count) in report.errors {
@@ -48,6 +48,7 @@ pub(super) fn merge(kept: Vec<Kept>) -> PhaseReport {
             report.dns,
             report.connect,
             report.tls,
+            report.upgrade,
             report.first_byte,
             report.last_byte,
             report.lateness,
@@ -65,9 +66,20 @@ pub(super) fn merge(kept: Vec<Kept>) -> PhaseReport {
         all.cpu_ns += report.cpu_ns;
         all.peak_rss_bytes = all.peak_rss_bytes.max(report.peak_rss_bytes);
     }
-    let [latency, service_time, dns, connect, tls, first_byte, last_byte, lateness] =
+    let [latency, service_time, dns, connect, tls, upgrade, first_byte, last_byte, lateness] =
         distributions.map(|sum| sum.into_iter().collect::<Pairs>());
-    PhaseReport { latency, service_time, dns, connect, tls, first_byte, last_byte, lateness, ..all }
+    PhaseReport {
+        latency,
+        service_time,
+        dns,
+        connect,
+        tls,
+        upgrade,
+        first_byte,
+        last_byte,
+        lateness,
+        ..all
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the nodes and pods of a case are to its path, and which path that is. Pure.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use super::placement::Placement;
 use super::road;
@@ -15,7 +15,7 @@ pub(super) struct Part {
     /// The node's name.
     pub(super) node: String,
     /// Its own address.
-    address: Ipv4Addr,
+    address: IpAddr,
     /// 0 for a node that requests enter, 1 for another with the pods that answer; `None` where only load
     /// comes from.
     pub(super) part: Option<usize>,
@@ -84,7 +84,7 @@ impl Part {
         case: &Case,
         (number, cni): (u64, CniKind),
         seen: &Surroundings,
-        flows: &[SocketAddrV4],
+        flows: &[SocketAddr],
     ) -> Place {
         let pods = self.pods.iter().zip(&seen.pods).map(|((pod, is_client), wiring)| PlacedPod {
             name: pod.name.clone(),

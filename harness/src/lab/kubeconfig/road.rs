@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The measured Service of a case, and where its requests go. Pure.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use workloads::protocol::Arrival;
@@ -24,7 +24,7 @@ const AFFINITY_TIMEOUT: Duration = Duration::from_secs(10_800);
 /// here only say that it has them.
 pub(super) fn service(targets: &[RunningPod], port: u16, settings: &ServiceSettings) -> Service {
     let endpoint = |pod: &RunningPod| Endpoint {
-        address: SocketAddrV4::new(pod.address, port),
+        address: SocketAddr::new(pod.address, port),
         node: pod.node.clone(),
     };
     let policy = |kind| match kind {
@@ -34,7 +34,7 @@ pub(super) fn service(targets: &[RunningPod], port: u16, settings: &ServiceSetti
     Service {
         namespace: "default".to_owned(),
         name: NAME.to_owned(),
-        cluster_ip: Ipv4Addr::UNSPECIFIED,
+        cluster_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         load_balancer_ips: Vec::new(),
         ports: vec![ServicePort {
             name: "http".to_owned(),
@@ -62,12 +62,12 @@ pub(super) fn service_address(
     placement: &Placement,
     road: Road,
     placed: &Placed,
-) -> Result<SocketAddrV4, KubeError> {
+) -> Result<SocketAddr, KubeError> {
     if road == Road::Clusterip {
-        return Ok(SocketAddrV4::new(placed.cluster_ip, PORT));
+        return Ok(SocketAddr::new(placed.cluster_ip, PORT));
     }
     let (address, port) = (placement.entry.address, placed.node_ports.get(&PORT));
-    address.zip(port).map(|(address, port)| SocketAddrV4::new(address, *port)).ok_or_else(|| {
+    address.zip(port).map(|(address, port)| SocketAddr::new(address, *port)).ok_or_else(|| {
         KubeError::Answer {
             subject: format!("Service {NAME}"),
             problem: format!("it has no NodePort at node {}", placement.entry.name),

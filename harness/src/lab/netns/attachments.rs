@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::{Hosts, NetnsError, Node, Pod, Topology};
 use crate::cni::POD_ETH;
 use crate::cni::exec::{Attached, Attaching, Exec, ExecError, NodeValues, Plugins};
+use crate::net::addresses::{family, pods_prefix};
 use crate::net::{Cidr, Link, State};
 use crate::plan::{CniKind, Conflist};
 
@@ -57,7 +58,7 @@ impl Attachments {
     fn attach(&mut self, pod: &Pod, node: &Node, topology: &Topology) -> Result<(), ExecError> {
         let state = self.state.path().join(&node.name);
         std::fs::create_dir_all(&state).map_err(ExecError::State)?;
-        let pod_cidr = Topology::pod_cidr(pod.node as u32);
+        let pod_cidr = topology.pod_cidr(pod.node as u32);
         let values = NodeValues {
             pod_cidr,
             gateway: pod_cidr.nth(1),
@@ -163,7 +164,7 @@ impl Attachments {
 }
 
 fn attaching<'a>(pod: &'a Pod, node: &'a Node) -> Attaching<'a> {
-    let prefix = Topology::pod_cidr(pod.node as u32).prefix;
+    let prefix = pods_prefix(family(pod.address));
     let address = Cidr { address: pod.address, prefix };
     Attaching { node: &node.netns, pod: &pod.netns, address }
 }

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One case on hosts that are namespaces, whoever made them: proved, loaded, followed, left.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use record::{Conntrack, Counts, Proof, Walk};
 use workloads::protocol::{
-    Arrival, Connection, LoadCommand, LoadSpec, Mark, PhaseReport, Protocol, TargetCommand,
-    TargetReply,
+    Arrival, Connection, LoadCommand, LoadSpec, Mark, PhaseReport, TargetCommand, TargetReply,
 };
 
 use super::beds::Ground;
@@ -98,23 +97,17 @@ impl NetnsBed {
             None => NetnsLab::up(&topology, case.cni)?,
         };
         let certificates = ground.certificates_for(case)?;
+        lab.proxied = profile.lab.proxy_protocol && case.route.road == Road::Loadbalancer;
         lab.start_targets(&ground.program, &["agent", "target"], certificates)?;
         let mut lab_up_ms = ms(start);
         stop_if(cancel)?;
 
         let measured = Measured::of(&lab, case, profile)?;
         let datapath = Datapath::install(&ground, &lab, (case.mode, case.proxy), &measured.table)?;
-        let programs = (&*ground.program, ground.scratch.path());
+        let start = Instant::now();
         lab.start_dns(&ground.program, &["agent", "dns"], case, &measured)?;
-        lab.start_balancer(profile.lab.balancer, programs, case.mode, &measured)?;
-        if case.route.road.is_ingress() {
-            let start = Instant::now();
-            let scratch = ground.scratch.path();
-            let certificates = ground.certificates_for(case)?;
-            let kind = profile.lab.ingress;
-            lab.start_ingress(kind, (&ground.program, scratch), case, &measured, certificates)?;
-            lab_up_ms += ms(start);
-        }
+        lab.start_between(&ground, case, &measured)?;
+        lab_up_ms += ms(start);
         stop_if(cancel)?;
 
         let start = Instant::now();
@@ -136,8 +129,9 @@ impl NetnsBed {
         let (mut evidence, wiring_ms) = wiring;
         evidence.extend(datapath.prove(&ground, site.hosts(), case, &measured)?);
         evidence.extend(names::prove(site.hosts(), case, &measured)?);
+        let family = site.hosts().family();
         if let Some(balancer) = &mut site.hosts_mut().balancer {
-            evidence.push(balancer.prove()?);
+            evidence.push(balancer.prove(family)?);
         }
         if let Some(ingress) = &mut site.hosts_mut().ingress {
             evidence.push(ingress.prove()?);
@@ -149,7 +143,7 @@ impl NetnsBed {
         let sources = road::sources(lab, case.route.road);
         let workload = profile.workload[&case.workload].clone();
         let ready = Ready {
-            proof: Proof { mode: case.proxied(), evidence },
+            proof: Proof { mode: case.mode_label(), evidence },
             fidelity: None,
             files: datapath
                 .texts
@@ -167,7 +161,8 @@ impl NetnsBed {
         let spec = LoadSpec {
             target: road::destination(lab, case, &measured),
             host: case.route.road.is_ingress().then(|| ingress::HOST.to_owned()),
-            request_ids: case.route.road.is_ingress() || case.route.road == Road::Loadbalancer,
+            request_ids: case.route.road.is_ingress()
+                || case.route.road == Road::Loadbalancer && !road::is_routed(lab),
             resolve: names::resolve(lab, case, &measured),
             arrival: arrival(&workload),
             connection: workload.connection,
@@ -387,10 +382,11 @@ impl NetnsBed {
         // length).
         let shakes_hands =
             self.workload.tls.is_some() && self.workload.connection == Connection::Newconn;
-        let exact = self.workload.protocol == Protocol::Http1 && !shakes_hands;
+        let exact = !self.workload.protocol.is_http2() && !shakes_hands;
         Ok(Some(Counts {
             bytes: counts.bytes.filter(|_| exact),
             rules_walked: Some(self.met.matched.walked),
+            rules_walked_beyond: self.met.walked_beyond,
             conntrack_entries: Some(self.met.conntrack_entries),
             ..counts
         }))
@@ -412,7 +408,7 @@ impl NetnsBed {
 
     /// Which rules a connection meets that is sent to an endpoint. Endpoints are chosen by chance:
     /// connections are made until one is sent there.
-    fn met_on_the_way_to(&mut self, endpoint: Option<SocketAddrV4>) -> Result<Matched, LabError> {
+    fn met_on_the_way_to(&mut self, endpoint: Option<SocketAddr>) -> Result<Matched, LabError> {
         for nth in 1..=MET_MAX {
             let Self { ground, site, case, measured, .. } = self;
             let met = self.datapath.met(ground, site.hosts(), case, measured, nth)?;
@@ -525,6 +521,8 @@ fn topology(profile: &Profile, emulation: Option<Emulation>, case: &Case) -> Top
         emulation,
         dns: names::node(profile, case),
         balanced: road::balanced(case, settings.nodes, profile.service.external_policy),
+        routed: settings.balancer.routes() && case.route.road == Road::Loadbalancer,
+        family: case.ip,
     }
 }
 

@@ -15,15 +15,17 @@ use super::bed::NetnsBed;
 use super::emulation::Emulation;
 use super::engine::Engine;
 use super::ingress::{self, Ingress};
-use super::names;
 use super::settings::has_bridge_netfilter;
+use super::{family, names, road};
 use crate::certificates::{CertificateError, Certificates};
 use crate::cni::Cni;
 use crate::cni::exec::{Exec, Plugins};
 use crate::lab::scratch::Scratch;
 use crate::lab::{Bed, Lab, LabError};
 use crate::net::{NetError, Netns};
-use crate::plan::{Case, CniKind, Mode, PolicyKind, Profile, Proxy, Road, WorkloadSettings};
+use crate::plan::{
+    Case, CniKind, IpFamily, Mode, PolicyKind, Profile, Proxy, Road, WorkloadSettings,
+};
 use crate::proxy::{self, Program, ProxyMode, StandIn};
 use crate::{Cancel, Unavailable, cni};
 
@@ -87,7 +89,12 @@ impl Ground {
     /// # Errors
     /// The machine has none of them.
     pub(in crate::lab) fn engine(&self, question: &Netns) -> Result<&Engine, Unavailable> {
-        let choose = || Engine::choose(self.profile.run.engine, self.thorough, question);
+        let asked = self.profile.run.engine;
+        let choose = || match self.profile.matrix.ip.contains(&IpFamily::Ipv6) {
+            // One engine for all cases of a run, or their stages could not be compared.
+            true => Engine::choose_for_ipv6(asked, question),
+            false => Engine::choose(asked, self.thorough, question),
+        };
         self.engine.get_or_init(choose).as_ref().map_err(Clone::clone)
     }
 
@@ -132,8 +139,12 @@ impl Ground {
         workload: &WorkloadSettings,
     ) -> Result<Option<LoadTls>, CertificateError> {
         let Some(version) = workload.tls else { return Ok(None) };
-        let name = if road.is_ingress() { ingress::HOST } else { crate::certificates::NAME };
-        Ok(Some(self.certificates()?.load(name, version, workload.resume)))
+        Ok(Some(self.certificates()?.load(self.name(road), version, workload.resume)))
+    }
+
+    /// Name that is asked for by TLS.
+    pub(super) fn name(&self, road: Road) -> &'static str {
+        if road.is_ingress() { ingress::HOST } else { crate::certificates::NAME }
     }
 
     fn certificates(&self) -> Result<&Certificates, CertificateError> {
@@ -281,6 +292,7 @@ impl NetnsBeds {
     /// Whether the machine has what a case needs.
     fn check(&self, case: &Case) -> Result<(), Unavailable> {
         let external = self.ground.profile.service.external_policy;
+        family::check(case, &self.ground.profile, &self.question)?;
         let resolves = names::resolves(&self.ground.profile, case);
         if resolves {
             names::carried(case.mode)?;
@@ -302,10 +314,19 @@ impl NetnsBeds {
         }
         self.has(case.mode, case.proxy)?;
         if case.route.road == Road::Loadbalancer {
-            Balancer::check(self.ground.profile.lab.balancer, &self.question)?;
+            let kind = self.ground.profile.lab.balancer;
+            Balancer::check(kind, &self.question)?;
+            let entries = road::balanced(case, self.ground.profile.lab.nodes, external).len();
+            if kind.routes() && entries > 1 {
+                return Err(Unavailable::new(
+                    "a single node that packets are led to",
+                    format!("{entries} nodes with a part in the route"),
+                    "lab.balancer = \"embedded\", or external_policy = \"cluster\"",
+                ));
+            }
         }
         if case.route.road.is_ingress() {
-            Ingress::check(self.ground.profile.lab.ingress, &self.question)?;
+            Ingress::can_carry(&self.ground.profile, case, &self.question)?;
         }
         self.ground.emulation(case.route.road, &self.question)?;
         self.ground.engine(&self.question).map(drop)

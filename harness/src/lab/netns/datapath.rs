@@ -2,21 +2,21 @@
 //! A proxy mode on every node of a lab: installed, proved, followed.
 
 use std::collections::HashSet;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use nix::libc::IPPROTO_TCP;
 
 use super::beds::Ground;
-use super::greeting::{Greeting, greet, knock};
+use super::greeting::{Greeting, Manner, greet, hold, knock};
 use super::measured::Measured;
 use super::road::Ask;
-use super::{Hosts, ingress, road};
+use super::{Balancer, Hosts, ingress, road};
 use crate::capture::Path;
 use crate::lab::LabError;
 use crate::net::addresses::SERVICES;
 use crate::net::conntrack::{self, Flow, Tuple};
-use crate::plan::{Case, Mode, Proxy, Road};
+use crate::plan::{Case, CniKind, IngressTls, Mode, Place, Proxy, Road};
 use crate::proxy::{Installed, Matched, NodeView, Probe, ProxyError, RuleText, ServiceTable};
 use crate::relay::Relay;
 
@@ -87,10 +87,12 @@ impl Datapath {
         let destination = road::destination(lab, case, measured);
         let certificates = ground.certificates_for(case)?;
         let mut evidence = Vec::new();
-        let mut answered = |nth: u16| -> Result<SocketAddrV4, LabError> {
+        let mut answered = |nth: u16| -> Result<SocketAddr, LabError> {
             let (source, asked) = (source(lab, road, nth), ingress::HOST);
             let host = road::origin(lab, road);
-            let greeting = greet(host, source, destination, asked, certificates)?;
+            let preamble = preamble(lab, destination);
+            let manner = Manner { asked, name: ground.name(road), preamble, certificates };
+            let greeting = greet(host, source, destination, manner)?;
             evidence.push(format!("{destination} answered as {}", greeting.pod));
             evidence.extend(greeting.address_seen(source));
             Ok(source)
@@ -154,11 +156,12 @@ impl Datapath {
         measured: &Measured,
         nth: u16,
     ) -> Result<Met, LabError> {
-        let mut all = Met::default();
+        let mut all = Met { walked_beyond: Some(0), ..Met::default() };
         for ask in road::asks(lab, case, measured) {
-            let Met { matched, conntrack_entries } =
+            let Met { matched, walked_beyond, conntrack_entries } =
                 self.met_by(ground, lab, case, measured, ask, nth)?;
             all.conntrack_entries += conntrack_entries;
+            all.walked_beyond = all.walked_beyond.zip(walked_beyond).map(|(a, b)| a + b);
             all.matched.walked += matched.walked;
             all.matched.rules.extend(matched.rules);
             all.matched.objects.extend(matched.objects);
@@ -204,12 +207,34 @@ impl Datapath {
         // What passes the node's stack by meets none of its rules, and a watch would wait for it.
         let past = Path::of(case.mode, lab.walked, road::walked(case)).passes_entry_by();
         let watch = if past { None } else { Some(self.installed[0].watch(&entry)?) };
+        // A mode's rules on the node of the pod that answers, where its stack sees the packet.
+        let beyond = (case.route.place == Place::Remote && ask.accepts.is_none())
+            .then(|| view(ground, lab, road::REMOTE_NODE))
+            .filter(|_| !past && lab.walked != CniKind::Ipvlan);
+        let there = self.installed.get_mut(road::REMOTE_NODE).zip(beyond.as_ref());
+        let watch_there = there.map(|(installed, node)| installed.watch(node)).transpose()?;
         let (backend, _open) = made(ground, lab, case, measured, ask, client)?;
         let Ask { destination, service, .. } = ask;
         let probe = Probe { client, destination, backend, service: (service, 0) };
         let matched = match watch {
             Some(watch) => watch.matched(&entry, &measured.table, &probe)?,
             None => Matched::default(),
+        };
+        let walked_beyond = match (beyond, watch_there) {
+            (None, _) => Some(0),
+            // Rules that are not watched are not none.
+            (Some(_), None) => None,
+            (Some(node), Some(watch)) => {
+                // It comes as the entry node sent it: from there, where that masquerades.
+                let client = flow(lab, client, destination)?;
+                let client = client.map_or(probe.client, |flow| flow.reply.destination);
+                let probe = Probe { client, destination: backend, ..probe };
+                match watch.matched(&node, &measured.table, &probe) {
+                    Ok(matched) => Some(matched.walked),
+                    Err(ProxyError::NotOne { .. }) => None,
+                    Err(error) => return Err(error.into()),
+                }
+            }
         };
         let after = tracked(lab)?;
         // Beside connections of the hosts' own, those that follow from this one's source: behind a
@@ -218,7 +243,7 @@ impl Datapath {
             false => entries(lab, vec![client])?.len(),
             true => after.difference(&before).count(),
         };
-        Ok(Met { matched, conntrack_entries: made as u64 })
+        Ok(Met { matched, walked_beyond, conntrack_entries: made as u64 })
     }
 
     /// Whether nothing makes connections on the hosts but what is told to.
@@ -244,7 +269,7 @@ impl Datapath {
         let mut more = like.clone();
         more.name = "one-more".to_owned();
         // The range's last address but one: tables are filled from its beginning.
-        more.cluster_ip = SERVICES.nth((1 << (32 - SERVICES.prefix)) - 2);
+        more.cluster_ip = SERVICES.of(lab.family()).last(2);
         more.load_balancer_ips.clear();
         more.ports.iter_mut().for_each(|port| port.node_port = None);
         table.services.push(more);
@@ -275,6 +300,12 @@ impl Datapath {
     }
 }
 
+/// Whether a connection to there has to begin with the PROXY protocol's preamble: a load balancer says it
+/// itself.
+fn preamble(lab: &Hosts, destination: SocketAddr) -> bool {
+    lab.proxied && destination != Balancer::address(lab.family())
+}
+
 /// Makes a connection, and tells who accepted it. The ingress controller is asked for a host that it does not
 /// know, and makes none of its own then.
 fn made(
@@ -283,15 +314,25 @@ fn made(
     case: &Case,
     measured: &Measured,
     ask: Ask,
-    client: SocketAddrV4,
-) -> Result<(SocketAddrV4, Greeting), LabError> {
+    client: SocketAddr,
+) -> Result<(SocketAddr, Greeting), LabError> {
     let Ask { from, destination, accepts, tls, .. } = ask;
     let certificates = ground.certificates_for(case)?.filter(|_| tls);
     let host = road::origin(lab, from);
     if let Some(accepts) = accepts {
-        return Ok((accepts, knock(host, client, destination, UNKNOWN_HOST, certificates)?));
+        if certificates.is_some() && ground.profile.lab.ingress_tls == IngressTls::Passthrough {
+            // It answers nobody itself.
+            return Ok((accepts, hold(host, client, destination)?));
+        }
+        let (asked, name) = (UNKNOWN_HOST, ground.name(case.route.road));
+        let manner = Manner { asked, name, preamble: false, certificates };
+        return Ok((accepts, knock(host, client, destination, manner)?));
     }
-    let greeting = greet(host, client, destination, ingress::HOST, certificates)?;
+    // Past the controller.
+    let name = crate::certificates::NAME;
+    let preamble = preamble(lab, destination);
+    let manner = Manner { asked: ingress::HOST, name, preamble, certificates };
+    let greeting = greet(host, client, destination, manner)?;
     let answering = lab.pods().iter().find(|pod| pod.name == greeting.pod);
     let Some(pod) = answering else {
         return Err(LabError::Unreachable {
@@ -300,13 +341,16 @@ fn made(
             found: format!("an answer by `{}`, which is no pod of the lab", greeting.pod),
         });
     };
-    Ok((SocketAddrV4::new(pod.address, measured.port), greeting))
+    Ok((SocketAddr::new(pod.address, measured.port), greeting))
 }
 
 /// What one connection met, or several in turn.
 #[derive(Debug, Default)]
 pub(super) struct Met {
     pub(super) matched: Matched,
+    /// Rules tested on the node of the pod that answers, where that is another; `None` where that node's own
+    /// connections were among what was seen.
+    pub(super) walked_beyond: Option<u64>,
     /// Entries of connection tracking that it made on all nodes, TCP's only.
     pub(super) conntrack_entries: u64,
 }
@@ -326,10 +370,7 @@ fn tracked(lab: &Hosts) -> Result<HashSet<(usize, Tuple)>, LabError> {
 
 /// Entries of connection tracking, on any node, of connections that have these sources where they are made,
 /// and whatever addresses behind a translation.
-pub(super) fn entries(
-    lab: &Hosts,
-    mut sources: Vec<SocketAddrV4>,
-) -> Result<Vec<String>, LabError> {
+pub(super) fn entries(lab: &Hosts, mut sources: Vec<SocketAddr>) -> Result<Vec<String>, LabError> {
     let mut found = Vec::new();
     for node in lab.nodes() {
         for flow in conntrack::dump(&node.netns, conntrack::Filter::default())? {
@@ -358,12 +399,12 @@ pub(in crate::lab) fn view<'a>(ground: &'a Ground, lab: &'a Hosts, index: usize)
 }
 
 /// Source of the n-th probe connection: ports that no load uses.
-fn source(lab: &Hosts, road: Road, nth: u16) -> SocketAddrV4 {
+fn source(lab: &Hosts, road: Road, nth: u16) -> SocketAddr {
     let address = road::sources(lab, road).addresses[0];
-    SocketAddrV4::new(address, road::PROBE_PORT_FIRST + nth)
+    SocketAddr::new(address, road::PROBE_PORT_FIRST + nth)
 }
 
-fn flow(lab: &Hosts, client: SocketAddrV4, to: SocketAddrV4) -> Result<Option<Flow>, LabError> {
+fn flow(lab: &Hosts, client: SocketAddr, to: SocketAddr) -> Result<Option<Flow>, LabError> {
     Ok(conntrack::find(&lab.nodes()[0].netns, Tuple::tcp(client, to))?)
 }
 
@@ -371,8 +412,8 @@ fn flow(lab: &Hosts, client: SocketAddrV4, to: SocketAddrV4) -> Result<Option<Fl
 /// under mode `none` nothing tracks.
 fn flow_evidence(
     lab: &Hosts,
-    client: SocketAddrV4,
-    to: SocketAddrV4,
+    client: SocketAddr,
+    to: SocketAddr,
 ) -> Result<Option<String>, LabError> {
     Ok(flow(lab, client, to)?.map(|flow| {
         let (original, reply) = (flow.original, flow.reply);
@@ -390,8 +431,8 @@ fn flow_evidence(
 fn untranslated(
     lab: &Hosts,
     mode: Mode,
-    client: SocketAddrV4,
-    to: SocketAddrV4,
+    client: SocketAddr,
+    to: SocketAddr,
 ) -> Result<String, LabError> {
     let entry = &lab.nodes()[0].name;
     match flow(lab, client, to)? {

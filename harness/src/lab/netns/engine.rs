@@ -52,6 +52,22 @@ impl Engine {
         Ok(Self::Tap(instead))
     }
 
+    /// The same for a run with cases of IPv6, of which the programs know nothing.
+    ///
+    /// # Errors
+    /// As [`Engine::choose`].
+    pub(super) fn choose_for_ipv6(
+        asked: plan::Engine,
+        question: &Netns,
+    ) -> Result<Self, Unavailable> {
+        if asked != plan::Engine::Bpf {
+            return Self::choose(asked, false, question);
+        }
+        Taps::check(question)?;
+        let (need, found) = ("engine bpf for IPv6", "programs that read IPv4 alone");
+        Ok(Self::Tap(Some(Unavailable::new(need, found, "--ip ipv4"))))
+    }
+
     #[cfg(feature = "bpf")]
     fn bpf(thorough: bool, question: &Netns) -> Result<Self, Unavailable> {
         Probes::load(ProbeOptions { keep_acks: thorough, ..ProbeOptions::default() }, question)

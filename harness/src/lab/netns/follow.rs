@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Probes on a case's path, and an iteration's packets turned into walks.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use record::{Counts, Probe, Walk};
 use workloads::protocol::{Lookup, Mark, Sample};
@@ -18,7 +18,7 @@ use crate::capture::{
 use crate::lab::tell::Teller;
 use crate::lab::walks::{self, capture_error};
 use crate::lab::{LabError, QueryWalks, Walks};
-use crate::plan::{Case, Road};
+use crate::plan::{Case, IngressTls, Road};
 use crate::relay::Relay;
 
 /// Frames kept of one iteration for a capture file, bytes.
@@ -39,7 +39,7 @@ pub(super) struct Follower {
     port: u16,
     case: String,
     client: String,
-    destination: SocketAddrV4,
+    destination: SocketAddr,
     /// Whether single requests are looked at as such.
     thorough: bool,
     /// Why the engine is not the one that was asked for, or not all of it.
@@ -61,9 +61,15 @@ impl Follower {
         ground: &Ground,
     ) -> Result<Option<Self>, LabError> {
         let Ground { thorough, ref profile, pcap, .. } = *ground;
-        let path = Path::of(case.mode, lab.walked, road::walked(case)).entered_by(lab.entries());
+        let path = match road::is_routed(lab) {
+            true => Path::routed(case.mode, lab.walked, case.route.place),
+            false => Path::of(case.mode, lab.walked, road::walked(case)),
+        };
+        let path = path.entered_by(lab.entries());
         let proxy = case.route.road.is_ingress().then(|| lab.pods()[road::CLIENT_POD].address);
-        let mut paths = vec![path.by_ingress(proxy)];
+        let body = profile.workload[&case.workload].request_bytes > 0;
+        let passes_tls = profile.lab.ingress_tls == IngressTls::Passthrough;
+        let mut paths = vec![path.by_ingress(proxy).passing_tls(passes_tls).with_body(body)];
         paths.extend(lab.dns.map(|_| Path::of(case.mode, lab.walked, names::route(case))));
         let road = case.route.road;
         let backends = &measured.backends;
@@ -223,7 +229,7 @@ impl Follower {
     pub(super) fn teller<'a>(&'a self, story: &Story, lab: &'a Hosts) -> Teller<'a> {
         let pods = lab.pods();
         let answered =
-            story.mark.and_then(|mark| pods.iter().find(|pod| pod.address == *mark.local.ip()));
+            story.mark.and_then(|mark| pods.iter().find(|pod| pod.address == mark.local.ip()));
         let pod = answered.unwrap_or(&pods[self.backends[0]]);
         Teller {
             case: &self.case,
@@ -231,7 +237,7 @@ impl Follower {
             engine: self.capture.name(),
             probes: self.capture.infos(),
             client: &self.client,
-            pod: (pod.netns.name(), SocketAddrV4::new(pod.address, self.port).to_string()),
+            pod: (pod.netns.name(), SocketAddr::new(pod.address, self.port).to_string()),
             entry: &lab.nodes()[0].name,
             destination: self.destination.to_string(),
         }

@@ -5,12 +5,13 @@
 //! on. So they listen at two ports for each: rules of their host lead marked connections to the second,
 //! for which they connect from an address of its own, and another rule marks what leaves from there.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use workloads::protocol::SAMPLE_TOS;
 
 use super::NetnsError;
+use crate::net::addresses::{family, word_of_nft};
 use crate::net::{NetError, Netns, Tool, ToolError};
 
 /// Port of followed connections for a port of the others.
@@ -22,7 +23,7 @@ pub(super) const fn port(port: u16) -> u16 {
 ///
 /// # Errors
 /// There is no nft, or it refuses.
-pub(super) fn mark(host: &Netns, ports: &[u16], source: Ipv4Addr) -> Result<(), ToolError> {
+pub(super) fn mark(host: &Netns, ports: &[u16], source: IpAddr) -> Result<(), ToolError> {
     Tool::new("nft").args(["-f", "-"]).stdin(rules(ports, source)).run_on(host).map(drop)
 }
 
@@ -32,16 +33,17 @@ pub(super) fn folder(prefix: &str, scratch: &Path) -> Result<PathBuf, NetnsError
     Ok(made.map_err(NetError::os("create", "a folder for a program's files"))?.keep())
 }
 
-fn rules(ports: &[u16], source: Ipv4Addr) -> String {
+fn rules(ports: &[u16], source: IpAddr) -> String {
     let dscp = SAMPLE_TOS >> 2;
+    let ip = word_of_nft(family(source));
     let lead: String = ports
         .iter()
-        .map(|&of| format!("tcp dport {of} ip dscp {dscp} redirect to :{}; ", port(of)))
+        .map(|&of| format!("tcp dport {of} {ip} dscp {dscp} redirect to :{}; ", port(of)))
         .collect();
     format!(
-        "table ip followed {{\n\
+        "table {ip} followed {{\n\
          chain in {{ type nat hook prerouting priority dstnat; {lead}}}\n\
-         chain out {{ type filter hook output priority mangle; ip saddr {source} ip dscp set {dscp}; }}\n}}\n"
+         chain out {{ type filter hook output priority mangle; {ip} saddr {source} {ip} dscp set {dscp}; }}\n}}\n"
     )
 }
 

@@ -2,7 +2,7 @@
 //! One request of the harness's own, to see which pod answers before anything is measured.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use rustls::{ClientConnection, Stream};
@@ -25,14 +25,14 @@ pub(super) struct Greeting {
     /// Name of the pod that answered, by its own word.
     pub(super) pod: String,
     /// Whom that pod took for its client, by its own word.
-    pub(super) peer: Option<SocketAddrV4>,
+    pub(super) peer: Option<SocketAddr>,
     head: String,
     _stream: TcpStream,
 }
 
 impl Greeting {
     /// Whether the pod saw the client's address, in words.
-    pub(super) fn address_seen(&self, client: SocketAddrV4) -> Option<String> {
+    pub(super) fn address_seen(&self, client: SocketAddr) -> Option<String> {
         let peer = self.peer?;
         Some(match peer.ip() == client.ip() {
             true => format!("{} saw {peer}: the client's address is kept", self.pod),
@@ -41,19 +41,30 @@ impl Greeting {
     }
 }
 
-/// Sends `GET /bytes/0` for host `asked` from `source` on `host` to `destination`; with certificates by
-/// TLS.
+/// How a connection of the harness's own introduces itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner<'a> {
+    /// Host that is asked for.
+    pub(super) asked: &'static str,
+    /// The same by TLS, where it has a name of its own there.
+    pub(super) name: &'static str,
+    /// Whether the PROXY protocol's preamble comes first: no proxy is there to say it.
+    pub(super) preamble: bool,
+    /// By TLS, with certificates.
+    pub(super) certificates: Option<&'a Certificates>,
+}
+
+/// Sends `GET /bytes/0` from `source` on `host` to `destination`.
 ///
 /// # Errors
 /// [`LabError::Unreachable`] with what happened instead of an answer by a pod.
 pub(super) fn greet(
     host: &Netns,
-    source: SocketAddrV4,
-    destination: SocketAddrV4,
-    asked: &'static str,
-    certificates: Option<&Certificates>,
+    source: SocketAddr,
+    destination: SocketAddr,
+    manner: Manner<'_>,
 ) -> Result<Greeting, LabError> {
-    let greeting = knock(host, source, destination, asked, certificates)?;
+    let greeting = knock(host, source, destination, manner)?;
     if greeting.head.starts_with("HTTP/1.1 200") && !greeting.pod.is_empty() {
         return Ok(greeting);
     }
@@ -70,19 +81,19 @@ pub(super) fn greet(
 /// [`LabError::Unreachable`] with what happened instead of an answer.
 pub(super) fn knock(
     host: &Netns,
-    source: SocketAddrV4,
-    destination: SocketAddrV4,
-    asked: &'static str,
-    certificates: Option<&Certificates>,
+    source: SocketAddr,
+    destination: SocketAddr,
+    manner: Manner<'_>,
 ) -> Result<Greeting, LabError> {
-    let tls = certificates.map(Certificates::connection).transpose()?;
+    let Manner { asked, name, preamble, certificates } = manner;
+    let tls = certificates.map(|certificates| certificates.connection(name)).transpose()?;
     let unreachable = |found: String| LabError::Unreachable {
         client: format!("{} ({source})", host.name()),
         target: destination.to_string(),
         found,
     };
     let (head, stream) = host
-        .run(move || exchange(source, destination, asked, tls))
+        .run(move || exchange(source, destination, (asked, preamble), tls))
         .map_err(|error| unreachable(error.to_string()))?;
     let field = |wanted: &str| {
         let mut fields = head.lines().filter_map(|line| line.split_once(": "));
@@ -97,18 +108,41 @@ pub(super) fn knock(
     }
 }
 
-fn exchange(
-    source: SocketAddrV4,
-    destination: SocketAddrV4,
-    asked: &str,
-    tls: Option<ClientConnection>,
-) -> std::io::Result<(String, TcpStream)> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+/// Makes a connection and says nothing on it.
+///
+/// # Errors
+/// [`LabError::Unreachable`] with what happened instead.
+pub(super) fn hold(
+    host: &Netns,
+    source: SocketAddr,
+    destination: SocketAddr,
+) -> Result<Greeting, LabError> {
+    let stream = host.run(move || connect(source, destination)).map_err(|error| {
+        let client = format!("{} ({source})", host.name());
+        LabError::Unreachable { client, target: destination.to_string(), found: error.to_string() }
+    })?;
+    Ok(Greeting { pod: String::new(), peer: None, head: String::new(), _stream: stream })
+}
+
+fn connect(source: SocketAddr, destination: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(destination), Type::STREAM, None)?;
     socket.bind(&source.into())?;
     socket.connect_timeout(&destination.into(), PATIENCE)?;
     socket.set_linger(Some(Duration::ZERO))?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    let mut stream = TcpStream::from(socket);
+    Ok(TcpStream::from(socket))
+}
+
+fn exchange(
+    source: SocketAddr,
+    destination: SocketAddr,
+    (asked, preamble): (&str, bool),
+    tls: Option<ClientConnection>,
+) -> std::io::Result<(String, TcpStream)> {
+    let mut stream = connect(source, destination)?;
+    if preamble {
+        stream.write_all(&workloads::preamble(source, destination))?;
+    }
     let head = match tls {
         Some(mut tls) => ask(&mut Stream::new(&mut tls, &mut stream), asked)?,
         None => ask(&mut stream, asked)?,

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The hosts of a lab.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::{Balancer, Ingress, NetnsError, Topology, wire};
 use crate::capture::{Site, TapPoint};
 use crate::cni::{self, Wiring};
+use crate::net::addresses::family;
 use crate::net::{Agent, Netns};
-use crate::plan::CniKind;
+use crate::plan::{CniKind, IpFamily};
 
 /// Name of the pod that serves names.
 const DNS_POD: &str = "dns";
@@ -29,6 +30,8 @@ pub struct Hosts {
     pub(in crate::lab) balancer: Option<Balancer>,
     /// Where the road leads through one.
     pub(in crate::lab) ingress: Option<Ingress>,
+    /// Whether connections to pods begin with the PROXY protocol's preamble.
+    pub(in crate::lab) proxied: bool,
     pub(in crate::lab) wiring: Wiring,
     pub(in crate::lab) notes: Vec<String>,
     /// How many cases were measured on these hosts before, where hosts outlive a case.
@@ -45,6 +48,11 @@ impl Hosts {
     /// devices plugins of others were found to have made.
     pub fn walked(&self) -> CniKind {
         self.walked
+    }
+
+    /// Which addresses its hosts have.
+    pub fn family(&self) -> IpFamily {
+        family(self.nodes[0].address)
     }
 
     /// The client outside.
@@ -131,7 +139,7 @@ pub struct Client {
     /// Its interface, `eth0`.
     pub nic: String,
     /// Its addresses; at least one.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
     /// Socket of the load generator that runs in it, where it is a container; without one, the
     /// harness starts its own.
     pub load: Option<PathBuf>,
@@ -145,7 +153,7 @@ pub struct Node {
     /// Its namespace.
     pub netns: Netns,
     /// Address of its NIC.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its NIC, `eth0`.
     pub nic: String,
     /// The CNI's bridge, where it has one.
@@ -166,9 +174,9 @@ pub struct Pod {
     /// Index of its node, from 0.
     pub node: usize,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Addresses besides, reachable as its own: sources of connections it opens.
-    pub extra_addresses: Vec<Ipv4Addr>,
+    pub extra_addresses: Vec<IpAddr>,
     /// The node's end of its veth pair, where the CNI has one.
     pub veth: Option<String>,
     /// Socket of the agent that runs in it, where it is a container: the load generator's in the pod
@@ -209,14 +217,15 @@ pub(super) fn create(topology: &Topology) -> Result<Created, NetnsError> {
         load: None,
     };
     let balanced = topology.balanced.iter().map(|&node| node as usize).collect();
-    let balancer = (!topology.balanced.is_empty()).then(|| Balancer::new(next(), balanced));
+    let balancer =
+        (!topology.balanced.is_empty()).then(|| Balancer::new(next(), balanced, topology.routed));
     let nodes: Vec<_> = (0..topology.nodes)
         .map(|index| {
             let netns = next();
             Node {
                 name: netns.name().to_owned(),
                 netns,
-                address: Topology::node_address(index),
+                address: topology.node_address(index),
                 nic: wire::ETH.to_owned(),
                 bridge: None,
                 vxlan: None,
@@ -227,7 +236,7 @@ pub(super) fn create(topology: &Topology) -> Result<Created, NetnsError> {
         .collect();
     let with_clients = pairs.map(|(node, pod)| {
         let extra_addresses = topology.pod_extra_addresses(node, pod).collect();
-        (node, Topology::pod_address(node, pod), extra_addresses)
+        (node, topology.pod_address(node, pod), extra_addresses)
     });
     let serving_names = topology.dns.zip(topology.dns_address());
     let serving_names = serving_names.map(|(node, address)| (node, address, Vec::new()));

@@ -23,9 +23,10 @@ use super::settings::{BRIDGE_NETFILTER, REFLECT_TOS, Role, dispensable, settings
 use super::{Hosts, NetnsError, Node, Pod, Topology, hosts, wire};
 use crate::cni::exec::Exec;
 use crate::cni::{self, Cluster, ClusterNode, ClusterPod, Cni};
-use crate::net::addresses::LOAD_BALANCER;
+use crate::net::addresses::load_balancer;
 use crate::net::{Change, LinkSettings, NetError, Netns};
 use crate::plan::CniKind;
+use crate::plan::IpFamily;
 
 /// A lab that is up. Ends with [`NetnsLab::down`]; dropped, it ends too, and says nothing.
 #[derive(Debug)]
@@ -67,10 +68,10 @@ impl NetnsLab {
         let mut notes = Vec::new();
         let all = std::iter::once((&fabric, Role::Fabric))
             .chain([(&client.netns, Role::Client)])
-            .chain(balancer.iter().map(|balancer| (&balancer.netns, Role::Balancer)))
+            .chain(balancer.iter().map(|balancer| (&balancer.netns, balancer.role())))
             .chain(nodes.iter().map(|node| (&node.netns, Role::Node)))
             .chain(pods.iter().map(|pod| (&pod.netns, Role::Pod)));
-        let absent = set_up(all)?;
+        let absent = set_up(all, topology.family)?;
         if absent.iter().any(|key| key == REFLECT_TOS) {
             notes.push(
                 "the kernel has no net.ipv4.tcp_reflect_tos (Linux 5.10): responses of sampled \
@@ -79,8 +80,11 @@ impl NetnsLab {
             );
         }
         let bridge_netfilter = !absent.iter().any(|key| key == BRIDGE_NETFILTER);
-        let cluster =
-            Cluster { mtu: topology.mtu, bridge_netfilter, nodes: cluster_nodes(&nodes, &pods) };
+        let cluster = Cluster {
+            mtu: topology.mtu,
+            bridge_netfilter,
+            nodes: cluster_nodes(topology, &nodes, &pods),
+        };
         let wiring = match &attachment {
             Some(by) => Exec { list: &by.list, bridge_netfilter }.wire(&cluster),
             None => cni::of(cni).wire(&cluster),
@@ -101,6 +105,7 @@ impl NetnsLab {
             client,
             balancer,
             ingress: None,
+            proxied: false,
             wiring,
             notes,
             turn: None,
@@ -123,7 +128,8 @@ impl NetnsLab {
             pod.veth = veth.map(str::to_owned);
         }
         let ends = nodes.iter().map(|node| (node.netns.reference(), node.address));
-        let outside = balancer.iter().map(|host| (host.netns.reference(), LOAD_BALANCER));
+        let outside =
+            balancer.iter().map(|host| (host.netns.reference(), load_balancer(topology.family)));
         let ends: Vec<_> = std::iter::once((client.netns.reference(), client.addresses[0]))
             .chain(outside)
             .chain(ends)
@@ -131,7 +137,7 @@ impl NetnsLab {
         self.fabric.apply(wire::switch(topology.mtu, &ends))?;
         self.fabric.apply(self.emulated.clone())?;
         let mut outer = vec![(&client.netns, wire::client(topology))];
-        outer.extend(balancer.iter().map(|host| (&host.netns, wire::balancer())));
+        outer.extend(balancer.iter().map(|host| (&host.netns, wire::balancer(topology))));
         let mut inner = Vec::new();
         for ((index, node), wiring) in (0..).zip(nodes).zip(&wiring.nodes) {
             node.bridge = wiring.bridge.map(str::to_owned);
@@ -139,7 +145,7 @@ impl NetnsLab {
             if let Some(key) = node.netns.write_sysctls(wiring.settings.iter().copied())?.pop() {
                 return Err(NetnsError::NoSysctl { host: node.name.clone(), key });
             }
-            let mut changes = wire::node(index, topology.balanced.contains(&index));
+            let mut changes = wire::node(topology, index);
             changes.extend(wiring.changes.iter().cloned());
             outer.push((&node.netns, changes));
             let pods = pods.iter().filter(|pod| pod.node == index as usize);
@@ -183,17 +189,20 @@ impl DerefMut for NetnsLab {
 
 /// Writes every host's settings and brings its loopback up, all at once. Returns the keys this
 /// kernel does not have.
-fn set_up<'a>(hosts: impl Iterator<Item = (&'a Netns, Role)>) -> Result<Vec<String>, NetnsError> {
+fn set_up<'a>(
+    hosts: impl Iterator<Item = (&'a Netns, Role)>,
+    family: IpFamily,
+) -> Result<Vec<String>, NetnsError> {
     let pending: Vec<_> = hosts
         .map(|(host, role)| {
-            let written = host.begin_write_sysctls(settings(role));
+            let written = host.begin_write_sysctls(settings(role, family));
             (host, written, host.begin_apply(vec![Change::SetLink(LinkSettings::up("lo"))]))
         })
         .collect();
     let mut absent = Vec::new();
     for (host, written, up) in pending {
         let keys = written.wait()?;
-        if let Some(key) = keys.iter().find(|key| !dispensable(key)) {
+        if let Some(key) = keys.iter().find(|key| !dispensable(key, family)) {
             return Err(NetnsError::NoSysctl { host: host.name().to_owned(), key: key.clone() });
         }
         absent.extend(keys);
@@ -202,7 +211,7 @@ fn set_up<'a>(hosts: impl Iterator<Item = (&'a Netns, Role)>) -> Result<Vec<Stri
     Ok(absent)
 }
 
-fn cluster_nodes(nodes: &[Node], pods: &[Pod]) -> Vec<ClusterNode> {
+fn cluster_nodes(topology: &Topology, nodes: &[Node], pods: &[Pod]) -> Vec<ClusterNode> {
     let pod = |pod: &Pod| ClusterPod {
         name: pod.name.clone(),
         address: pod.address,
@@ -215,7 +224,7 @@ fn cluster_nodes(nodes: &[Node], pods: &[Pod]) -> Vec<ClusterNode> {
             name: node.name.clone(),
             address: node.address,
             nic: node.nic.clone(),
-            pod_cidr: Topology::pod_cidr(index),
+            pod_cidr: topology.pod_cidr(index),
             pods: pods.iter().filter(|p| p.node == index as usize).map(pod).collect(),
         })
         .collect()

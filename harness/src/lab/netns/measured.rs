@@ -48,8 +48,8 @@ impl Measured {
         // All else of the Service is the same with TLS and without.
         let tls = profile.workload[&case.workload].tls.is_some();
         let road = case.route.road;
-        // TLS ends at the ingress controller.
-        let port = if tls && !road.is_ingress() { POD_TLS_PORT } else { POD_PORT };
+        let secured = tls && (!road.is_ingress() || profile.lab.ingress_tls.reaches_pods());
+        let port = if secured { POD_TLS_PORT } else { POD_PORT };
         let ingress_port = if tls { Ingress::TLS_PORT } else { Ingress::PORT };
         let mut measured = vec![road::service(hosts, road, &backends, port, &profile.service)];
         if road.is_ingress() {
@@ -64,9 +64,13 @@ impl Measured {
         };
         // Where names are resolved, the DNS Service is there before all that have names.
         // An API server keeps count of the whole range's addresses: a smaller one then.
-        let prefix = if hosts.turn.is_some() { CLUSTER_PREFIX } else { SERVICES.prefix };
+        let services = SERVICES.of(hosts.family());
+        let within = match hosts.turn {
+            Some(_) => services.part(CLUSTER_PREFIX, 0),
+            None => services,
+        };
         let table = fill
-            .table_within(prefix, names::service(hosts).into_iter().chain(measured).collect())
+            .table_within(within, names::service(hosts).into_iter().chain(measured).collect())
             .map_err(|error| LabError::Unsound(error.to_string()))?;
         let service = table.services.iter().position(|service| service.name == name);
         let service = service.expect("the table holds what it was filled around");

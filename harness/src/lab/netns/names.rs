@@ -2,7 +2,7 @@
 //! Where a case resolves names: the DNS Service, the pod behind it, what a client asks there, and the
 //! proof that the mode carries it.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::proxy::{Affinity, Endpoint, Policy, Protocol, ProxyError, Service, Se
 /// Port of names (RFC 1035, section 4.2).
 const PORT: u16 = 53;
 /// Place of its addresses in their ranges: clusters give the DNS Service the tenth.
-const NTH: u32 = 10;
+const NTH: u128 = 10;
 /// The cluster's domain, and that of a client that is a pod of namespace `default`.
 const DOMAIN: &str = "cluster.local";
 const SEARCH: [&str; 3] = ["default.svc.cluster.local", "svc.cluster.local", DOMAIN];
@@ -78,14 +78,14 @@ pub(super) fn route(case: &Case) -> Route {
 pub(super) fn service(lab: &Hosts) -> Option<Service> {
     let pod = &lab.pods()[lab.dns?];
     let endpoint = Endpoint {
-        address: SocketAddrV4::new(pod.address, PORT),
+        address: SocketAddr::new(pod.address, PORT),
         node: lab.nodes()[pod.node].name.clone(),
     };
     Some(Service {
         namespace: "kube-system".to_owned(),
         name: "kube-dns".to_owned(),
-        cluster_ip: SERVICES.nth(NTH),
-        load_balancer_ips: vec![LOAD_BALANCERS.nth(NTH)],
+        cluster_ip: SERVICES.of(lab.family()).nth(NTH),
+        load_balancer_ips: vec![LOAD_BALANCERS.of(lab.family()).nth(NTH)],
         ports: vec![ServicePort {
             name: "dns".to_owned(),
             protocol: Protocol::Udp,
@@ -101,11 +101,11 @@ pub(super) fn service(lab: &Hosts) -> Option<Service> {
 
 /// What the client of a case resolves; `None` where it resolves nothing.
 pub(super) fn resolve(lab: &Hosts, case: &Case, measured: &Measured) -> Option<LoadResolve> {
-    let pod = SocketAddrV4::new(lab.pods()[lab.dns?].address, PORT);
+    let pod = SocketAddr::new(lab.pods()[lab.dns?].address, PORT);
     let server = match (case.mode, route(case).road) {
         (Mode::None, _) => pod,
-        (_, Road::Clusterip) => SocketAddrV4::new(SERVICES.nth(NTH), PORT),
-        _ => SocketAddrV4::new(LOAD_BALANCERS.nth(NTH), PORT),
+        (_, Road::Clusterip) => SocketAddr::new(SERVICES.of(lab.family()).nth(NTH), PORT),
+        _ => SocketAddr::new(LOAD_BALANCERS.of(lab.family()).nth(NTH), PORT),
     };
     let service = &measured.table.services[measured.service];
     Some(LoadResolve {
@@ -119,9 +119,9 @@ pub(super) fn resolve(lab: &Hosts, case: &Case, measured: &Measured) -> Option<L
 
 /// The measured Service's address by its name. Without Services there are no cluster addresses: it has
 /// its pod's then, as a headless Service has.
-fn address(lab: &Hosts, case: &Case, measured: &Measured) -> Ipv4Addr {
+fn address(lab: &Hosts, case: &Case, measured: &Measured) -> IpAddr {
     match case.mode {
-        Mode::None => *road::beyond_balancer(lab, case, measured).ip(),
+        Mode::None => road::beyond_balancer(lab, case, measured).ip(),
         _ => measured.table.services[measured.service].cluster_ip,
     }
 }
@@ -159,7 +159,7 @@ impl Hosts {
         });
         let services = services.collect();
         let pod = &mut self.pods[index];
-        let listen = vec![SocketAddrV4::new(pod.address, PORT)];
+        let listen = vec![SocketAddr::new(pod.address, PORT)];
         let spec = DnsSpec { listen, domain: DOMAIN.to_owned(), services };
         let name = pod.name.clone();
         let failed = |source| NetnsError::Target { pod: name.clone(), source };
@@ -188,7 +188,7 @@ pub(super) fn prove(
         return Ok(Vec::new());
     };
     let road = case.route.road;
-    let client = SocketAddrV4::new(road::sources(lab, road).addresses[0], road::PROBE_PORT_FIRST);
+    let client = SocketAddr::new(road::sources(lab, road).addresses[0], road::PROBE_PORT_FIRST);
     let asked = name.clone();
     let answered = road::origin(lab, road)
         .run(move || workloads::dns::lookup(client, server, &asked, ANSWER_PATIENCE));

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::Unavailable;
 use crate::net::daemon::Daemon;
 use crate::net::{Netns, Tool, ToolError};
 
@@ -20,13 +21,28 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// Most that is read of its status, bytes.
 const STATUS_BYTES: u64 = 64 * 1024;
 
+/// Where Debian, Ubuntu and Fedora have the stream module.
+const STREAM_MODULES: [&str; 2] = [
+    "/usr/lib/nginx/modules/ngx_stream_module.so",
+    "/usr/lib64/nginx/modules/ngx_stream_module.so",
+];
+
+/// What it has counted since its start, but for the questions for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Connections that it took, those of its stream module included.
+    pub(super) connections: u64,
+    /// Requests that it was sent.
+    pub(super) requests: u64,
+}
+
 /// A running nginx. Ends when dropped.
 #[derive(Debug)]
 pub(super) struct Nginx {
     name: String,
     daemon: Daemon,
     socket: PathBuf,
-    /// Questions for its status so far, which it counts as requests.
+    /// Questions for its status so far, each of which it counts as a connection and a request.
     asked: u64,
 }
 
@@ -37,6 +53,27 @@ pub(super) struct Nginx {
 pub(super) fn version(host: &Netns) -> Result<String, ToolError> {
     // On standard error, which a tool keeps for its failure.
     Tool::new("sh").args(["-c", "nginx -V 2>&1"]).run_on(host)
+}
+
+/// Whether the machine has the program, and the program streams.
+///
+/// # Errors
+/// What is missing.
+pub(super) fn check_stream(scratch: &Netns) -> Result<(), Unavailable> {
+    let missing = |what: &str, found: String| {
+        Unavailable::new(what, found, "apt-get install nginx libnginx-mod-stream")
+    };
+    let said = version(scratch).map_err(|error| missing("program nginx", error.to_string()))?;
+    match stream_module() {
+        Some(_) => Ok(()),
+        None if said.contains("--with-stream ") => Ok(()),
+        None => Err(missing("program nginx with its stream module", "it has none".to_owned())),
+    }
+}
+
+/// Where the stream module is, where it is not compiled in.
+pub(super) fn stream_module() -> Option<&'static str> {
+    STREAM_MODULES.into_iter().find(|module| Path::new(module).exists())
 }
 
 /// What every configuration begins with: one process, as the lab's other programs are one thread, that stays
@@ -79,7 +116,7 @@ impl Nginx {
             if let Some(status) = ended.map_err(|error| format!("failed to wait: {error}"))? {
                 return Err(format!("nginx ended, {status}: {}", self.daemon.log()));
             }
-            match self.requests() {
+            match self.counts() {
                 Ok(_) => return Ok(()),
                 Err(_) if Instant::now() < deadline => std::thread::sleep(GLANCE),
                 Err(error) => return Err(error),
@@ -92,9 +129,8 @@ impl Nginx {
         &self.name
     }
 
-    /// Requests that it was sent since its start, but for those for its status
-    /// (`ngx_http_stub_status_module`).
-    pub(super) fn requests(&mut self) -> Result<u64, String> {
+    /// What it has counted (`ngx_http_stub_status_module`).
+    pub(super) fn counts(&mut self) -> Result<Counts, String> {
         let asked = || {
             let mut stream = UnixStream::connect(&self.socket)?;
             stream.set_read_timeout(Some(PATIENCE))?;
@@ -106,8 +142,11 @@ impl Nginx {
         let answer =
             asked().map_err(|error: std::io::Error| format!("failed to ask nginx: {error}"))?;
         self.asked += 1;
-        let all = requests(&answer).ok_or_else(|| format!("nginx answered {answer:?}"))?;
-        Ok(all.saturating_sub(self.asked))
+        let all = counts(&answer).ok_or_else(|| format!("nginx answered {answer:?}"))?;
+        Ok(Counts {
+            connections: all.connections.saturating_sub(self.asked),
+            requests: all.requests.saturating_sub(self.asked),
+        })
     }
 
     /// Ends it.
@@ -116,10 +155,12 @@ impl Nginx {
     }
 }
 
-/// The third number of the line behind the one that names them.
-fn requests(status: &str) -> Option<u64> {
+/// The first and the third number of the line behind the one that names them.
+fn counts(status: &str) -> Option<Counts> {
     let mut lines = status.lines().skip_while(|line| !line.starts_with("server accepts handled"));
-    lines.nth(1)?.split_whitespace().nth(2)?.parse().ok()
+    let mut numbers = lines.nth(1)?.split_whitespace().map(str::parse);
+    let connections = numbers.next()?.ok()?;
+    Some(Counts { connections, requests: numbers.nth(1)?.ok()? })
 }
 
 #[cfg(test)]
@@ -127,11 +168,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_are_the_third_number_of_its_status() {
+    fn connections_and_requests_are_in_its_status() {
         let status = "HTTP/1.1 200 OK\r\n\r\nActive connections: 1 \n\
                       server accepts handled requests\n 7 7 31 \nReading: 0 Writing: 1 Waiting: 0 \n";
-        assert_eq!(requests(status), Some(31));
-        assert_eq!(requests("server accepts handled requests\n"), None);
-        assert_eq!(requests(""), None);
+        assert_eq!(counts(status), Some(Counts { connections: 7, requests: 31 }));
+        assert_eq!(counts("server accepts handled requests\n 7 7\n"), None);
+        assert_eq!(counts(""), None);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{Hosts, NetnsError, NetnsLab};
 use crate::capture::TapPoint;
-use crate::net::{Change, Netns};
+use crate::net::{Change, Cidr, Netns};
 
 impl NetnsLab {
     /// Shows from the kernel's own state, read back, that the pods are wired as the CNI wires
@@ -68,14 +68,15 @@ impl Hosts {
                 found: found.chars().take(2000).collect(),
             })?;
         }
+        let is_one = |cidr: Cidr| cidr == Cidr::host(cidr.address);
         let single = |change: &&Change| {
-            matches!(change, Change::Route(route) if route.to.prefix == 32)
-                || matches!(change, Change::Address(address) if address.cidr.prefix == 32)
+            matches!(change, Change::Route(route) if is_one(route.to))
+                || matches!(change, Change::Address(address) if is_one(address.cidr))
         };
         let (singles, others): (Vec<&Change>, Vec<&Change>) =
             changes.iter().copied().partition(single);
         let name = host.name();
-        let count = format!("{name} has {} addresses and routes of /32", singles.len());
+        let count = format!("{name} has {} addresses and routes of a single host", singles.len());
         let count = (!singles.is_empty()).then_some(count);
         Ok(others.iter().map(|change| format!("{name} has `{change}`")).chain(count).collect())
     }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where a case's requests start, where they go, and which pods may answer.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path as FilePath;
 use std::time::Duration;
 
 use workloads::protocol::Sources;
 
 use super::{Balancer, Hosts, Measured};
-use crate::net::addresses::{LOAD_BALANCERS, SERVICES};
+use crate::net::addresses::{LOAD_BALANCERS, POD_TLS_PORT, SERVICES};
 use crate::net::{Agent, Netns, ToolError};
 use crate::plan::{AffinityKind, Case, Mode, Place, PolicyKind, Road, Route, ServiceSettings};
 use crate::proxy::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort};
@@ -33,19 +33,22 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// First source port of probe connections.
 pub(super) const PROBE_PORT_FIRST: u16 = 900;
 
+/// The measured Service's cluster address: 10.96.100.100, and so far into the range of IPv6.
+const CLUSTER_NTH: u128 = 100 * 256 + 100;
+
 /// The measured Service's cluster address.
-fn cluster_ip() -> Ipv4Addr {
-    Ipv4Addr::from_bits(SERVICES.address.to_bits() + 100 * 256 + 100)
+fn cluster_ip(lab: &Hosts) -> IpAddr {
+    SERVICES.of(lab.family()).nth(CLUSTER_NTH)
 }
 
 /// The measured Service's LoadBalancer address.
-fn load_balancer_ip() -> Ipv4Addr {
-    Ipv4Addr::from_bits(LOAD_BALANCERS.address.to_bits() + 100)
+fn load_balancer_ip(lab: &Hosts) -> IpAddr {
+    LOAD_BALANCERS.of(lab.family()).nth(100)
 }
 
 /// The ingress controller's.
-fn ingress_cluster_ip() -> Ipv4Addr {
-    Ipv4Addr::from_bits(cluster_ip().to_bits() + 1)
+fn ingress_cluster_ip(lab: &Hosts) -> IpAddr {
+    SERVICES.of(lab.family()).nth(CLUSTER_NTH + 1)
 }
 
 /// Indices of the pods behind the measured Service. The entry node's first pod is the client of
@@ -81,13 +84,18 @@ pub(super) fn balanced(case: &Case, nodes: u32, external: PolicyKind) -> Vec<u32
 }
 
 /// What the load balancer connects to: its nodes at the NodePort, or without Services the pods.
-pub(super) fn balanced_backends(lab: &Hosts, mode: Mode, measured: &Measured) -> Vec<SocketAddrV4> {
+pub(super) fn balanced_backends(lab: &Hosts, mode: Mode, measured: &Measured) -> Vec<SocketAddr> {
     let pods = measured.backends.iter().map(|&pod| lab.pods()[pod].address);
     let nodes = lab.entries().into_iter().map(|node| lab.nodes()[node].address);
     match mode {
-        Mode::None => pods.map(|pod| SocketAddrV4::new(pod, measured.port)).collect(),
-        _ => nodes.map(|node| SocketAddrV4::new(node, NODE_PORT)).collect(),
+        Mode::None => pods.map(|pod| SocketAddr::new(pod, measured.port)).collect(),
+        _ => nodes.map(|node| SocketAddr::new(node, NODE_PORT)).collect(),
     }
+}
+
+/// Whether what is before the nodes hands packets on as they are.
+pub(super) fn is_routed(lab: &Hosts) -> bool {
+    lab.balancer().is_some_and(Balancer::routes)
 }
 
 /// Node of the pods that are not on the entry node.
@@ -109,7 +117,7 @@ pub(super) fn service(
     let endpoint = |&index: &usize| {
         let pod = &lab.pods()[index];
         Endpoint {
-            address: SocketAddrV4::new(pod.address, port),
+            address: SocketAddr::new(pod.address, port),
             node: lab.nodes()[pod.node].name.clone(),
         }
     };
@@ -120,8 +128,8 @@ pub(super) fn service(
     Service {
         namespace: "default".to_owned(),
         name: "web".to_owned(),
-        cluster_ip: cluster_ip(),
-        load_balancer_ips: outside.then(load_balancer_ip).into_iter().collect(),
+        cluster_ip: cluster_ip(lab),
+        load_balancer_ips: outside.then(|| load_balancer_ip(lab)).into_iter().collect(),
         ports: vec![ServicePort {
             name: "http".to_owned(),
             protocol: Protocol::Tcp,
@@ -145,14 +153,14 @@ pub(super) fn ingress_service(lab: &Hosts, port: u16) -> Service {
     Service {
         namespace: "ingress".to_owned(),
         name: "controller".to_owned(),
-        cluster_ip: ingress_cluster_ip(),
+        cluster_ip: ingress_cluster_ip(lab),
         load_balancer_ips: Vec::new(),
         ports: vec![ServicePort {
             name: "http".to_owned(),
             protocol: Protocol::Tcp,
             port: SERVICE_PORT,
             node_port: Some(INGRESS_NODE_PORT),
-            endpoints: vec![Endpoint { address: SocketAddrV4::new(pod.address, port), node }],
+            endpoints: vec![Endpoint { address: SocketAddr::new(pod.address, port), node }],
         }],
         affinity: Affinity::None,
         external_policy: Policy::Cluster,
@@ -165,11 +173,11 @@ pub(super) fn ingress_service(lab: &Hosts, port: u16) -> Service {
 pub(super) struct Ask {
     /// Road whose origin it comes from.
     pub(super) from: Road,
-    pub(super) destination: SocketAddrV4,
+    pub(super) destination: SocketAddr,
     /// Index of the Service it is for.
     pub(super) service: usize,
     /// Who accepts it, where that is not the pod that answers.
-    pub(super) accepts: Option<SocketAddrV4>,
+    pub(super) accepts: Option<SocketAddr>,
     /// Whether it is by TLS, if the case is.
     pub(super) tls: bool,
     /// Whether it is for the endpoint itself, past the Service.
@@ -192,7 +200,7 @@ pub(super) fn asks(lab: &Hosts, case: &Case, measured: &Measured) -> Vec<Ask> {
             past: false,
         }];
     };
-    let controller = SocketAddrV4::new(lab.pods()[CLIENT_POD].address, ingress.port);
+    let controller = SocketAddr::new(lab.pods()[CLIENT_POD].address, ingress.port);
     let inner = Road::Clusterip;
     vec![
         Ask {
@@ -207,13 +215,13 @@ pub(super) fn asks(lab: &Hosts, case: &Case, measured: &Measured) -> Vec<Ask> {
             from: inner,
             destination: match (case.mode, road) {
                 (Mode::None, _) | (_, Road::IngressEndpoints) => {
-                    SocketAddrV4::new(lab.pods()[measured.backends[0]].address, measured.port)
+                    SocketAddr::new(lab.pods()[measured.backends[0]].address, measured.port)
                 }
                 _ => service_address(lab, inner),
             },
             service: measured.service,
             accepts: None,
-            tls: false,
+            tls: measured.port == POD_TLS_PORT,
             past: road == Road::IngressEndpoints,
         },
     ]
@@ -221,8 +229,8 @@ pub(super) fn asks(lab: &Hosts, case: &Case, measured: &Measured) -> Vec<Ask> {
 
 /// Where a connection goes that is to meet the entry node as a request does. Under mode `none` it is the
 /// pod itself, whatever the road.
-pub(super) fn beyond_balancer(lab: &Hosts, case: &Case, measured: &Measured) -> SocketAddrV4 {
-    let pod = SocketAddrV4::new(lab.pods()[measured.backends[0]].address, measured.port);
+pub(super) fn beyond_balancer(lab: &Hosts, case: &Case, measured: &Measured) -> SocketAddr {
+    let pod = SocketAddr::new(lab.pods()[measured.backends[0]].address, measured.port);
     match (case.mode, case.route.road) {
         (Mode::None, _) | (_, Road::Direct) => pod,
         (_, road) => service_address(lab, road),
@@ -230,28 +238,32 @@ pub(super) fn beyond_balancer(lab: &Hosts, case: &Case, measured: &Measured) -> 
 }
 
 /// Where requests go: to the load balancer, or where a connection beyond it goes.
-pub(super) fn destination(lab: &Hosts, case: &Case, measured: &Measured) -> SocketAddrV4 {
+pub(super) fn destination(lab: &Hosts, case: &Case, measured: &Measured) -> SocketAddr {
     match case.route.road {
-        Road::Loadbalancer => Balancer::address(),
+        Road::Loadbalancer if !is_routed(lab) => Balancer::address(lab.family()),
         Road::Ingress | Road::IngressEndpoints => match (case.mode, measured.ingress) {
             (Mode::None, Some(ingress)) => {
-                SocketAddrV4::new(lab.pods()[CLIENT_POD].address, ingress.port)
+                SocketAddr::new(lab.pods()[CLIENT_POD].address, ingress.port)
             }
-            _ => SocketAddrV4::new(lab.nodes()[0].address, INGRESS_NODE_PORT),
+            _ => SocketAddr::new(lab.nodes()[0].address, INGRESS_NODE_PORT),
         },
         _ => beyond_balancer(lab, case, measured),
     }
 }
 
 /// The measured Service's address on a road; by its NodePort where the road passes it by.
-pub(super) fn service_address(lab: &Hosts, road: Road) -> SocketAddrV4 {
+pub(super) fn service_address(lab: &Hosts, road: Road) -> SocketAddr {
     match road {
         Road::Clusterip | Road::Ingress | Road::IngressEndpoints => {
-            SocketAddrV4::new(cluster_ip(), SERVICE_PORT)
+            SocketAddr::new(cluster_ip(lab), SERVICE_PORT)
         }
-        Road::Lbip => SocketAddrV4::new(load_balancer_ip(), SERVICE_PORT),
+        Road::Lbip => SocketAddr::new(load_balancer_ip(lab), SERVICE_PORT),
+        // The router leads there.
+        Road::Loadbalancer if is_routed(lab) => {
+            SocketAddr::new(load_balancer_ip(lab), SERVICE_PORT)
+        }
         Road::Nodeport | Road::Loadbalancer | Road::Direct => {
-            SocketAddrV4::new(lab.nodes()[0].address, NODE_PORT)
+            SocketAddr::new(lab.nodes()[0].address, NODE_PORT)
         }
     }
 }
@@ -289,7 +301,7 @@ pub(super) fn load(lab: &Hosts, road: Road, program: &FilePath) -> Result<Agent,
 
 /// Addresses that requests may come from.
 pub(super) fn sources(lab: &Hosts, road: Road) -> Sources {
-    let mut addresses: Vec<Ipv4Addr> = match road {
+    let mut addresses: Vec<IpAddr> = match road {
         Road::Clusterip => {
             let pod = &lab.pods()[CLIENT_POD];
             std::iter::once(pod.address).chain(pod.extra_addresses.iter().copied()).collect()

@@ -3,6 +3,7 @@
 //! `accept_redirects`), so whatever the path depends on is said here.
 
 use crate::net::Netns;
+use crate::plan::IpFamily;
 
 /// What a host is to the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +11,8 @@ pub(in crate::lab) enum Role {
     Fabric,
     Client,
     Balancer,
+    /// A load balancer that routes.
+    Router,
     Node,
     Pod,
 }
@@ -23,6 +26,23 @@ pub(super) const REFLECT_TOS: &str = "net/ipv4/tcp_reflect_tos";
 /// packets on the path that no request caused, and duplicate address detection a second's wait.
 const NO_IPV6: [(&str, &str); 2] =
     [("net/ipv6/conf/all/disable_ipv6", "1"), ("net/ipv6/conf/default/disable_ipv6", "1")];
+
+/// Nobody else has an address of the lab's, and asking takes a second. There are no routers that would tell a host
+/// of others, and redirects are not listened to; that a router sends them cannot be told, but to send one it
+/// would need a next hop with a link-local address (`ndisc_send_redirect`, net/ipv6/ndisc.c), which no route here
+/// has.
+const IPV6: [(&str, &str); 10] = [
+    ("net/ipv6/conf/all/disable_ipv6", "0"),
+    ("net/ipv6/conf/default/disable_ipv6", "0"),
+    ("net/ipv6/conf/all/accept_dad", "0"),
+    ("net/ipv6/conf/default/accept_dad", "0"),
+    ("net/ipv6/conf/all/dad_transmits", "0"),
+    ("net/ipv6/conf/default/dad_transmits", "0"),
+    ("net/ipv6/conf/all/accept_ra", "0"),
+    ("net/ipv6/conf/default/accept_ra", "0"),
+    ("net/ipv6/conf/all/accept_redirects", "0"),
+    ("net/ipv6/conf/default/accept_redirects", "0"),
+];
 
 /// The entry node takes packets in at `eth0` and sends them out of it again. Were it to say so
 /// (RFC 792, redirect), or were a host to listen, the next packet would take a shorter path. Of
@@ -49,19 +69,34 @@ const BARE_BRIDGE: [(&str, &str); 3] = [
     ("net/bridge/bridge-nf-call-arptables", "0"),
 ];
 
+/// What hands packets on that are not for it.
+const FORWARDS: [(&str, &str); 1] = [("net/ipv4/ip_forward", "1")];
+const FORWARDS_IPV6: [(&str, &str); 1] = [("net/ipv6/conf/all/forwarding", "1")];
+/// What a node does besides with packets of IPv6.
+const NODE_IPV6: [(&str, &str); 2] =
+    [FORWARDS_IPV6[0], ("net/bridge/bridge-nf-call-ip6tables", "1")];
+
 /// kubeadm's preflight wants these of a node.
-const NODE: [(&str, &str); 2] = [("net/ipv4/ip_forward", "1"), (BRIDGE_NETFILTER, "1")];
+const NODE: [(&str, &str); 2] = [FORWARDS[0], (BRIDGE_NETFILTER, "1")];
 
 /// A host's settings, in the order they are written. `ip_forward` is first: writing it resets
 /// others (`net/ipv4/devinet.c`, `inet_forward_change`).
-pub(in crate::lab) fn settings(role: Role) -> Vec<(&'static str, &'static str)> {
+pub(in crate::lab) fn settings(role: Role, family: IpFamily) -> Vec<(&'static str, &'static str)> {
     let own: &[&[(&str, &str)]] = match role {
         Role::Fabric => &[&BARE_BRIDGE],
         Role::Client => &[&NO_REDIRECTS, &NO_REVERSE_PATH_FILTER],
         Role::Node => &[&NODE, &NO_REDIRECTS, &NO_REVERSE_PATH_FILTER, &SERVER],
+        Role::Router => &[&FORWARDS, &NO_REDIRECTS, &NO_REVERSE_PATH_FILTER],
         Role::Balancer | Role::Pod => &[&NO_REDIRECTS, &NO_REVERSE_PATH_FILTER, &SERVER],
     };
-    own.iter().copied().chain([&NO_IPV6[..]]).flatten().copied().collect()
+    // The wire has no addresses, whatever passes it.
+    let of_ipv6: &[&[(&str, &str)]] = match (family, role) {
+        (IpFamily::Ipv4, _) | (_, Role::Fabric) => &[&NO_IPV6],
+        (IpFamily::Ipv6, Role::Node) => &[&IPV6, &NODE_IPV6],
+        (IpFamily::Ipv6, Role::Router) => &[&IPV6, &FORWARDS_IPV6],
+        (IpFamily::Ipv6, Role::Client | Role::Balancer | Role::Pod) => &[&IPV6],
+    };
+    own.iter().chain(of_ipv6).copied().flatten().copied().collect()
 }
 
 /// Those of a node that its cluster has set up: what the path depends on besides. Its IPv6 is the
@@ -79,6 +114,7 @@ pub(super) fn has_bridge_netfilter(question: &Netns) -> bool {
 
 /// Whether the lab can do without a setting that the kernel does not have: an IPv6 that is not
 /// there is off, and bridges and marks have their own notes.
-pub(super) fn dispensable(key: &str) -> bool {
-    key.starts_with("net/ipv6/") || key.starts_with("net/bridge/") || key == REFLECT_TOS
+pub(super) fn dispensable(key: &str, family: IpFamily) -> bool {
+    let ipv6 = family == IpFamily::Ipv4 && key.starts_with("net/ipv6/");
+    ipv6 || key.starts_with("net/bridge/") || key == REFLECT_TOS
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The servers in the pods.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,9 +30,10 @@ impl Hosts {
         let dns = self.dns;
         let pods = self.pods.iter_mut().enumerate().filter(|(index, _)| Some(*index) != dns);
         for (_, pod) in pods {
-            let at = |port| vec![SocketAddrV4::new(pod.address, port)];
+            let at = |port| vec![SocketAddr::new(pod.address, port)];
             let spec = TargetSpec {
                 listen: at(POD_PORT),
+                proxy_protocol: self.proxied,
                 tls: certificates.map(|certificates| certificates.target(at(POD_TLS_PORT))),
                 pod: pod.name.clone(),
             };

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How large a lab is, and which address each of its hosts has.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use super::Emulation;
 use crate::net::Cidr;
-use crate::net::addresses::{CLIENTS, NODES, PODS};
+use crate::net::addresses::{CLIENTS, NODES, PODS, pods_prefix};
+use crate::plan::IpFamily;
 
 /// How large a lab is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,10 @@ pub struct Topology {
     /// Nodes that a load balancer outside spreads connections over, indices from 0; without any,
     /// there is no such host.
     pub balanced: Vec<u32>,
+    /// Whether that host routes packets to the one node, and makes no connections of its own.
+    pub routed: bool,
+    /// Which addresses its hosts have.
+    pub family: IpFamily,
 }
 
 impl Default for Topology {
@@ -42,6 +47,8 @@ impl Default for Topology {
             emulation: None,
             dns: None,
             balanced: Vec::new(),
+            routed: false,
+            family: IpFamily::Ipv4,
         }
     }
 }
@@ -114,40 +121,38 @@ impl Topology {
         Ok(())
     }
 
-    /// The client's addresses, 10.8.0.1 and on.
-    pub fn client_addresses(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
-        (1..=self.client_addresses).map(|n| CLIENTS.nth(n))
+    /// The client's addresses, 10.8.0.1 or fd00:10:8::1 and on.
+    pub fn client_addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let clients = CLIENTS.of(self.family);
+        (1..=self.client_addresses).map(move |n| clients.nth(n.into()))
     }
 
     /// Address of a node, index from 0.
-    pub fn node_address(node: u32) -> Ipv4Addr {
-        NODES.nth(11 + node)
+    pub fn node_address(&self, node: u32) -> IpAddr {
+        NODES.of(self.family).nth(u128::from(11 + node))
     }
 
     /// Pod range of a node.
-    pub fn pod_cidr(node: u32) -> Cidr {
-        Cidr { address: PODS.nth(node << 8), prefix: 24 }
+    pub fn pod_cidr(&self, node: u32) -> Cidr {
+        PODS.of(self.family).part(pods_prefix(self.family), node)
     }
 
     /// Address of a pod, indexes from 0.
-    pub fn pod_address(node: u32, pod: u32) -> Ipv4Addr {
-        Self::pod_cidr(node).nth(2 + pod)
+    pub fn pod_address(&self, node: u32, pod: u32) -> IpAddr {
+        self.pod_cidr(node).nth(u128::from(2 + pod))
     }
 
     /// Address of the pod that serves names: behind its node's others.
-    pub fn dns_address(&self) -> Option<Ipv4Addr> {
-        self.dns.map(|node| Self::pod_address(node, self.pods_per_node))
+    pub fn dns_address(&self) -> Option<IpAddr> {
+        self.dns.map(|node| self.pod_address(node, self.pods_per_node))
     }
 
     /// Addresses of a pod besides its own.
-    pub fn pod_extra_addresses(
-        &self,
-        node: u32,
-        pod: u32,
-    ) -> impl Iterator<Item = Ipv4Addr> + use<> {
+    pub fn pod_extra_addresses(&self, node: u32, pod: u32) -> impl Iterator<Item = IpAddr> + use<> {
         let count = self.pod_extra_addresses;
         let first = EXTRA_FIRST + pod * count;
-        (first..first + count).map(move |n| Self::pod_cidr(node).nth(n))
+        let range = self.pod_cidr(node);
+        (first..first + count).map(move |n| range.nth(n.into()))
     }
 }
 
@@ -169,6 +174,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::net::addresses::load_balancer;
 
     #[test]
     fn bounds_are_told_by_name_value_and_range() {
@@ -189,11 +195,15 @@ mod tests {
 
     #[test]
     fn hosts_have_the_addresses_the_documents_say() {
-        assert_eq!(Topology::node_address(0), Ipv4Addr::new(10, 9, 0, 11));
-        assert_eq!(Topology::pod_cidr(1).to_string(), "10.244.1.0/24");
-        assert_eq!(Topology::pod_address(1, 1), Ipv4Addr::new(10, 244, 1, 3));
+        let four = Topology::default();
+        assert_eq!(four.node_address(0), IpAddr::from([10, 9, 0, 11]));
+        assert_eq!(four.pod_cidr(1).to_string(), "10.244.1.0/24");
+        assert_eq!(four.pod_address(1, 1), IpAddr::from([10, 244, 1, 3]));
+        let six = Topology { family: IpFamily::Ipv6, ..Topology::default() };
+        assert_eq!(six.node_address(0).to_string(), "fd00:10:9::b");
+        assert_eq!(six.pod_address(1, 1).to_string(), "fd00:10:244:1::3");
         let many = Topology { client_addresses: 300, ..Topology::default() };
-        assert_eq!(many.client_addresses().last(), Some(Ipv4Addr::new(10, 8, 1, 44)));
+        assert_eq!(many.client_addresses().last(), Some(IpAddr::from([10, 8, 1, 44])));
     }
 
     /// Pods on a node and as many further addresses of each as there is room for, or fewer.
@@ -206,29 +216,30 @@ mod tests {
         fn no_two_hosts_of_an_allowed_lab_share_an_address(
             nodes in 1u32..=64, (pods_per_node, pod_extra_addresses) in pods(),
             client_addresses in 1u32..=4096, dns in prop::option::of(0u32..64),
+            family in prop::sample::select(IpFamily::ALL),
         ) {
             let dns = dns.filter(|_| pods_per_node < 30).map(|node| node % nodes);
             let topology = Topology {
-                nodes, pods_per_node, client_addresses, pod_extra_addresses, dns,
+                nodes, pods_per_node, client_addresses, pod_extra_addresses, dns, family,
                 ..Topology::default()
             };
             prop_assert_eq!(topology.check(), Ok(()));
-            let mut seen: Vec<Ipv4Addr> = topology.client_addresses().collect();
-            seen.push(crate::net::addresses::LOAD_BALANCER);
+            let mut seen: Vec<IpAddr> = topology.client_addresses().collect();
+            seen.push(load_balancer(family));
             seen.extend(topology.dns_address());
             for node in 0..nodes {
-                seen.push(Topology::node_address(node));
+                seen.push(topology.node_address(node));
                 // The VXLAN device's, the gateway's and the broadcast address.
-                seen.extend([0, 1, 255].map(|n| Topology::pod_cidr(node).nth(n)));
+                seen.extend([0, 1, 255].map(|n| topology.pod_cidr(node).nth(n)));
                 for pod in 0..pods_per_node {
-                    seen.push(Topology::pod_address(node, pod));
+                    seen.push(topology.pod_address(node, pod));
                     seen.extend(topology.pod_extra_addresses(node, pod));
                 }
             }
             let distinct: HashSet<_> = seen.iter().collect();
             prop_assert_eq!(distinct.len(), seen.len());
-            let fillers = Ipv4Addr::new(10, 244, 128, 0);
-            prop_assert!(seen.iter().all(|address| *address < fillers));
+            let fillers = PODS.of(family).part(PODS.of(family).prefix + 1, 1);
+            prop_assert!(seen.iter().all(|address| !fillers.contains(*address)));
         }
     }
 }

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What joins the client and the nodes: a switch, each host's `eth0` on it, addresses and routes.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::{Emulation, Topology};
 use crate::net::addresses::{
-    CLIENTS, LOAD_BALANCER, LOAD_BALANCER_FOLLOWED, LOAD_BALANCERS, NODES, PODS,
+    CLIENTS, LOAD_BALANCERS, NODES, PODS, load_balancer, load_balancer_followed,
 };
 use crate::net::{
     Address, Change, Cidr, LinkKind, LinkSettings, Mac, NetnsRef, NewLink, Peer, Qdisc, QdiscKind,
     Route,
 };
+use crate::plan::IpFamily;
 
 /// Every host's interface.
 pub(super) const ETH: &str = "eth0";
@@ -26,7 +27,9 @@ const TO_NODES: &str = "to-nodes";
 const TO_CLIENT: &str = "to-client";
 
 /// Addresses of the load balancer.
-const OF_BALANCER: [Ipv4Addr; 2] = [LOAD_BALANCER, LOAD_BALANCER_FOLLOWED];
+fn of_balancer(family: IpFamily) -> [IpAddr; 2] {
+    [load_balancer(family), load_balancer_followed(family)]
+}
 
 /// Whether a port of a switch leads to the other switch, and not to a host.
 pub(super) fn is_between_switches(port: &str) -> bool {
@@ -44,7 +47,11 @@ pub(super) fn emulated(mtu: u32, fabric: NetnsRef, emulation: &Emulation) -> Vec
         bridge: None,
     };
     // The network's own address is no host's.
-    let peer = Peer { name: TO_CLIENT.to_owned(), netns: fabric, mac: Mac::of(CLIENTS.address) };
+    let peer = Peer {
+        name: TO_CLIENT.to_owned(),
+        netns: fabric,
+        mac: Mac::of(CLIENTS.of(IpFamily::Ipv4).address),
+    };
     let pair = NewLink {
         name: TO_NODES.to_owned(),
         kind: LinkKind::Veth(peer),
@@ -70,10 +77,10 @@ pub(super) fn emulated(mtu: u32, fabric: NetnsRef, emulation: &Emulation) -> Vec
 }
 
 /// The switch with a port per host, named as the host; the hosts' ends appear in their namespaces.
-pub(super) fn switch(mtu: u32, hosts: &[(NetnsRef, Ipv4Addr)]) -> Vec<Change> {
+pub(super) fn switch(mtu: u32, hosts: &[(NetnsRef, IpAddr)]) -> Vec<Change> {
     let bridge =
         NewLink { name: SWITCH.to_owned(), kind: LinkKind::Bridge, mac: None, mtu, bridge: None };
-    let port = |(netns, address): &(NetnsRef, Ipv4Addr)| {
+    let port = |(netns, address): &(NetnsRef, IpAddr)| {
         let peer = Peer { name: ETH.to_owned(), netns: netns.clone(), mac: Mac::of(*address) };
         NewLink {
             name: netns.name().to_owned(),
@@ -87,50 +94,63 @@ pub(super) fn switch(mtu: u32, hosts: &[(NetnsRef, Ipv4Addr)]) -> Vec<Change> {
 }
 
 /// The client: its addresses, the nodes on its link, everything else of the cluster through the
-/// entry node.
+/// entry node, or the router before it.
 pub(super) fn client(topology: &Topology) -> Vec<Change> {
-    let entry = Topology::node_address(0);
+    let family = topology.family;
+    let entry = if topology.routed { load_balancer(family) } else { topology.node_address(0) };
     let addresses = topology.client_addresses().enumerate().map(|(n, address)| {
         // The first with the network's prefix, so that it is the one the kernel chooses itself.
-        let prefix = if n == 0 { CLIENTS.prefix } else { 32 };
-        Change::Address(Address { cidr: Cidr { address, prefix }, device: ETH.to_owned() })
+        let own = Cidr::host(address);
+        let cidr = if n == 0 { Cidr { prefix: CLIENTS.of(family).prefix, ..own } } else { own };
+        Change::Address(Address { cidr, device: ETH.to_owned() })
     });
     let routes = [
-        Route::on_link(NODES, ETH),
-        Route::via(PODS, entry, ETH),
-        Route::via(LOAD_BALANCERS, entry, ETH),
+        Route::on_link(NODES.of(family), ETH),
+        Route::via(PODS.of(family), entry, ETH),
+        Route::via(LOAD_BALANCERS.of(family), entry, ETH),
     ];
     up().chain(addresses).chain(routes.map(Change::Route)).collect()
 }
 
 /// The load balancer: clients through the first, as the entry node reaches them, nodes on its link,
-/// pods, which it asks where there are no Services, through the entry node.
-pub(super) fn balancer() -> Vec<Change> {
-    let own =
-        OF_BALANCER.map(|address| Address { cidr: Cidr::host(address), device: ETH.to_owned() });
+/// pods, which it asks where there are no Services, through the entry node, and addresses of Services, which
+/// it leads to where it is a router.
+pub(super) fn balancer(topology: &Topology) -> Vec<Change> {
+    let family = topology.family;
+    let own = of_balancer(family)
+        .map(|address| Address { cidr: Cidr::host(address), device: ETH.to_owned() });
+    let clients = CLIENTS.of(family);
     let routes = [
-        Route::via_on_link(CLIENTS, CLIENTS.nth(1), ETH),
-        Route::on_link(NODES, ETH),
-        Route::via(PODS, Topology::node_address(0), ETH),
+        Route::via_on_link(clients, clients.nth(1), ETH),
+        Route::on_link(NODES.of(family), ETH),
+        Route::via(PODS.of(family), topology.node_address(0), ETH),
     ];
-    up().chain(own.map(Change::Address)).chain(routes.map(Change::Route)).collect()
+    let led_to = topology.balanced.first().filter(|_| topology.routed);
+    let services = led_to.map(|&node| {
+        let through = topology.node_address(node);
+        Change::Route(Route::via(LOAD_BALANCERS.of(family), through, ETH))
+    });
+    up().chain(own.map(Change::Address)).chain(routes.map(Change::Route)).chain(services).collect()
 }
 
 /// A node before its CNI. The entry node reaches all client addresses through the first, as it
 /// would clients behind their own router: one neighbour to resolve, and not one per address. A node
 /// that the load balancer connects to has it on its link; the others answer it as they answer clients.
-pub(super) fn node(index: u32, balanced: bool) -> Vec<Change> {
-    let cidr = Cidr { address: Topology::node_address(index), prefix: NODES.prefix };
-    let to_clients = Route::via_on_link(CLIENTS, CLIENTS.nth(1), ETH);
+pub(super) fn node(topology: &Topology, index: u32) -> Vec<Change> {
+    let (family, balanced) = (topology.family, topology.balanced.contains(&index));
+    let prefix = NODES.of(family).prefix;
+    let cidr = Cidr { address: topology.node_address(index), prefix };
+    let clients = CLIENTS.of(family);
+    let to_clients = Route::via_on_link(clients, clients.nth(1), ETH);
     // Every node has a way out. Without one a packet for a Service that is not translated (no
     // endpoints, none of them local) has no route, and never reaches the FORWARD hook where
     // kube-proxy rejects or drops it.
     let way_out = match index {
-        0 => Route::via_on_link(Cidr::ANY, CLIENTS.nth(1), ETH),
-        _ => Route::via(Cidr::ANY, Topology::node_address(0), ETH),
+        0 => Route::via_on_link(Cidr::any(family), clients.nth(1), ETH),
+        _ => Route::via(Cidr::any(family), topology.node_address(0), ETH),
     };
-    let to_balancer = OF_BALANCER.iter().filter(|_| balanced);
-    let to_balancer = to_balancer.map(|&address| Route::on_link(Cidr::host(address), ETH));
+    let to_balancer = of_balancer(family).into_iter().filter(|_| balanced);
+    let to_balancer = to_balancer.map(|address| Route::on_link(Cidr::host(address), ETH));
     up().chain([Change::Address(Address { cidr, device: ETH.to_owned() })])
         .chain((index == 0).then_some(Change::Route(to_clients)))
         .chain(to_balancer.map(Change::Route))

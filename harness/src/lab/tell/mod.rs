@@ -6,7 +6,7 @@ mod words;
 
 use record::{Leg, MatchedRule, Place, Walk, WalkStep};
 
-use crate::capture::join::{Passage, Story};
+use crate::capture::join::{Opening, Passage, Story};
 use crate::capture::packet::{Direction, flags};
 use crate::capture::{Segment, Site, TapInfo};
 use crate::proxy::Matched;
@@ -34,6 +34,8 @@ pub(super) struct Teller<'a> {
 
 /// What a segment of a TLS handshake is to a reader.
 const HANDSHAKE: &str = "TLS";
+/// The same of an upgrade.
+const UPGRADE: &str = "upgrade";
 
 /// A step and what it is ordered by.
 struct Timed {
@@ -110,10 +112,17 @@ impl Teller<'_> {
         if let Some(secured_ns) = sample.secured_ns {
             call(secured_ns, back, HANDSHAKE, "tls", self.client, "secured");
         }
+        if let Some(upgraded_ns) = sample.upgraded_ns {
+            call(upgraded_ns, back, UPGRADE, "upgrade", self.client, "upgraded");
+        }
         let stage = if sample.connect_ns.is_some() { "handover" } else { "" };
         call(sample.sent_ns, there, "request", stage, self.client, "request written");
         if let Some(mark) = &story.mark {
             call(mark.read_ns, there, "request", "wakeup", self.pod.0, "request read");
+            if mark.received_ns > mark.read_ns {
+                let pod = self.pod.0;
+                call(mark.received_ns, there, "request", "upload", pod, "whole request read");
+            }
             call(mark.written_ns, back, "response", "app", self.pod.0, "response written");
         }
         // Behind the request, which may have come in the same read.
@@ -137,8 +146,11 @@ impl Teller<'_> {
     fn passage(&self, passage: &Passage) -> Option<Timed> {
         let probe = self.probes.get(usize::from(passage.tap))?;
         let Segment { src, dst, encapsulated, .. } = passage.segment;
-        let packet =
-            if passage.handshake { HANDSHAKE } else { packet(&passage.segment, passage.leg) };
+        let packet = match passage.opening {
+            Some(Opening::Handshake) => HANDSHAKE,
+            Some(Opening::Upgrade) => UPGRADE,
+            None => packet(&passage.segment, passage.leg),
+        };
         // Stages are of the request and the response; what opens a connection has none.
         let staged = packet == "request" || packet == "response";
         let place = match probe.site {
@@ -158,7 +170,7 @@ impl Teller<'_> {
             source: Some(src.to_string()),
             destination: Some(dst.to_string()),
             encapsulated,
-            words: words::passage(probe, passage.leg, encapsulated),
+            words: words::passage(probe.site, passage.direction, passage.leg, encapsulated),
             objects: objects::of(probe, &passage.segment),
             rules: Vec::new(),
         };

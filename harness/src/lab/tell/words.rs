@@ -3,8 +3,8 @@
 
 use record::Leg;
 
+use crate::capture::Site;
 use crate::capture::packet::Direction;
-use crate::capture::{Site, TapInfo};
 
 /// Of a call of client or server.
 pub(super) fn call(name: &str) -> &'static str {
@@ -23,7 +23,8 @@ pub(super) fn call(name: &str) -> &'static str {
         "secured" => {
             "The client has checked the server's certificate, or knows the session again: it can encrypt."
         }
-        "request written" => "The client writes the HTTP request to its socket.",
+        "upgraded" => "The client has the server's word that it speaks WebSocket from here on.",
+        "request written" => "The client writes the request to its socket.",
         "request read" => "The server has woken up and holds the request's bytes.",
         "response written" => "The server has its answer and writes it to its socket.",
         "first byte read" => "The client has woken up and holds the first byte of the answer.",
@@ -33,14 +34,15 @@ pub(super) fn call(name: &str) -> &'static str {
 }
 
 /// Of a packet at a probe.
-pub(super) fn passage(probe: &TapInfo, leg: Leg, encapsulated: bool) -> String {
-    let outward = probe.direction == Some(Direction::Out);
+pub(super) fn passage(site: Site, direction: Direction, leg: Leg, encapsulated: bool) -> String {
+    let outward = direction == Direction::Out;
     let there = leg == Leg::Request;
-    let words = match probe.site {
+    let words = match site {
         Site::ClientEth if outward => "The client's kernel hands the packet to its network card.",
         Site::ClientEth => "The packet is back at the client's network card.",
         Site::BalancerEth if outward => {
-            "The load balancer passes it on, by the connection that it has on the other side."
+            "The load balancer passes it on: a proxy by the connection that it has on the other side, a router \
+             as it is."
         }
         Site::BalancerEth => "The packet reaches the load balancer.",
         Site::IngressEth if outward && there => {
@@ -96,6 +98,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_device_says_which_way_the_packet_passes_it() {
+        let told = |site, direction| passage(site, direction, Leg::Request, false);
+        for site in [Site::ClientEth, Site::Nic, Site::Bridge, Site::Vxlan, Site::PodVeth] {
+            assert_ne!(told(site, Direction::In), told(site, Direction::Out), "{site:?}");
+        }
+        assert!(told(Site::Vxlan, Direction::Out).contains("wraps"));
+    }
+
+    #[test]
     fn every_call_a_walk_has_is_explained() {
         for name in [
             "resolving",
@@ -106,6 +117,7 @@ mod tests {
             "handshake answered",
             "handshake over",
             "secured",
+            "upgraded",
             "request written",
             "request read",
             "response written",

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A tracked connection.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -9,21 +9,21 @@ pub struct Tuple {
     /// IP protocol number: 6 is TCP, 17 UDP.
     pub protocol: u8,
     /// Who sends; port 0 for a protocol without ports.
-    pub source: SocketAddrV4,
+    pub source: SocketAddr,
     /// Who is sent to; port 0 for a protocol without ports.
-    pub destination: SocketAddrV4,
+    pub destination: SocketAddr,
 }
 
 impl Tuple {
     /// A TCP connection's.
-    pub fn tcp(source: SocketAddrV4, destination: SocketAddrV4) -> Self {
+    pub fn tcp(source: SocketAddr, destination: SocketAddr) -> Self {
         Self { protocol: nix::libc::IPPROTO_TCP as u8, source, destination }
     }
 }
 
 impl Default for Tuple {
     fn default() -> Self {
-        let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         Self { protocol: 0, source: nowhere, destination: nowhere }
     }
 }
@@ -128,12 +128,12 @@ pub struct Flow {
 
 impl Flow {
     /// Where the destination is translated to, if it is.
-    pub fn dnat(&self) -> Option<SocketAddrV4> {
+    pub fn dnat(&self) -> Option<SocketAddr> {
         (self.reply.source != self.original.destination).then_some(self.reply.source)
     }
 
     /// What the source is translated to, if it is.
-    pub fn snat(&self) -> Option<SocketAddrV4> {
+    pub fn snat(&self) -> Option<SocketAddr> {
         (self.reply.destination != self.original.source).then_some(self.reply.destination)
     }
 
@@ -147,8 +147,8 @@ impl Flow {
 mod tests {
     use super::*;
 
-    fn address(host: u8, port: u16) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, host), port)
+    fn address(host: u8, port: u16) -> SocketAddr {
+        SocketAddr::new(IpAddr::from([10, 0, 0, host]), port)
     }
 
     #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What ctnetlink's messages say. Pure, and bounded by the input.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use super::flow::{Flow, Status, Tuple};
 use super::request::{CT_DELETE, CT_NEW};
@@ -30,7 +30,7 @@ pub enum Message {
         /// When it happened, ns of CLOCK_REALTIME (`CTA_TIMESTAMP_EVENT`).
         event_ns: Option<u64>,
     },
-    /// A flow of another address family than IPv4.
+    /// A flow of another address family than IPv4 and IPv6.
     Foreign,
     /// Anything else, which may be passed over.
     Other,
@@ -54,7 +54,7 @@ pub(super) fn parse(payload: Payload<'_>) -> Result<Message, Malformed> {
         CT_DELETE => MessageKind::Gone,
         _ => return Ok(Message::Other),
     };
-    if i32::from(payload.family) != nix::libc::AF_INET {
+    if ![nix::libc::AF_INET, nix::libc::AF_INET6].contains(&payload.family.into()) {
         return Ok(Message::Foreign);
     }
     let (flow, event_ns) = parse_flow(payload.attributes)?;
@@ -103,9 +103,11 @@ fn parse_tcp_state(value: &[u8]) -> Result<Option<u8>, Malformed> {
 fn parse_tuple(value: &[u8]) -> Result<Tuple, Malformed> {
     let addresses = first(value, 1)?.unwrap_or_default();
     let protocol = first(value, 2)?.unwrap_or_default();
-    let address = |kind, what| {
-        let value = first(addresses, kind)?.ok_or(Malformed::Missing { what })?;
-        Ok(Ipv4Addr::from(exactly::<4>(value)?))
+    // Those of IPv6 follow, by two.
+    let address = |kind, what| match (first(addresses, kind)?, first(addresses, kind + 2)?) {
+        (Some(four), _) => Ok(IpAddr::from(exactly::<4>(four)?)),
+        (None, Some(six)) => Ok(IpAddr::from(exactly::<16>(six)?)),
+        (None, None) => Err(Malformed::Missing { what }),
     };
     let port = |kind| match first(protocol, kind)? {
         Some(value) => exactly(value).map(u16::from_be_bytes),
@@ -117,8 +119,8 @@ fn parse_tuple(value: &[u8]) -> Result<Tuple, Malformed> {
             Some(value) => u8::from_be_bytes(exactly(value)?),
             None => 0,
         },
-        source: SocketAddrV4::new(address(1, "source address")?, port(2)?),
-        destination: SocketAddrV4::new(address(2, "destination address")?, port(3)?),
+        source: SocketAddr::new(address(1, "source address")?, port(2)?),
+        destination: SocketAddr::new(address(2, "destination address")?, port(3)?),
     })
 }
 

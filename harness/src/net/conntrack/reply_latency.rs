@@ -63,14 +63,14 @@ fn between(began: EventTime, answered: EventTime) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddrV4};
+    use std::net::{IpAddr, SocketAddr};
 
     use super::super::flow::{Flow, Status};
     use super::*;
 
     fn flow(port: u16, id: u32, status: Status) -> Flow {
-        let client = SocketAddrV4::new(Ipv4Addr::new(10, 8, 0, 1), port);
-        let server = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 1), 80);
+        let client = SocketAddr::new(IpAddr::from([10, 8, 0, 1]), port);
+        let server = SocketAddr::new(IpAddr::from([10, 96, 0, 1]), 80);
         Flow {
             original: Tuple::tcp(client, server),
             reply: Tuple::tcp(server, client),

@@ -2,32 +2,33 @@
 //! The table of connections of a namespace.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 
 use super::flow::{Flow, Tuple};
 use super::message::{Message, parse};
 use super::request::{CT_DELETE, CT_GET, encode_tuple};
-use crate::net::nfnetlink::{ACKNOWLEDGE, DUMP, ask, push_nested};
+use crate::net::addresses::family;
+use crate::net::nfnetlink::{ACKNOWLEDGE, DUMP, Subject, ask, push_nested};
 use crate::net::{NetError, Netns};
 
 /// Which flows to return; what is `None` is not looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Filter {
     /// Who opened it.
-    pub client: Option<Ipv4Addr>,
+    pub client: Option<IpAddr>,
     /// What it was opened to, before translation.
-    pub destination: Option<SocketAddrV4>,
+    pub destination: Option<SocketAddr>,
     /// Who answers, after translation.
-    pub backend: Option<SocketAddrV4>,
+    pub backend: Option<SocketAddr>,
     /// Its mark.
     pub mark: Option<u32>,
 }
 
 impl Filter {
     fn admits(&self, flow: &Flow) -> bool {
-        self.client.is_none_or(|client| *flow.original.source.ip() == client)
+        self.client.is_none_or(|client| flow.original.source.ip() == client)
             && self.destination.is_none_or(|address| flow.original.destination == address)
             && self.backend.is_none_or(|address| flow.reply.source == address)
             && self.mark.is_none_or(|mark| flow.mark == Some(mark))
@@ -40,7 +41,7 @@ impl Filter {
 /// The kernel refuses (`CAP_NET_ADMIN` in the namespace's user namespace, or no
 /// `CONFIG_NF_CT_NETLINK`), or does not finish within ten seconds.
 pub fn dump(netns: &Netns, filter: Filter) -> Result<Vec<Flow>, NetError> {
-    let found = netns.run(move || flows(CT_GET, DUMP, &[], filter));
+    let found = netns.run(move || flows(Subject::ANY, CT_GET, DUMP, &[], filter));
     found.map_err(NetError::os("read", format!("connections of {}", netns.name())))
 }
 
@@ -51,7 +52,8 @@ pub fn dump(netns: &Netns, filter: Filter) -> Result<Vec<Flow>, NetError> {
 pub fn find(netns: &Netns, original: Tuple) -> Result<Option<Flow>, NetError> {
     let mut attributes = Vec::new();
     push_nested(&mut attributes, 1, &encode_tuple(&original));
-    match netns.run(move || flows(CT_GET, 0, &attributes, Filter::default())) {
+    let subject = Subject::of(family(original.source.ip()));
+    match netns.run(move || flows(subject, CT_GET, 0, &attributes, Filter::default())) {
         // The kernel finds a flow by either of its tuples.
         Ok(flows) => Ok(flows.into_iter().find(|flow| flow.original == original)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -61,14 +63,16 @@ pub fn find(netns: &Netns, original: Tuple) -> Result<Option<Flow>, NetError> {
     }
 }
 
-/// Forgets all IPv4 flows.
+/// Forgets all flows.
 ///
 /// # Errors
 /// The namespace is the one this process started in, whose connections are not ours; or the
 /// kernel refuses.
 pub fn flush(netns: &Netns) -> Result<(), NetError> {
     let outcome = refuse_own(netns)
-        .and_then(|()| netns.run(|| flows(CT_DELETE, ACKNOWLEDGE, &[], Filter::default())))
+        .and_then(|()| {
+            netns.run(|| flows(Subject::ANY, CT_DELETE, ACKNOWLEDGE, &[], Filter::default()))
+        })
         .map(drop);
     outcome.map_err(NetError::os("forget", format!("connections of {}", netns.name())))
 }
@@ -125,9 +129,15 @@ fn refuse_own(netns: &Netns) -> io::Result<()> {
 }
 
 /// Asks, and keeps the flows that the filter admits.
-fn flows(kind: u16, flags: u16, attributes: &[u8], filter: Filter) -> io::Result<Vec<Flow>> {
+fn flows(
+    subject: Subject,
+    kind: u16,
+    flags: u16,
+    attributes: &[u8],
+    filter: Filter,
+) -> io::Result<Vec<Flow>> {
     let mut flows = Vec::new();
-    ask(kind, flags, attributes, |payload| {
+    ask(subject, kind, flags, attributes, |payload| {
         if let Message::Flow { flow, .. } = parse(payload)?
             && filter.admits(&flow)
         {

@@ -6,7 +6,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::message::{Message, messages};
-use super::request::{ACKNOWLEDGE, frame};
+use super::request::{ACKNOWLEDGE, Subject, frame};
 use super::socket::{DATAGRAM_MAX, Socket};
 
 /// `NFNL_MSG_BATCH_BEGIN` and `NFNL_MSG_BATCH_END`.
@@ -26,16 +26,21 @@ pub(crate) struct Change {
 }
 
 impl Socket {
-    /// Makes changes of one subsystem, in the namespace and in the name of this socket.
-    pub(crate) fn commit(&self, subsystem: u8, changes: &[Change]) -> io::Result<()> {
+    /// Makes changes of one subsystem and address family, in the namespace and in the name of this socket.
+    pub(crate) fn commit(
+        &self,
+        subject: Subject,
+        subsystem: u8,
+        changes: &[Change],
+    ) -> io::Result<()> {
         let edge = |kind| {
-            let mut edge = frame(kind, 0, &[]);
+            let mut edge = frame(Subject::ANY, kind, 0, &[]);
             edge[SUBSYSTEM_AT].copy_from_slice(&u16::from(subsystem).to_be_bytes());
             edge
         };
         let mut datagram = edge(BEGIN);
         for Change { kind, flags, attributes } in changes {
-            datagram.extend(frame(*kind, flags | ACKNOWLEDGE, attributes));
+            datagram.extend(frame(subject, *kind, flags | ACKNOWLEDGE, attributes));
         }
         datagram.extend(edge(END));
         self.send(&datagram)?;

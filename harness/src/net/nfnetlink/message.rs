@@ -144,14 +144,19 @@ fn parse(message: &[u8]) -> Result<Message<'_>, Malformed> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::request::frame;
+    use super::super::request::{Subject, frame};
     use super::*;
+    use crate::plan::IpFamily;
+
+    const SUBJECT: Subject = Subject::of(IpFamily::Ipv4);
 
     #[test]
     fn messages_of_one_datagram_are_told_apart() {
-        let mut failed = frame(ERROR, 0, &[0; 12]);
+        let mut failed = frame(SUBJECT, ERROR, 0, &[0; 12]);
         failed[16..20].copy_from_slice(&(-nix::libc::ENOENT).to_ne_bytes());
-        let datagram = [frame(0x102, 7, &[1, 2, 3, 4]), failed, frame(DONE, 0, &[])].concat();
+        let datagram =
+            [frame(SUBJECT, 0x102, 7, &[1, 2, 3, 4]), failed, frame(SUBJECT, DONE, 0, &[])]
+                .concat();
         let read: Vec<_> = messages(&datagram).collect::<Result<_, _>>().unwrap();
         let payload = Payload { kind: 0x102, flags: 7, family: 2, attributes: &[1, 2, 3, 4] };
         assert_eq!(
@@ -162,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_message_longer_than_its_datagram_is_malformed_and_the_last() {
-        let mut datagram = frame(0x100, 0, &[0; 8]);
+        let mut datagram = frame(SUBJECT, 0x100, 0, &[0; 8]);
         let left = datagram.len();
         datagram[..4].copy_from_slice(&u32::MAX.to_ne_bytes());
         let read: Vec<_> = messages(&datagram).collect();

@@ -15,5 +15,5 @@ pub use message::Malformed;
 pub(crate) use message::{Message, Payload, messages};
 #[cfg(test)]
 pub(crate) use request::frame;
-pub(crate) use request::{ACKNOWLEDGE, CREATE, DUMP, ask};
+pub(crate) use request::{ACKNOWLEDGE, CREATE, DUMP, Subject, ask};
 pub(crate) use socket::{DATAGRAM_MAX, Socket};

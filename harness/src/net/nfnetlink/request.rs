@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::message::{Message, Payload, messages};
 use super::socket::{DATAGRAM_MAX, Socket};
+use crate::plan::IpFamily;
 
 /// `NLM_F_REQUEST`, in every request.
 const REQUEST: u16 = 0x1;
@@ -21,8 +22,31 @@ pub(crate) const CREATE: u16 = 0x400;
 /// full table takes a fraction of a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// `struct nlmsghdr`, `struct nfgenmsg` for IPv4, attributes.
-pub(crate) fn frame(kind: u16, flags: u16, attributes: &[u8]) -> Vec<u8> {
+/// What a request is about, of which address family: `nfgen_family` of `struct nfgenmsg`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Subject(u8);
+
+impl Subject {
+    /// What is of any family.
+    pub(crate) const ANY: Self = Self(0);
+
+    /// What is of one.
+    pub(crate) const fn of(family: IpFamily) -> Self {
+        Self(match family {
+            IpFamily::Ipv4 => nix::libc::AF_INET as u8,
+            IpFamily::Ipv6 => nix::libc::AF_INET6 as u8,
+        })
+    }
+}
+
+impl PartialEq<u8> for Subject {
+    fn eq(&self, family: &u8) -> bool {
+        self.0 == *family
+    }
+}
+
+/// `struct nlmsghdr`, `struct nfgenmsg`, attributes.
+pub(crate) fn frame(subject: Subject, kind: u16, flags: u16, attributes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(20 + attributes.len()).expect("requests are small");
     let mut message = length.to_ne_bytes().to_vec();
     message.extend(kind.to_ne_bytes());
@@ -30,7 +54,7 @@ pub(crate) fn frame(kind: u16, flags: u16, attributes: &[u8]) -> Vec<u8> {
     // Each request has a socket of its own, so one sequence number does; the kernel fills in the
     // sender's port id.
     message.extend([0; 8]);
-    message.extend([u8::try_from(nix::libc::AF_INET).expect("a small number"), 0, 0, 0]);
+    message.extend([subject.0, 0, 0, 0]);
     message.extend(attributes);
     message
 }
@@ -39,13 +63,14 @@ pub(crate) fn frame(kind: u16, flags: u16, attributes: &[u8]) -> Vec<u8> {
 /// until that breaks, or the answer ends. Without [`DUMP`] or [`ACKNOWLEDGE`] an answer is one
 /// message.
 pub(crate) fn ask(
+    subject: Subject,
     kind: u16,
     flags: u16,
     attributes: &[u8],
     mut take: impl FnMut(Payload<'_>) -> io::Result<ControlFlow<()>>,
 ) -> io::Result<()> {
     let socket = Socket::open(0)?;
-    socket.send(&frame(kind, flags, attributes))?;
+    socket.send(&frame(subject, kind, flags, attributes))?;
     let deadline = Instant::now() + PATIENCE;
     let mut buffer = vec![0; DATAGRAM_MAX];
     loop {

@@ -2,7 +2,7 @@
 //! Whether this machine can run the mode: by loading and linking what the mode loads and links.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::super::error::with_reasons;
 use super::kernel::Kernel;
@@ -18,7 +18,7 @@ const NEWER: &str = "Linux 6.6 or later, with CONFIG_BPF_SYSCALL and CONFIG_NET_
 
 pub(super) fn check(scratch: &Netns) -> Result<(), Unavailable> {
     let options = Ebpf { connections_max: CONNECTIONS, ..Ebpf::default() };
-    let kernel = Kernel::load(&options, Ipv4Addr::LOCALHOST, &Plan::default());
+    let kernel = Kernel::load(&options, IpAddr::V4(Ipv4Addr::LOCALHOST), &Plan::default());
     let kernel = kernel.map_err(|error| unavailable(error, "BPF programs at tc"))?;
     for program in [&kernel.from_pod, &kernel.from_outside] {
         Link::to_device(&program.fd, scratch, "lo", Side::Ingress, Order::Last)

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Entries of the map of connections (`struct tuple`, `struct connection`).
 
+use crate::net::addresses::octets4;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 /// Addresses and ports of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Tuple {
-    pub(super) source: SocketAddrV4,
-    pub(super) destination: SocketAddrV4,
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
     /// Number of the protocol in IP headers.
     pub(super) protocol: u8,
 }
@@ -58,8 +59,8 @@ impl Tuple {
     /// As it is a key.
     pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
-        bytes[..4].copy_from_slice(&self.source.ip().octets());
-        bytes[4..8].copy_from_slice(&self.destination.ip().octets());
+        bytes[..4].copy_from_slice(&octets4(self.source.ip()));
+        bytes[4..8].copy_from_slice(&octets4(self.destination.ip()));
         bytes[8..10].copy_from_slice(&self.source.port().to_be_bytes());
         bytes[10..12].copy_from_slice(&self.destination.port().to_be_bytes());
         bytes[12..].copy_from_slice(&u32::from(self.protocol).to_ne_bytes());
@@ -72,7 +73,7 @@ impl Tuple {
         let address = |at: usize, port_at: usize| {
             let octets: [u8; 4] = bytes[at..at + 4].try_into().expect("four of them");
             let port = u16::from_be_bytes([bytes[port_at], bytes[port_at + 1]]);
-            SocketAddrV4::new(Ipv4Addr::from(octets), port)
+            SocketAddr::new(IpAddr::from(octets), port)
         };
         let protocol = u32::from_ne_bytes(bytes[12..].try_into().expect("four of them"));
         let protocol = u8::try_from(protocol).ok()?;

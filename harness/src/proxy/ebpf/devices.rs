@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which of a node's devices the programs belong on.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::super::{NodeView, ProxyError};
 use crate::net::State;
@@ -21,7 +21,7 @@ pub(super) struct Devices {
     /// Those that Services' packets come in by.
     pub(super) entrances: Vec<Device>,
     /// First address of each device that has one, by its index.
-    pub(super) sources: Vec<(u32, Ipv4Addr)>,
+    pub(super) sources: Vec<(u32, IpAddr)>,
 }
 
 impl Devices {
@@ -35,7 +35,7 @@ impl Devices {
         Ok(Self::among(&state, node.nic, node.address))
     }
 
-    fn among(state: &State, nic: &str, address: Ipv4Addr) -> Self {
+    fn among(state: &State, nic: &str, address: IpAddr) -> Self {
         let mut found = Self::default();
         for link in &state.links {
             let pods = match link.kind.as_deref() {
@@ -47,7 +47,10 @@ impl Devices {
             };
             let entrance = pods.map(|pods| Device { name: link.name.clone(), pods });
             found.entrances.extend(entrance);
-            let own = state.addresses.iter().find(|address| address.device == link.name);
+            let own = state.addresses.iter().find(|address| {
+                // Docker may give a node one of IPv6, too, which these programs know nothing of.
+                address.device == link.name && address.cidr.address.is_ipv4()
+            });
             let own = own.map(|address| address.cidr.address);
             let source = if link.name == nic { Some(address) } else { own };
             found.sources.extend(source.map(|source| (link.index, source)));

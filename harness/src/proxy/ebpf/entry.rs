@@ -2,12 +2,13 @@
 //! Keys and values of the maps as bytes, laid out as `harness/bpf/proxy.bpf.c` declares them:
 //! addresses and ports in network byte order, the rest in the processor's.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::super::Protocol;
 use super::Ebpf;
 use super::plan::{Frontend, Port, Target};
+use crate::net::addresses::octets4;
 
 /// Bytes put together field by field.
 struct Packed<const N: usize> {
@@ -26,8 +27,8 @@ impl<const N: usize> Packed<N> {
         self
     }
 
-    fn socket(self, address: SocketAddrV4) -> Self {
-        self.with(&address.ip().octets()).with(&address.port().to_be_bytes())
+    fn socket(self, address: SocketAddr) -> Self {
+        self.with(&octets4(address.ip())).with(&address.port().to_be_bytes())
     }
 }
 
@@ -40,7 +41,7 @@ pub(super) fn number(protocol: Protocol) -> u8 {
 }
 
 /// `struct frontend`.
-pub(super) fn frontend(address: SocketAddrV4, protocol: Protocol) -> [u8; 8] {
+pub(super) fn frontend(address: SocketAddr, protocol: Protocol) -> [u8; 8] {
     Packed::new().socket(address).with(&u16::from(number(protocol)).to_ne_bytes()).bytes
 }
 
@@ -62,8 +63,8 @@ pub(super) fn endpoint(target: &Target) -> [u8; 8] {
 }
 
 /// `struct client`: key of a kept choice.
-pub(super) fn client(address: Ipv4Addr, service: u32) -> [u8; 8] {
-    Packed::new().with(&address.octets()).with(&service.to_ne_bytes()).bytes
+pub(super) fn client(address: IpAddr, service: u32) -> [u8; 8] {
+    Packed::new().with(&octets4(address)).with(&service.to_ne_bytes()).bytes
 }
 
 /// When a kept choice ends, and the place of its endpoint (`struct affinity`).
@@ -73,14 +74,14 @@ pub(super) fn affinity(bytes: &[u8]) -> Option<(u64, u32)> {
 }
 
 /// The constants of the programs.
-pub(super) fn settings(options: &Ebpf, address: Ipv4Addr) -> [u8; 76] {
+pub(super) fn settings(options: &Ebpf, address: IpAddr) -> [u8; 76] {
     let timeouts = timeouts_ns(options);
     let shortest = timeouts.into_iter().filter(|ns| *ns > 0).min().unwrap_or(0);
     let tell_ns = (shortest / 8).min(1_000_000_000);
     Packed::new()
         .with(timeouts.map(u64::to_ne_bytes).as_flattened())
         .with(&tell_ns.to_ne_bytes())
-        .with(&address.octets())
+        .with(&octets4(address))
         .bytes
 }
 

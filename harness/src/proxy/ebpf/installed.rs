@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Mode ebpf on a node: programs linked, maps filled, ended connections swept out.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::super::sysctl::Sysctls;
 use super::super::watch::Watch;
@@ -27,7 +27,7 @@ pub(super) struct InstalledEbpf {
     pub(super) kernel: Kernel,
     sweeper: Sweeper,
     sysctls: Sysctls,
-    address: Ipv4Addr,
+    address: IpAddr,
     /// Service ports in the maps.
     ports: usize,
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The programs and maps in the kernel.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::connection::{Connection, Tuple};
@@ -9,6 +9,7 @@ use super::devices::Devices;
 use super::plan::Plan;
 use super::{Ebpf, entry};
 use crate::bpf::{BpfError, Opened, RunStats, Table};
+use crate::net::addresses::octets4;
 
 /// Compiled from `proxy.bpf.c` by `cargo xtask bpf`.
 const OBJECT: &[u8] = include_bytes!("../../../bpf/proxy.bpf.o");
@@ -49,7 +50,7 @@ impl Kernel {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub(super) fn load(options: &Ebpf, address: Ipv4Addr, plan: &Plan) -> Result<Self, BpfError> {
+    pub(super) fn load(options: &Ebpf, address: IpAddr, plan: &Plan) -> Result<Self, BpfError> {
         let mut object = Opened::read("proxy.bpf.o", OBJECT)?;
         object.set_constants(&entry::settings(options, address))?;
         object.set_max_entries("services", plan.frontends() + ROOM)?;
@@ -114,7 +115,7 @@ impl Tables {
     /// Writes the addresses that packets may be given as their source.
     pub(super) fn write_sources(&self, devices: &Devices) -> Result<(), BpfError> {
         let entries = devices.sources.iter();
-        self.sources.put_all(entries.map(|(index, source)| (index.to_ne_bytes(), source.octets())))
+        self.sources.put_all(entries.map(|(index, source)| (index.to_ne_bytes(), octets4(*source))))
     }
 
     /// The entry of one direction of a connection.

@@ -37,7 +37,7 @@ mod sweep;
 #[cfg(feature = "bpf")]
 mod watch;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use self::plan::Plan;
@@ -113,12 +113,7 @@ impl ProxyMode for Ebpf {
     }
 
     /// The text and what is installed are written from one plan, which is made of the table.
-    fn render(
-        &self,
-        table: &ServiceTable,
-        node_name: &str,
-        node_address: Ipv4Addr,
-    ) -> Vec<RuleText> {
+    fn render(&self, table: &ServiceTable, node_name: &str, node_address: IpAddr) -> Vec<RuleText> {
         let plan = Plan::of(table, node_name, node_address);
         let (text, rules) = (plan.to_string(), plan.entries());
         vec![RuleText { name: "ebpf.maps", tool: Vec::new(), text, rules }]

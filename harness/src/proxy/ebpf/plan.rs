@@ -3,7 +3,7 @@
 //! in the kernel are both written from it.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::super::port_name::port_name;
@@ -14,7 +14,7 @@ use super::super::{Affinity, Protocol, Service, ServicePort, ServiceTable};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     /// Its address.
-    pub(super) address: SocketAddrV4,
+    pub(super) address: SocketAddr,
     /// Whether it is on this node.
     pub(super) here: bool,
 }
@@ -23,7 +23,7 @@ pub(super) struct Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Frontend {
     /// Where clients connect to.
-    pub(super) address: SocketAddrV4,
+    pub(super) address: SocketAddr,
     /// How many of the port's endpoints, from its first, this node's pods may use.
     pub(super) inside: u32,
     /// How many others may use.
@@ -53,7 +53,7 @@ pub(super) struct Plan {
 impl Plan {
     /// In the table's order, so that a table with Services added to its end has a plan with ports
     /// added to its end.
-    pub(super) fn of(table: &ServiceTable, node_name: &str, node_address: Ipv4Addr) -> Self {
+    pub(super) fn of(table: &ServiceTable, node_name: &str, node_address: IpAddr) -> Self {
         let mut ports = Vec::with_capacity(table.services.len());
         let mut first = 0;
         for service in &table.services {
@@ -83,7 +83,7 @@ impl Plan {
 
     /// The port with this address, its number, and the address.
     #[cfg(feature = "bpf")]
-    pub(super) fn find(&self, address: SocketAddrV4) -> Option<(u32, &Port, &Frontend)> {
+    pub(super) fn find(&self, address: SocketAddr) -> Option<(u32, &Port, &Frontend)> {
         (0..).zip(&self.ports).find_map(|(number, port)| {
             let frontend = port.frontends.iter().find(|frontend| frontend.address == address)?;
             Some((number, port, frontend))
@@ -96,7 +96,7 @@ impl Port {
         service: &Service,
         port: &ServicePort,
         node_name: &str,
-        node_address: Ipv4Addr,
+        node_address: IpAddr,
         first: u32,
     ) -> Self {
         let target = |here: bool| {
@@ -113,15 +113,15 @@ impl Port {
         let under = |policy| count(reach.under(policy));
         let (internal, external) = (under(reach.internal), under(reach.external));
         let mut frontends = vec![Frontend {
-            address: SocketAddrV4::new(service.cluster_ip, port.port),
+            address: SocketAddr::new(service.cluster_ip, port.port),
             inside: internal,
             outside: internal,
         }];
         // A pod that asks for an external address is sent to any endpoint, whatever the policy: it
         // is in the cluster already (KEP-1138 calls it the short circuit).
-        let node_port = port.node_port.map(|at| SocketAddrV4::new(node_address, at));
+        let node_port = port.node_port.map(|at| SocketAddr::new(node_address, at));
         let balanced = service.load_balancer_ips.iter();
-        let balanced = balanced.map(|address| SocketAddrV4::new(*address, port.port));
+        let balanced = balanced.map(|address| SocketAddr::new(*address, port.port));
         frontends.extend(node_port.into_iter().chain(balanced).map(|address| Frontend {
             address,
             inside: count(&targets),

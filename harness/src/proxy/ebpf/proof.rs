@@ -10,6 +10,7 @@ use super::installed::{InstalledEbpf, bpf};
 use super::plan::{Plan, Target};
 use super::{entry, plan};
 use crate::bpf::ingress_programs;
+use crate::plan::IpFamily;
 use crate::plan::Mode;
 use crate::proxy::Protocol;
 
@@ -22,7 +23,7 @@ pub(super) fn prove(
     table: &ServiceTable,
     probe: &Probe,
 ) -> Result<Vec<String>, ProxyError> {
-    let mut evidence = vec![foreign::expect_only(node.netns, Mode::Ebpf, None)?];
+    let mut evidence = vec![foreign::expect_only(node.netns, Mode::Ebpf, None, IpFamily::Ipv4)?];
     evidence.push(linked(mode, node)?);
     let tables = &mode.kernel.tables;
     let tuple = Tuple { source: probe.client, destination: probe.destination, protocol: TCP };

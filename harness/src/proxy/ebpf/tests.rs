@@ -5,7 +5,7 @@ use super::super::{Fill, Policy, sample};
 use super::*;
 use crate::plan::Position;
 
-const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 11);
+const NODE_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 9, 0, 11));
 
 #[test]
 fn every_kind_of_service_is_a_line_for_each_of_its_addresses() {

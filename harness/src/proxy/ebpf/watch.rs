@@ -64,7 +64,7 @@ impl EbpfWatch {
         if port.affinity.is_none() {
             return Ok(None);
         }
-        let client = *probe.client.ip();
+        let client = probe.client.ip();
         let kept =
             self.tables.affinities.get(&entry::client(client, id)).map_err(bpf("read back"))?;
         let of = self.tables.affinities.entries().map_err(bpf("read back"))?.count();

@@ -3,6 +3,7 @@
 //! them, and the rules on marked packets.
 
 use super::restore::{Restore, Table};
+use crate::plan::IpFamily;
 
 /// Mark of packets whose source is to be replaced (`masqueradeBit` 14).
 pub(crate) const MARK: &str = "0x4000";
@@ -61,13 +62,15 @@ pub(crate) fn masquerade(nat: &mut Table) {
 }
 
 /// Rules of `KUBE-FIREWALL` and `KUBE-FORWARD`.
-pub(super) fn filter(filter: &mut Table) {
+pub(super) fn filter(filter: &mut Table, family: IpFamily) {
     // `route_localnet`, which NodePorts on 127.0.0.1 need, would let neighbours in without it
     // (CVE-2020-8558).
-    filter.rule(format_args!(
-        "-A KUBE-FIREWALL -m comment --comment \"block incoming localnet connections\" \
-         -d 127.0.0.0/8 ! -s 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"
-    ));
+    if family == IpFamily::Ipv4 {
+        filter.rule(format_args!(
+            "-A KUBE-FIREWALL -m comment --comment \"block incoming localnet connections\" \
+             -d 127.0.0.0/8 ! -s 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"
+        ));
+    }
     // A packet that connection tracking finds invalid is not translated back; if it went on, its
     // peer would see a stranger's packet and reset the connection (Kubernetes #74839).
     filter.rule(format_args!("-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP"));
@@ -87,9 +90,11 @@ pub(crate) fn forward(filter: &mut Table) {
 }
 
 /// The rule that everything no Service rule took and that is for the node itself ends at.
-pub(super) fn node_ports(nat: &mut Table) {
+pub(super) fn node_ports(nat: &mut Table, family: IpFamily) {
+    // What comes to ::1 could not be answered.
+    let but = if family == IpFamily::Ipv6 { "! -d ::1/128 " } else { "" };
     nat.rule(format_args!(
         "-A KUBE-SERVICES -m comment --comment \"kubernetes service nodeports; NOTE: this must be \
-         the last rule in this chain\" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS"
+         the last rule in this chain\" -m addrtype --dst-type LOCAL {but}-j KUBE-NODEPORTS"
     ));
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::backend::Backend;
+use super::tables::Tables;
 use crate::net::{Netns, ToolError};
 
 /// What the counters stood at when they were last looked at; zero where they never were, as they
@@ -41,12 +41,12 @@ impl Counters {
     /// The tool says no; [`ToolError::Failed`] when there is no such chain.
     pub(crate) fn since_last_look(
         &mut self,
-        backend: Backend,
+        tables: Tables,
         netns: &Netns,
         table: &str,
         chain: &str,
     ) -> Result<Vec<Counted>, ToolError> {
-        let listing = backend.chain(netns, table, chain)?;
+        let listing = tables.chain(netns, table, chain)?;
         Ok(listing
             .lines()
             .filter_map(parse)

@@ -4,26 +4,32 @@
 //! Table nat sees the first packet of a connection only, so one connection is one packet. What is
 //! read is bounded by the length of `KUBE-SERVICES`, not by the number of chains.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use super::super::foreign;
 use super::super::{NodeView, Policy, Probe, ProxyError, Service, ServicePort, ServiceTable};
-use super::backend::Backend;
 use super::counters::{Counted, Counters};
 use super::service::PortRules;
+use super::tables::Tables;
+use crate::net::Cidr;
 use crate::net::ToolError;
 use crate::plan::Mode;
 
 /// Evidence for `probe`, a line each.
 pub(super) fn of(
-    backend: Backend,
+    tables: Tables,
     counters: &mut Counters,
     node: &NodeView<'_>,
     table: &ServiceTable,
     probe: &Probe,
 ) -> Result<Vec<String>, ProxyError> {
-    let mut evidence = vec![foreign::expect_only(node.netns, Mode::Iptables, Some(backend))?];
-    let mut look = Look { mode: Mode::Iptables, backend, counters, node };
+    let mut evidence = vec![foreign::expect_only(
+        node.netns,
+        Mode::Iptables,
+        Some(tables.backend),
+        tables.family,
+    )?];
+    let mut look = Look { mode: Mode::Iptables, tables, counters, node };
     if probe.destination == probe.backend {
         evidence.push(look.counted("nat", "PREROUTING", &[], &["KUBE-SERVICES"])?);
         return Ok(evidence);
@@ -34,7 +40,7 @@ pub(super) fn of(
         [Policy::Cluster, Policy::Local].map(|policy| rules.policy_chain(policy).to_string());
     let policies: Vec<&str> = policies.iter().map(String::as_str).collect();
     let external = rules.external_chain().to_string();
-    let inside = probe.destination == SocketAddrV4::new(service.cluster_ip, port.port);
+    let inside = probe.destination == SocketAddr::new(service.cluster_ip, port.port);
     let first = if inside { policies.clone() } else { vec![external.as_str()] };
 
     let services = look.rules("nat", "KUBE-SERVICES")?;
@@ -44,11 +50,11 @@ pub(super) fn of(
         return Err(look.missing(format!("{expected} rules in KUBE-SERVICES"), found));
     }
     let to_port = format!("--dport {}", probe.destination.port());
-    if port.node_port == Some(probe.destination.port()) && *probe.destination.ip() == node.address {
+    if port.node_port == Some(probe.destination.port()) && probe.destination.ip() == node.address {
         evidence.push(look.found("KUBE-SERVICES", &services, &[], &["KUBE-NODEPORTS"])?);
         evidence.push(look.counted("nat", "KUBE-NODEPORTS", &[&to_port], &first)?);
     } else {
-        let to_address = format!("-d {}/32", probe.destination.ip());
+        let to_address = format!("-d {}", Cidr::host(probe.destination.ip()));
         evidence.push(look.found("KUBE-SERVICES", &services, &[&to_address, &to_port], &first)?);
     }
     if !inside {
@@ -79,7 +85,7 @@ pub(crate) struct Look<'a, 'n> {
     /// Mode to prove.
     pub(crate) mode: Mode,
     /// Where its rules are.
-    pub(crate) backend: Backend,
+    pub(crate) tables: Tables,
     /// What the counters were.
     pub(crate) counters: &'a mut Counters,
     /// The node.
@@ -88,7 +94,7 @@ pub(crate) struct Look<'a, 'n> {
 
 impl Look<'_, '_> {
     fn rules(&mut self, table: &str, chain: &str) -> Result<Vec<Counted>, ProxyError> {
-        let rules = self.counters.since_last_look(self.backend, self.node.netns, table, chain);
+        let rules = self.counters.since_last_look(self.tables, self.node.netns, table, chain);
         rules.map_err(|error| match error {
             ToolError::Failed { stderr, .. } => self.missing(
                 format!("chain {chain} in table {table}"),

@@ -7,8 +7,10 @@ use super::super::{Installed, NodeView, Probe, ProxyError, RuleText, ServiceTabl
 use super::backend::Backend;
 use super::counters::Counters;
 use super::restore::{Applied, Restore};
+use super::tables::Tables;
 use super::{REJECT, addition, evidence};
 use crate::Unavailable;
+use crate::net::addresses::word_of_nft;
 use crate::net::{Netns, Tool, ToolError};
 use crate::plan::Mode;
 
@@ -19,7 +21,7 @@ const TABLES: [&str; 2] = ["filter", "nat"];
 #[derive(Debug)]
 pub(crate) struct Rules {
     mode: Mode,
-    backend: Backend,
+    tables: Tables,
     applied: Applied,
     /// Tables that were not there before.
     made: Vec<&'static str>,
@@ -32,19 +34,19 @@ impl Rules {
     /// The tool says no; tables that were done before are undone.
     pub(crate) fn install(
         mode: Mode,
-        backend: Backend,
+        tables: Tables,
         netns: &Netns,
         texts: &[RuleText],
     ) -> Result<Self, ProxyError> {
-        let made = TABLES.into_iter().filter(|table| !backend.has_table(netns, table)).collect();
-        let mut rules = Self { mode, backend, applied: Applied::default(), made };
+        let made = TABLES.into_iter().filter(|table| !tables.has_table(netns, table)).collect();
+        let mut rules = Self { mode, tables, applied: Applied::default(), made };
         for text in texts.iter().filter(|text| text.name == "iptables.rules") {
             rules.applied.add(&text.text);
             if let Err(source) = text.apply(netns) {
                 // A table is applied as a whole or not at all, so the removal of one that was not
                 // fails, and that is no news.
                 for removal in rules.applied.removals() {
-                    let _ = backend.restore(netns, removal);
+                    let _ = tables.restore(netns, removal);
                 }
                 rules.sweep(netns)?;
                 return Err(ProxyError::Tool { op: "install", mode, source });
@@ -58,14 +60,14 @@ impl Rules {
     /// # Errors
     /// What it said.
     pub(crate) fn check(
-        backend: Backend,
+        tables: Tables,
         scratch: &Netns,
         text: RuleText,
     ) -> Result<(), Unavailable> {
-        let outcome = Self::install(Mode::Iptables, backend, scratch, &[text])
+        let outcome = Self::install(Mode::Iptables, tables, scratch, &[text])
             .and_then(|rules| rules.remove(scratch));
         outcome.map_err(|error| {
-            let (need, remedy) = match backend {
+            let (need, remedy) = match tables.backend {
                 Backend::Nft => (
                     "a kernel that takes kube-proxy's rules through nf_tables",
                     "modprobe -a nf_tables nft_compat nft_chain_nat xt_statistic xt_recent \
@@ -85,12 +87,12 @@ impl Rules {
     ///
     /// # Errors
     /// It has not.
-    pub(crate) fn check_reject(backend: Backend, scratch: &Netns) -> Result<(), Unavailable> {
+    pub(crate) fn check_reject(tables: Tables, scratch: &Netns) -> Result<(), Unavailable> {
         let mut restore = Restore::with_capacity(64, 64);
         restore.filter.chain("KUBE-CHECK");
         restore.filter.rule(format_args!("-A KUBE-CHECK{REJECT}"));
-        let text = backend.rule_text(restore.whole());
-        let outcome = Self::install(Mode::Iptables, backend, scratch, &[text])
+        let text = tables.rule_text(restore.whole());
+        let outcome = Self::install(Mode::Iptables, tables, scratch, &[text])
             .and_then(|rules| rules.remove(scratch));
         outcome.map_err(|error| {
             Unavailable::new(
@@ -111,7 +113,7 @@ impl Rules {
             return Ok(());
         }
         self.applied.add(&text);
-        self.backend.restore(netns, text).map_err(|source| ProxyError::Tool {
+        self.tables.restore(netns, text).map_err(|source| ProxyError::Tool {
             op: "add to",
             mode: self.mode,
             source,
@@ -124,7 +126,7 @@ impl Rules {
     /// The tool says no, or a chain or a jump is left.
     pub(crate) fn remove(self, netns: &Netns) -> Result<(), ProxyError> {
         for removal in self.applied.removals() {
-            self.backend.restore(netns, removal).map_err(self.failed("remove"))?;
+            self.tables.restore(netns, removal).map_err(self.failed("remove"))?;
         }
         self.sweep(netns)
     }
@@ -135,21 +137,21 @@ impl Rules {
         for table in
             self.applied.tables().filter_map(|name| TABLES.into_iter().find(|table| *table == name))
         {
-            if !self.backend.has_table(netns, table) {
+            if !self.tables.has_table(netns, table) {
                 self.drop_husk(netns, table);
                 continue;
             }
-            let text = self.backend.save(netns, table).map_err(self.failed("read back"))?;
+            let text = self.tables.save(netns, table).map_err(self.failed("read back"))?;
             if let Some(line) = text.lines().find(|line| line.contains("KUBE-")) {
-                let left = format!("{line} in table {table} ({})", self.backend.word());
+                let left = format!("{line} in table {table} ({})", self.tables.word());
                 let host = netns.name().to_owned();
                 return Err(ProxyError::Left { mode: self.mode, host, left });
             }
             let empty = !text.lines().any(|line| line.starts_with("-A"));
             // A legacy table cannot be removed from a namespace; its empty hooks stay with it.
-            if empty && self.backend == Backend::Nft && self.made.contains(&table) {
+            if empty && self.tables.backend == Backend::Nft && self.made.contains(&table) {
                 Tool::new("nft")
-                    .args(["delete", "table", "ip", table])
+                    .args(["delete", "table", word_of_nft(self.tables.family), table])
                     .run_on(netns)
                     .map_err(self.failed("remove"))?;
             }
@@ -160,10 +162,14 @@ impl Rules {
     /// Removes a table that came with rules that were refused: iptables-nft makes it first, by
     /// itself, so that it stays, without chains.
     fn drop_husk(&self, netns: &Netns, table: &str) {
-        if self.backend != Backend::Nft {
+        if self.tables.backend != Backend::Nft {
             return;
         }
-        let nft = |op: &str| Tool::new("nft").args([op, "table", "ip", table]).run_on(netns);
+        let nft = |op: &str| {
+            Tool::new("nft")
+                .args([op, "table", word_of_nft(self.tables.family), table])
+                .run_on(netns)
+        };
         if nft("list").is_ok_and(|text| text.lines().count() == 2) {
             // Nothing is in it: if it stays, it costs no packet anything.
             let _ = nft("delete");
@@ -176,8 +182,8 @@ impl Rules {
     }
 
     /// Where the rules are.
-    pub(crate) fn backend(&self) -> Backend {
-        self.backend
+    pub(crate) fn tables(&self) -> Tables {
+        self.tables
     }
 }
 
@@ -202,11 +208,11 @@ impl Installed for InstalledIptables {
         table: &ServiceTable,
         probe: &Probe,
     ) -> Result<Vec<String>, ProxyError> {
-        evidence::of(self.rules.backend, &mut self.counters, node, table, probe)
+        evidence::of(self.rules.tables, &mut self.counters, node, table, probe)
     }
 
     fn watch(&mut self, node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {
-        super::watch(self.rules.backend, node)
+        super::watch(self.rules.tables, node)
     }
 
     fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError> {

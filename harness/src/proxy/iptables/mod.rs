@@ -18,9 +18,10 @@ mod evidence;
 mod installed;
 pub(crate) mod restore;
 mod service;
+mod tables;
 mod watch;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 pub use backend::Backend;
 pub(crate) use constant::{forward, masquerade};
@@ -28,6 +29,7 @@ pub(crate) use counters::Counters;
 pub(crate) use evidence::Look;
 use installed::InstalledIptables;
 pub(crate) use installed::Rules;
+pub(crate) use tables::Tables;
 pub(crate) use watch::{Carrier, Counting, Hook};
 
 use self::restore::Restore;
@@ -38,7 +40,8 @@ use super::{
 };
 use crate::Unavailable;
 use crate::net::Netns;
-use crate::plan::Mode;
+use crate::net::addresses::family;
+use crate::plan::{IpFamily, Mode};
 
 /// Endpoints beyond which kube-proxy leaves comments out of per-endpoint rules
 /// (`largeClusterEndpointsThreshold`).
@@ -51,13 +54,15 @@ const REJECT: &str = " -j REJECT";
 /// NodePorts answer on 127.0.0.1 too (`--iptables-localhost-nodeports`, on by default).
 const SYSCTLS: &[(&str, &str)] =
     &[("net/ipv4/conf/all/route_localnet", "1"), ("net/ipv4/ip_forward", "1")];
+/// There is no such thing as the former for IPv6.
+const SYSCTLS_IPV6: &[(&str, &str)] = &[("net/ipv6/conf/all/forwarding", "1")];
 
 /// Begins to watch rules of this mode, whoever made them.
 pub(in crate::proxy) fn watch(
-    backend: Backend,
+    tables: Tables,
     node: &NodeView<'_>,
 ) -> Result<Box<dyn Watch>, ProxyError> {
-    Ok(Box::new(watch::IptablesWatch(Counting::begin(Mode::Iptables, backend, node)?)))
+    Ok(Box::new(watch::IptablesWatch(Counting::begin(Mode::Iptables, tables, node)?)))
 }
 
 /// kube-proxy's iptables mode.
@@ -73,20 +78,27 @@ impl ProxyMode for Iptables {
     }
 
     fn check(&self, scratch: &Netns) -> Result<(), Unavailable> {
-        self.backend.check(scratch)?;
-        let text = self.whole(&sample::with_endpoints(), sample::NODE);
-        Rules::check(self.backend, scratch, text)
+        let tables = self.backend.of(IpFamily::Ipv4);
+        tables.check(scratch)?;
+        let text = self.whole(tables, &sample::with_endpoints(), sample::NODE);
+        Rules::check(tables, scratch, text)
     }
 
     fn check_texts(&self, node: &Netns, texts: &[RuleText]) -> Result<(), Unavailable> {
-        if texts.iter().any(|text| text.text.contains(REJECT)) {
-            return Rules::check_reject(self.backend, node);
+        let [text] = texts else { return Ok(()) };
+        let tables = self.tables_of(text);
+        if tables.family == IpFamily::Ipv6 {
+            tables.check(node)?;
+            Rules::check(tables, node, text.clone())?;
         }
-        Ok(())
+        match text.text.contains(REJECT) {
+            true => Rules::check_reject(tables, node),
+            false => Ok(()),
+        }
     }
 
-    fn render(&self, table: &ServiceTable, node_name: &str, _: Ipv4Addr) -> Vec<RuleText> {
-        vec![self.whole(table, node_name)]
+    fn render(&self, table: &ServiceTable, node_name: &str, address: IpAddr) -> Vec<RuleText> {
+        vec![self.whole(self.backend.of(family(address)), table, node_name)]
     }
 
     fn install(
@@ -95,9 +107,14 @@ impl ProxyMode for Iptables {
         _: &ServiceTable,
         texts: &[RuleText],
     ) -> Result<Box<dyn Installed>, ProxyError> {
-        let sysctls = Sysctls::write(node.netns, SYSCTLS)
+        let tables = self.backend.of(family(node.address));
+        let sysctls = match tables.family {
+            IpFamily::Ipv4 => SYSCTLS,
+            IpFamily::Ipv6 => SYSCTLS_IPV6,
+        };
+        let sysctls = Sysctls::write(node.netns, sysctls)
             .map_err(|source| ProxyError::Net { mode: Mode::Iptables, source })?;
-        match Rules::install(Mode::Iptables, self.backend, node.netns, texts) {
+        match Rules::install(Mode::Iptables, tables, node.netns, texts) {
             Ok(rules) => Ok(Box::new(InstalledIptables::new(rules, sysctls))),
             Err(error) => {
                 sysctls
@@ -110,7 +127,12 @@ impl ProxyMode for Iptables {
 }
 
 impl Iptables {
-    fn whole(&self, table: &ServiceTable, node: &str) -> RuleText {
+    /// Where a text's rules go.
+    fn tables_of(&self, text: &RuleText) -> Tables {
+        self.backend.of(if text.is_of_ipv6() { IpFamily::Ipv6 } else { IpFamily::Ipv4 })
+    }
+
+    fn whole(&self, tables: Tables, table: &ServiceTable, node: &str) -> RuleText {
         let ports: usize = table.services.iter().map(|service| service.ports.len()).sum();
         let mut restore =
             Restore::with_capacity(512 + ports * PORT_CHAINS, 2048 + ports * PORT_RULES);
@@ -121,9 +143,9 @@ impl Iptables {
         for service in &table.services {
             write(service, node, &mut restore, brief);
         }
-        constant::node_ports(&mut restore.nat);
-        constant::filter(&mut restore.filter);
-        self.backend.rule_text(restore.whole())
+        constant::node_ports(&mut restore.nat, tables.family);
+        constant::filter(&mut restore.filter, tables.family);
+        tables.rule_text(restore.whole())
     }
 }
 

@@ -3,7 +3,7 @@
 //! (`syncProxyRules` in `pkg/proxy/iptables/proxier.go`, 1.31).
 
 use std::fmt::{self, Arguments};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use super::super::port_name::{ChainHash, port_name};
 use super::super::reach::Reach;
@@ -57,7 +57,7 @@ impl<'a> PortRules<'a> {
     }
 
     /// Chain that sends traffic to one endpoint.
-    pub(super) fn endpoint_chain(&self, endpoint: SocketAddrV4) -> Chain {
+    pub(super) fn endpoint_chain(&self, endpoint: SocketAddr) -> Chain {
         let hash = ChainHash::of(&[&self.name, self.port.protocol.word(), &endpoint.to_string()]);
         Chain { prefix: "KUBE-SEP-", hash }
     }
@@ -163,9 +163,10 @@ impl<'a> PortRules<'a> {
     fn masquerade_strangers(&self, restore: &mut Restore) {
         let (name, protocol, port) = (&self.name, self.port.protocol.word(), self.port.port);
         let (vip, chain) = (self.service.cluster_ip, self.policy_chain(self.reach.internal));
+        let pods = PODS.like(vip);
         restore.nat.rule(format_args!(
             "-A {chain} -m comment --comment \"{name} cluster IP\" -m {protocol} -p {protocol} \
-             -d {vip} --dport {port} ! -s {PODS} -j KUBE-MARK-MASQ"
+             -d {vip} --dport {port} ! -s {pods} -j KUBE-MARK-MASQ"
         ));
     }
 
@@ -185,7 +186,8 @@ impl<'a> PortRules<'a> {
             // Pods and the node itself are not what the policy is about: they are served as if
             // they had gone out to a load balancer that chose any node.
             let any = self.policy_chain(Policy::Cluster);
-            rule("pod", &format!("-s {PODS} "), format_args!("{any}"));
+            let pods = PODS.like(self.service.cluster_ip);
+            rule("pod", &format!("-s {pods} "), format_args!("{any}"));
             let local = "-m addrtype --src-type LOCAL ";
             rule("masquerade LOCAL", local, format_args!("KUBE-MARK-MASQ"));
             rule("route LOCAL", local, format_args!("{any}"));

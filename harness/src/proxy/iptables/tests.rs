@@ -2,7 +2,7 @@
 //! The text, against kube-proxy's own and against what it has to mean.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
 
@@ -10,12 +10,39 @@ use super::*;
 use crate::proxy::{Endpoint, Policy, ServicePort};
 
 fn text(table: &ServiceTable) -> String {
-    Iptables::default().whole(table, sample::NODE).text
+    Iptables::default().whole(Backend::Nft.of(IpFamily::Ipv4), table, sample::NODE).text
 }
 
 #[test]
 fn every_kind_of_service_is_written_as_kube_proxy_writes_it() {
     insta::assert_snapshot!(text(&sample::every_kind()));
+}
+
+/// But for addresses and what is named after them, the words are the same, and two rules are IPv4's alone.
+#[test]
+fn of_ipv6_it_is_the_same_for_ip6tables() {
+    let node: IpAddr = "fd00:10:9::b".parse().unwrap();
+    let of = |table, node| Iptables::default().render(&table, sample::NODE, node).remove(0);
+    let four = of(sample::every_kind(), "10.9.0.11".parse().unwrap());
+    let six = of(sample::in_ipv6(sample::every_kind()), node);
+    assert_eq!((&*four.tool[0], &*six.tool[0]), ("iptables-nft-restore", "ip6tables-nft-restore"));
+    let is_address = |word: &str| word.contains("10.") || word.contains("fd00:");
+    let words = |text: &str| -> Vec<String> {
+        let words = text.split([' ', '\n', '"']).map(|word| match word {
+            word if is_address(word) => "ADDRESS".to_owned(),
+            // Named after the endpoint's address.
+            word if word.contains("KUBE-SEP-") => "KUBE-SEP".to_owned(),
+            word => word.to_owned(),
+        });
+        words.collect()
+    };
+    let localnet = |line: &&str| !line.contains("block incoming localnet connections");
+    let of_four: Vec<_> = four.text.lines().filter(localnet).collect();
+    let of_six = six.text.replace("! -d ::1/128 ", "");
+    assert_ne!(of_six, six.text);
+    assert_eq!(words(of_six.trim_end()), words(&of_four.join("\n")));
+    let endpoint = "-j DNAT --to-destination [fd00:10:244::2]:8080\n";
+    assert!(six.text.contains(endpoint), "{}", six.text);
 }
 
 #[test]
@@ -82,7 +109,7 @@ fn probability(matches: &str) -> f64 {
 }
 
 /// Share of the traffic that enters `chain` and leaves it for each endpoint.
-fn shares(rules: &Chains<'_>, chain: &str) -> HashMap<SocketAddrV4, f64> {
+fn shares(rules: &Chains<'_>, chain: &str) -> HashMap<SocketAddr, f64> {
     let mut left = 1.0;
     let mut shares = HashMap::new();
     for (matches, target) in &rules[chain] {
@@ -114,7 +141,7 @@ prop_compose! {
         external_policy in policy(), internal_policy in policy(),
     ) -> Service {
         let endpoints = nodes.iter().enumerate().map(|(pod, node)| Endpoint {
-            address: SocketAddrV4::new(Ipv4Addr::new(10, 244, *node, pod as u8 + 2), 8080),
+            address: SocketAddr::new(IpAddr::from([10, 244, *node, pod as u8 + 2]), 8080),
             node: format!("node{}", node + 1),
         });
         let mut service = sample::every_kind().services.remove(if sticky { 2 } else { 0 });
@@ -122,7 +149,7 @@ prop_compose! {
             name: port_name, node_port, endpoints: endpoints.collect(), ..service.ports[0].clone()
         }];
         let load_balancer_ips =
-            if balanced { vec![Ipv4Addr::new(10, 112, 0, 1)] } else { Vec::new() };
+            if balanced { vec![IpAddr::from([10, 112, 0, 1])] } else { Vec::new() };
         Service { name, load_balancer_ips, external_policy, internal_policy, ..service }
     }
 }

@@ -2,7 +2,7 @@
 //! The dummy device that holds the addresses of all Services, so that the kernel delivers their
 //! traffic locally, where ip_vs waits for it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::AddressAttribute;
@@ -10,6 +10,7 @@ use rtnetlink::{Handle, LinkDummy};
 
 use super::super::error::one_line;
 use crate::Unavailable;
+use crate::net::Cidr;
 use crate::net::{NetError, Netns};
 
 /// Name of the device, kube-proxy's.
@@ -42,11 +43,11 @@ pub(super) fn remove_device(netns: &Netns) -> Result<(), NetError> {
 ///
 /// # Errors
 /// The kernel refuses one.
-pub(super) fn add(netns: &Netns, addresses: Vec<Ipv4Addr>) -> Result<(), NetError> {
+pub(super) fn add(netns: &Netns, addresses: Vec<IpAddr>) -> Result<(), NetError> {
     with_handle(netns, |handle| async move {
         let index = index(&handle).await?;
         for address in addresses {
-            let mut request = handle.address().add(index, IpAddr::V4(address), 32);
+            let mut request = handle.address().add(index, address, Cidr::host(address).prefix);
             // The library adds a broadcast address, which a single address does not have.
             let attributes = &mut request.message_mut().attributes;
             attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Broadcast(_)));

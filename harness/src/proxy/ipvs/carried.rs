@@ -2,7 +2,7 @@
 //! What `ipvsadm --stats` says virtual servers and their real ones have carried.
 
 use std::collections::HashMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::net::{Netns, Tool, ToolError};
@@ -16,13 +16,13 @@ const GLANCE: Duration = Duration::from_millis(50);
 
 /// Counters of a server, virtual or real.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Carried {
+pub(crate) struct Carried {
     /// Connections.
-    pub(super) connections: u64,
+    pub(crate) connections: u64,
     /// Packets to the server.
-    pub(super) packets_in: u64,
+    pub(crate) packets_in: u64,
     /// Packets from it.
-    pub(super) packets_out: u64,
+    pub(crate) packets_out: u64,
 }
 
 impl Carried {
@@ -34,15 +34,15 @@ impl Carried {
 
 /// Counters of a virtual server and of one of its real ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pair {
-    pub(super) virtual_server: Carried,
-    pub(super) real_server: Carried,
+pub(crate) struct Pair {
+    pub(crate) virtual_server: Carried,
+    pub(crate) real_server: Carried,
 }
 
 /// What the counters stood at when they last proved something; zero where they never did, as they
 /// are when a server is made.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     servers: HashMap<String, Carried>,
 }
 
@@ -52,11 +52,11 @@ impl Seen {
     ///
     /// # Errors
     /// The tool says no.
-    pub(super) fn await_rise(
+    pub(crate) fn await_rise(
         &mut self,
         netns: &Netns,
         server: &str,
-        real: SocketAddrV4,
+        real: SocketAddr,
     ) -> Result<Result<(Pair, Pair), Option<Pair>>, ToolError> {
         let behind = format!("{server} -> {real}");
         let before = |name: &str| self.servers.get(name).copied().unwrap_or_default();
@@ -87,7 +87,7 @@ fn listing(netns: &Netns, server: &str) -> Result<String, ToolError> {
 }
 
 /// Reads `ipvsadm -L -n --stats --exact` of one virtual server.
-fn read(listing: &str, real: SocketAddrV4) -> Option<Pair> {
+fn read(listing: &str, real: SocketAddr) -> Option<Pair> {
     let lines = || listing.lines().map(str::trim_start);
     let server = lines().find_map(|line| line.strip_prefix("TCP ").or(line.strip_prefix("UDP ")));
     let real = real.to_string();

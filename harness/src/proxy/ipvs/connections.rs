@@ -3,19 +3,20 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddr;
 
 use crate::net::Netns;
+use std::net::Ipv4Addr;
 
 /// A connection that ip_vs knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Connection {
     /// Who asked.
-    pub(super) client: SocketAddrV4,
+    pub(super) client: SocketAddr,
     /// Whom.
-    pub(super) virtual_server: SocketAddrV4,
+    pub(super) virtual_server: SocketAddr,
     /// Who answers.
-    pub(super) real_server: SocketAddrV4,
+    pub(super) real_server: SocketAddr,
     /// `ESTABLISHED`, `FIN_WAIT`, ...
     pub(super) state: String,
 }
@@ -27,8 +28,8 @@ pub(super) struct Connection {
 /// The kernel has no ip_vs.
 pub(super) fn find(
     netns: &Netns,
-    client: SocketAddrV4,
-    virtual_server: SocketAddrV4,
+    client: SocketAddr,
+    virtual_server: SocketAddr,
 ) -> io::Result<Option<Connection>> {
     netns.run(move || {
         let table = BufReader::new(File::open("/proc/thread-self/net/ip_vs_conn")?);
@@ -64,7 +65,7 @@ fn parse(line: &str) -> Option<Connection> {
     let mut address = || {
         let ip = u32::from_str_radix(words.next()?, 16).ok()?;
         let port = u16::from_str_radix(words.next()?, 16).ok()?;
-        Some(SocketAddrV4::new(Ipv4Addr::from_bits(ip), port))
+        Some(SocketAddr::new(Ipv4Addr::from_bits(ip).into(), port))
     };
     let (client, virtual_server, real_server) = (address()?, address()?, address()?);
     Some(Connection { client, virtual_server, real_server, state: words.next()?.to_owned() })
@@ -72,11 +73,11 @@ fn parse(line: &str) -> Option<Connection> {
 
 /// Connections of a real server, active and inactive, from the listing of `ipvsadm -L -n` for its
 /// virtual server; `None` when there is no such real server.
-pub(super) fn held(listing: &str, real_server: SocketAddrV4) -> Option<u64> {
+pub(super) fn held(listing: &str, real_server: SocketAddr) -> Option<u64> {
     listing.lines().find_map(|line| {
         // Columns: address, forwarding, weight, active, inactive.
         let mut words = line.trim_start().strip_prefix("-> ")?.split_whitespace();
-        let address: SocketAddrV4 = words.next()?.parse().ok()?;
+        let address: SocketAddr = words.next()?.parse().ok()?;
         if address != real_server {
             return None;
         }

@@ -10,13 +10,15 @@ use super::super::sysctl::Sysctls;
 use super::super::{
     Installed, NodeView, Probe, ProxyError, RuleText, ServiceTable, Watch, foreign,
 };
-use super::carried::{Carried, Seen};
-use super::servers::{Servers, server_name};
+use super::carriage::Carriage;
+use super::servers::Servers;
 use super::sets::{self, Sets};
 use super::{Ipvs, addresses, connections, rules};
 use crate::Unavailable;
 use crate::net::{Change, LinkSettings, NetError, Netns, Tool, ToolError};
+use crate::plan::IpFamily;
 use crate::plan::{IpvsScheduler, Mode};
+use crate::proxy::iptables::Tables;
 
 /// What kube-proxy sets (`NewProxier`). With `conntrack`, packets that ip_vs has translated are
 /// tracked, which masquerading needs.
@@ -46,7 +48,7 @@ fn sysctls(release: &str) -> Vec<(&'static str, &'static str)> {
 pub(super) struct InstalledIpvs {
     parts: Parts,
     counters: Counters,
-    seen: Seen,
+    carriage: Carriage,
     scheduler: IpvsScheduler,
 }
 
@@ -96,7 +98,10 @@ impl Parts {
                     self.servers = true;
                     text.apply(netns).map_err(tool("install"))?;
                 }
-                _ => self.rules = Some(Rules::install(Mode::Ipvs, backend, netns, texts)?),
+                _ => {
+                    self.rules =
+                        Some(Rules::install(Mode::Ipvs, backend.of(IpFamily::Ipv4), netns, texts)?)
+                }
             }
         }
         addresses::make_device(netns).map_err(net)?;
@@ -179,9 +184,9 @@ impl InstalledIpvs {
         texts: &[RuleText],
     ) -> Result<Self, ProxyError> {
         let mut parts = Parts::default();
-        let (counters, seen) = (Counters::default(), Seen::default());
+        let (counters, carriage) = (Counters::default(), Carriage::by(Some(mode.scheduler)));
         match parts.install(mode.backend, node.netns, table, texts) {
-            Ok(()) => Ok(Self { parts, counters, seen, scheduler: mode.scheduler }),
+            Ok(()) => Ok(Self { parts, counters, carriage, scheduler: mode.scheduler }),
             Err(error) => {
                 parts.remove(node.netns)?;
                 Err(error)
@@ -194,8 +199,8 @@ impl InstalledIpvs {
     }
 
     fn look<'a, 'n>(&'a mut self, node: &'a NodeView<'n>) -> Look<'a, 'n> {
-        let backend = self.rules().backend();
-        Look { mode: Mode::Ipvs, backend, counters: &mut self.counters, node }
+        let tables = self.rules().tables();
+        Look { mode: Mode::Ipvs, tables, counters: &mut self.counters, node }
     }
 
     /// ip_vs has as many virtual servers as the table asks for, the sets as many members, the device
@@ -226,102 +231,6 @@ impl InstalledIpvs {
         }
         Ok(evidence)
     }
-
-    /// The real server is behind the virtual one and has connections.
-    fn held(
-        &mut self,
-        node: &NodeView<'_>,
-        probe: &Probe,
-        server: &str,
-    ) -> Result<String, ProxyError> {
-        let args = ["-L", "-n"].into_iter().chain(server.split(' '));
-        let expected = format!("a connection held by {} behind {server}", probe.backend);
-        let listing = match Tool::new("ipvsadm").args(args).run_on(node.netns) {
-            Ok(listing) => listing,
-            Err(ToolError::Failed { stderr, .. }) => {
-                return Err(self.look(node).missing(expected, stderr.trim_end().to_owned()));
-            }
-            Err(error) => return Err(tool("read back")(error)),
-        };
-        let scheduler = self.scheduler.word();
-        match connections::scheduler(&listing) {
-            Some(found) if found == scheduler => {}
-            found => {
-                let expected = format!("scheduler {scheduler} of {server}");
-                return Err(self.look(node).missing(expected, format!("{found:?}")));
-            }
-        }
-        let found = match connections::held(&listing, probe.backend) {
-            Some(0) => "none",
-            Some(held) => {
-                return Ok(format!(
-                    "{} behind {server} ({scheduler}) holds connections: {held}",
-                    probe.backend
-                ));
-            }
-            None => "no such real server",
-        };
-        Err(self.look(node).missing(expected, found.to_owned()))
-    }
-
-    /// The counters of the virtual server and of the real one have risen.
-    fn counted(
-        &mut self,
-        node: &NodeView<'_>,
-        probe: &Probe,
-        server: &str,
-    ) -> Result<Vec<String>, ProxyError> {
-        let rise = self.seen.await_rise(node.netns, server, probe.backend);
-        match rise.map_err(tool("read back"))? {
-            Ok((before, now)) => {
-                let line = |name: &str, before: Carried, now: Carried| {
-                    format!(
-                        "ipvsadm --stats of {name}: connections {} -> {}, packets in {} -> {}, \
-                         out {} -> {}",
-                        before.connections,
-                        now.connections,
-                        before.packets_in,
-                        now.packets_in,
-                        before.packets_out,
-                        now.packets_out
-                    )
-                };
-                let behind = format!("{} behind it", probe.backend);
-                Ok(vec![
-                    line(server, before.virtual_server, now.virtual_server),
-                    line(&behind, before.real_server, now.real_server),
-                ])
-            }
-            Err(found) => {
-                let expected = format!(
-                    "one connection more in ipvsadm's counters of {server} and of {} behind it",
-                    probe.backend
-                );
-                let found = found.map_or("no such servers".to_owned(), |now| format!("{now:?}"));
-                Err(self.look(node).missing(expected, found))
-            }
-        }
-    }
-
-    /// ip_vs has the very connection.
-    fn listed(&mut self, node: &NodeView<'_>, probe: &Probe) -> Result<String, ProxyError> {
-        let found = connections::find(node.netns, probe.client, probe.destination)
-            .map_err(unreadable(node))?;
-        let expected = format!("{} to {} at {}", probe.client, probe.destination, probe.backend);
-        match found {
-            Some(one) if one.real_server == probe.backend => {
-                Ok(format!("ip_vs has the connection {expected}, {}", one.state))
-            }
-            Some(one) => {
-                let found = format!("{}", one.real_server);
-                Err(self.look(node).missing(expected, found))
-            }
-            None => {
-                let found = "no such connection in ip_vs".to_owned();
-                Err(self.look(node).missing(expected, found))
-            }
-        }
-    }
 }
 
 impl Installed for InstalledIpvs {
@@ -331,26 +240,21 @@ impl Installed for InstalledIpvs {
         table: &ServiceTable,
         probe: &Probe,
     ) -> Result<Vec<String>, ProxyError> {
-        let backend = Some(self.rules().backend());
-        let mut evidence = vec![foreign::expect_only(node.netns, Mode::Ipvs, backend)?];
+        let Tables { backend, family } = self.rules().tables();
+        let mut evidence =
+            vec![foreign::expect_only(node.netns, Mode::Ipvs, Some(backend), family)?];
         let entrance = self.look(node).counted("nat", "PREROUTING", &[], &["KUBE-SERVICES"])?;
         evidence.push(entrance);
         evidence.extend(self.complete(node, table)?);
         if probe.destination == probe.backend {
             return Ok(evidence);
         }
-        let (_, port) = probe.subject(table);
-        let server = server_name(port.protocol, probe.destination);
-        evidence.push(self.held(node, probe, &server)?);
-        evidence.push(self.listed(node, probe)?);
-        // Last, because it may have to wait.
-        evidence.extend(self.counted(node, probe, &server)?);
+        evidence.extend(self.carriage.prove(node, table, probe)?);
         Ok(evidence)
     }
 
     fn watch(&mut self, node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {
-        let backend = self.rules().backend();
-        super::watch(backend, node)
+        super::watch(self.rules().tables(), node)
     }
 
     fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError> {

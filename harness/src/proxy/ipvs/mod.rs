@@ -17,6 +17,7 @@
 //! - `KUBE-PROXY-FIREWALL` and `KUBE-IPVS-OUT-FILTER` are there and empty: they hold source ranges.
 
 mod addresses;
+mod carriage;
 mod carried;
 mod connections;
 mod installed;
@@ -25,26 +26,29 @@ mod servers;
 mod sets;
 mod watch;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
+pub(in crate::proxy) use self::carriage::Carriage;
+pub(crate) use self::carried::Seen;
 use self::installed::InstalledIpvs;
 use self::servers::Servers;
 use self::sets::Sets;
-pub(in crate::proxy) use self::watch::virtual_server;
 use super::error::one_line;
 use super::iptables::{Backend, Counting};
 use super::{Installed, NodeView, ProxyError, ProxyMode, RuleText, ServiceTable, Watch, sample};
 use crate::Unavailable;
 use crate::net::{Netns, Tool};
+use crate::plan::IpFamily;
 use crate::plan::{IpvsScheduler, Mode};
+use crate::proxy::iptables::Tables;
 
 /// Begins to watch rules and servers of this mode, whoever made them.
 pub(in crate::proxy) fn watch(
-    backend: Backend,
+    tables: Tables,
     node: &NodeView<'_>,
 ) -> Result<Box<dyn Watch>, ProxyError> {
-    let counting = Counting::begin(Mode::Ipvs, backend, node)?;
+    let counting = Counting::begin(Mode::Ipvs, tables, node)?;
     Ok(Box::new(self::watch::IpvsWatch(counting)))
 }
 
@@ -63,27 +67,23 @@ impl ProxyMode for Ipvs {
     }
 
     fn check(&self, scratch: &Netns) -> Result<(), Unavailable> {
-        // The kernel before the tools: installing these helps nobody whose kernel has no IPVS.
-        if !kernel_may_have_ip_vs() {
-            return Err(servers::without_ip_vs("neither /proc/net/ip_vs nor a module of it"));
-        }
-        self.backend.check(scratch)?;
+        has_servers(scratch, self.scheduler)?;
+        self.backend.of(IpFamily::Ipv4).check(scratch)?;
         tool(scratch, "ipset")?;
-        servers::check(scratch, self.scheduler)?;
         addresses::check(scratch)?;
-        let texts = self.render(&sample::with_endpoints(), sample::NODE, Ipv4Addr::LOCALHOST);
+        let texts =
+            self.render(&sample::with_endpoints(), sample::NODE, IpAddr::V4(Ipv4Addr::LOCALHOST));
         installed::check(self.backend, scratch, &texts)
     }
 
-    fn render(
-        &self,
-        table: &ServiceTable,
-        node_name: &str,
-        node_address: Ipv4Addr,
-    ) -> Vec<RuleText> {
+    fn render(&self, table: &ServiceTable, node_name: &str, node_address: IpAddr) -> Vec<RuleText> {
         let sets = Sets::of(table, node_name);
         let servers = Servers::of(table, node_name, node_address, self.scheduler);
-        vec![sets.whole(), self.backend.rule_text(rules::whole(&sets)), servers.whole()]
+        vec![
+            sets.whole(),
+            self.backend.of(IpFamily::Ipv4).rule_text(rules::whole(&sets)),
+            servers.whole(),
+        ]
     }
 
     fn install(
@@ -94,6 +94,18 @@ impl ProxyMode for Ipvs {
     ) -> Result<Box<dyn Installed>, ProxyError> {
         Ok(Box::new(InstalledIpvs::install(self, node, table, texts)?))
     }
+}
+
+/// Whether virtual servers can be made.
+///
+/// # Errors
+/// What is missing.
+pub(crate) fn has_servers(scratch: &Netns, scheduler: IpvsScheduler) -> Result<(), Unavailable> {
+    // The kernel before the tool: installing it helps nobody whose kernel has no IPVS.
+    if !kernel_may_have_ip_vs() {
+        return Err(servers::without_ip_vs("neither /proc/net/ip_vs nor a module of it"));
+    }
+    servers::check(scratch, scheduler)
 }
 
 /// Whether the kernel has IPVS, or a module of it that could be loaded.

@@ -6,6 +6,7 @@ use super::super::iptables::restore::{Restore, Table};
 use super::super::iptables::{forward, masquerade};
 use super::sets::{Set, Sets};
 use crate::net::addresses::PODS;
+use crate::plan::IpFamily;
 
 /// The whole ruleset.
 pub(super) fn whole(sets: &Sets) -> (String, u64) {
@@ -150,10 +151,10 @@ fn nat(nat: &mut Table, sets: &Sets) {
         ));
     }
     if sets.is_filled(Set::ClusterIp) {
-        let set = Set::ClusterIp.name();
+        let (set, pods) = (Set::ClusterIp.name(), PODS.of(IpFamily::Ipv4));
         nat.rule(format_args!(
             "-A KUBE-SERVICES -m comment --comment \"{CLUSTER_IP}\" -m set --match-set {set} \
-             dst,dst ! -s {PODS} -j KUBE-MARK-MASQ"
+             dst,dst ! -s {pods} -j KUBE-MARK-MASQ"
         ));
     }
     nat.rule(format_args!("-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODE-PORT"));

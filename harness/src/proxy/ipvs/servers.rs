@@ -2,7 +2,7 @@
 //! Virtual servers of ip_vs and the real servers behind them.
 
 use std::fmt::Write;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use super::super::error::one_line;
 use super::super::reach::Reach;
@@ -30,7 +30,7 @@ impl Servers {
     pub(super) fn of(
         table: &ServiceTable,
         node: &str,
-        node_address: Ipv4Addr,
+        node_address: IpAddr,
         scheduler: IpvsScheduler,
     ) -> Self {
         let lines = String::with_capacity(table.services.len() * 160);
@@ -44,16 +44,16 @@ impl Servers {
         servers
     }
 
-    fn port(&mut self, service: &Service, port: &ServicePort, node: &str, node_address: Ipv4Addr) {
+    fn port(&mut self, service: &Service, port: &ServicePort, node: &str, node_address: IpAddr) {
         let reach = Reach::of(service, port, node);
         let internal = endpoints(&reach, reach.internal, port);
-        self.server(service, port, SocketAddrV4::new(service.cluster_ip, port.port), &internal);
+        self.server(service, port, SocketAddr::new(service.cluster_ip, port.port), &internal);
         let external = endpoints(&reach, reach.external, port);
         for ip in &service.load_balancer_ips {
-            self.server(service, port, SocketAddrV4::new(*ip, port.port), &external);
+            self.server(service, port, SocketAddr::new(*ip, port.port), &external);
         }
         if let Some(node_port) = port.node_port {
-            let address = SocketAddrV4::new(node_address, node_port);
+            let address = SocketAddr::new(node_address, node_port);
             self.server(service, port, address, &external);
         }
     }
@@ -62,7 +62,7 @@ impl Servers {
         &mut self,
         service: &Service,
         port: &ServicePort,
-        address: SocketAddrV4,
+        address: SocketAddr,
         endpoints: &[&Endpoint],
     ) {
         let name = server_name(port.protocol, address);
@@ -107,7 +107,7 @@ fn endpoints<'a>(reach: &Reach<'a>, policy: Policy, port: &'a ServicePort) -> Ve
 }
 
 /// `-t ADDRESS:PORT`, or `-u` for UDP.
-pub(super) fn server_name(protocol: Protocol, address: SocketAddrV4) -> String {
+pub(super) fn server_name(protocol: Protocol, address: SocketAddr) -> String {
     let flag = match protocol {
         Protocol::Tcp => "-t",
         Protocol::Udp => "-u",

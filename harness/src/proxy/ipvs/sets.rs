@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::super::{Policy, Protocol, RuleText, Service, ServicePort, ServiceTable};
 use super::text;
@@ -171,7 +171,7 @@ impl Sets {
 }
 
 /// Addresses of a Service that the node has to have: all but its own.
-pub(super) fn addresses(service: &Service) -> impl Iterator<Item = Ipv4Addr> + '_ {
+pub(super) fn addresses(service: &Service) -> impl Iterator<Item = IpAddr> + '_ {
     std::iter::once(service.cluster_ip).chain(service.load_balancer_ips.iter().copied())
 }
 

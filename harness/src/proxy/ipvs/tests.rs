@@ -5,7 +5,7 @@ use super::*;
 use crate::plan::Position;
 use crate::proxy::{Fill, Protocol};
 
-const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 11);
+const NODE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 11));
 
 #[test]
 fn every_kind_of_service_is_written_as_kube_proxy_writes_it() {

@@ -72,7 +72,7 @@ fn connection(node: &NodeView<'_>, probe: &Probe) -> Result<Connection, ProxyErr
 }
 
 /// The virtual server and the real servers it chose among.
-pub(in crate::proxy) fn virtual_server(
+fn virtual_server(
     node: &NodeView<'_>,
     table: &ServiceTable,
     probe: &Probe,

@@ -2,7 +2,7 @@
 //! What a kube-proxy says of itself on its own ports, which listen on its node's loopback only.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use crate::plan::Mode;
 
 /// kube-proxy's port for its mode and metrics (`metricsBindAddress`).
-pub(super) const METRICS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10_249);
+pub(super) const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_249);
 /// Its port for its health (`healthzBindAddress`).
-pub(super) const HEALTH: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10_256);
+pub(super) const HEALTH: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10_256);
 /// How long connecting, asking and answering may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest answer read, bytes: all metrics of a kube-proxy are some tens of thousands.
@@ -28,7 +28,7 @@ const SYNCS: &str = "kubeproxy_sync_proxy_rules_duration_seconds_count";
 /// # Errors
 /// Nothing listens there, it does not answer in time, or it names no mode that is known.
 pub(crate) async fn proxy_mode() -> io::Result<Mode> {
-    mode_in(&get(METRICS.into(), "/proxyMode").await?)
+    mode_in(&get(METRICS, "/proxyMode").await?)
 }
 
 /// Whether the kube-proxy of a node is content with itself (`/healthz`).
@@ -36,7 +36,7 @@ pub(crate) async fn proxy_mode() -> io::Result<Mode> {
 /// # Errors
 /// It is not, or cannot be asked; the answer's first line is in the error.
 pub(super) async fn health() -> io::Result<()> {
-    get(HEALTH.into(), "/healthz").await.map(drop)
+    get(HEALTH, "/healthz").await.map(drop)
 }
 
 /// How often the kube-proxy of a node has brought the kernel up to date; `None` where it does not count.
@@ -44,7 +44,7 @@ pub(super) async fn health() -> io::Result<()> {
 /// # Errors
 /// It cannot be asked.
 pub(super) async fn syncs() -> io::Result<Option<f64>> {
-    Ok(syncs_in(&get(METRICS.into(), "/metrics").await?))
+    Ok(syncs_in(&get(METRICS, "/metrics").await?))
 }
 
 /// The mode that an answer of `/proxyMode` names.

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The files a kube-proxy is started with. They are JSON, which every reader of YAML takes.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
 use super::ask::{HEALTH, METRICS};
 use crate::net::addresses::PODS;
+use crate::plan::IpFamily;
 use crate::plan::{IpvsScheduler, Mode};
 
 /// Name of the kubeconfig; the configuration's key is relative to the folder kube-proxy is started in.
@@ -32,7 +33,7 @@ pub(super) fn configuration(mode: Mode, scheduler: IpvsScheduler, node: &str) ->
         },
         "hostnameOverride": node,
         "mode": mode.word(),
-        "clusterCIDR": PODS.to_string(),
+        "clusterCIDR": PODS.of(IpFamily::Ipv4).to_string(),
         "detectLocalMode": "ClusterCIDR",
         "metricsBindAddress": METRICS.to_string(),
         "healthzBindAddress": HEALTH.to_string(),
@@ -59,7 +60,7 @@ pub(super) fn configuration(mode: Mode, scheduler: IpvsScheduler, node: &str) ->
 }
 
 /// A kubeconfig that leads to our API server.
-pub(super) fn kubeconfig(server: SocketAddrV4) -> String {
+pub(super) fn kubeconfig(server: SocketAddr) -> String {
     pretty(&json!({
         "apiVersion": "v1",
         "kind": "Config",

@@ -35,8 +35,7 @@ impl Running {
         let mut process = Process::start(stand_in, node, table, configuration)?;
         let synced = process.mode(node).and_then(|word| {
             let took = process.synced(node, table, None, begun)?;
-            let (backend, mode) = (stand_in.options.backend, stand_in.mode);
-            Ok((KubeProxy::find_in(backend, mode, word, node.netns)?, took))
+            Ok((KubeProxy::find_as(stand_in.options, stand_in.mode, word, node.netns)?, took))
         });
         let (found, took) = match synced {
             Ok(synced) => synced,

@@ -3,9 +3,10 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::net::{Netns, Tool, ToolError};
+use crate::plan::IpFamily;
 use crate::plan::Mode;
 use crate::proxy::{Backend, ServiceTable};
 
@@ -43,14 +44,15 @@ pub(crate) fn missing(
     mode: Mode,
     netns: &Netns,
     table: &ServiceTable,
-    gone: &[Ipv4Addr],
+    gone: &[IpAddr],
 ) -> Result<Missing, ToolError> {
     let text = match mode {
         Mode::Iptables => {
             let mut text = String::new();
             for backend in [Backend::Nft, Backend::Legacy] {
-                if backend.has_table(netns, "nat") {
-                    text.push_str(&backend.save(netns, "nat")?);
+                let tables = backend.of(IpFamily::Ipv4);
+                if tables.has_table(netns, "nat") {
+                    text.push_str(&tables.save(netns, "nat")?);
                 }
             }
             text
@@ -70,15 +72,15 @@ fn listing(netns: &Netns, tool: &str, args: &[&str]) -> Result<String, ToolError
     }
 }
 
-fn compare(text: &str, table: &ServiceTable, gone: &[Ipv4Addr]) -> Missing {
+fn compare(text: &str, table: &ServiceTable, gone: &[IpAddr]) -> Missing {
     // All three tools print addresses and endpoints as words of their own.
     let words: HashSet<&str> =
         text.split(|sign: char| !(sign.is_ascii_digit() || ".:".contains(sign))).collect();
-    let has = |address: Ipv4Addr, ports: &[u16]| {
+    let has = |address: IpAddr, ports: &[u16]| {
         words.contains(address.to_string().as_str())
             || ports
                 .iter()
-                .any(|&port| words.contains(SocketAddrV4::new(address, port).to_string().as_str()))
+                .any(|&port| words.contains(SocketAddr::new(address, port).to_string().as_str()))
     };
     let mut missing = Missing::default();
     for service in &table.services {
@@ -134,7 +136,7 @@ mod tests {
     #[test]
     fn an_address_is_not_taken_for_one_that_begins_like_it() {
         let mut short = table(1);
-        short.services[0].cluster_ip = Ipv4Addr::new(10, 96, 0, 1);
+        short.services[0].cluster_ip = IpAddr::from([10, 96, 0, 1]);
         let text = rules(&short).replace("10.96.0.1/", "10.96.0.10/");
         assert_eq!(compare(&text, &short, &[]).services, 1);
     }

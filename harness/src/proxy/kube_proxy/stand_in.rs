@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A mode whose rules a kube-proxy program writes in place of us.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Program;
@@ -61,7 +61,7 @@ impl ProxyMode for StandIn {
     }
 
     /// Not the rules, which are kube-proxy's to write, but its configuration.
-    fn render(&self, _: &ServiceTable, node_name: &str, _: Ipv4Addr) -> Vec<RuleText> {
+    fn render(&self, _: &ServiceTable, node_name: &str, _: IpAddr) -> Vec<RuleText> {
         let program = self.program.path.to_string_lossy().into_owned();
         let tool = vec![program, "--config".to_owned(), CONFIGURATION.to_owned()];
         let text = configuration(self.mode, self.options.scheduler, node_name);

@@ -2,7 +2,7 @@
 //! The part of the ruleset that is the same for every cluster: what `setupNFTables` of
 //! `pkg/proxy/nftables/proxier.go` writes, at the commit the module names.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::transaction::Transaction;
 use crate::net::addresses::SERVICES;
@@ -10,7 +10,8 @@ use crate::net::addresses::SERVICES;
 /// Bit 14, kube-proxy's `masqueradeBit`.
 const MASQUERADE_MARK: &str = "0x4000";
 
-const FRONTEND: &str = "type ipv4_addr . inet_proto . inet_service : verdict ;";
+/// `ADDRESS` stands for the family's type.
+const FRONTEND: &str = "type ADDRESS . inet_proto . inet_service : verdict ;";
 const NODE_PORT: &str = "type inet_proto . inet_service : verdict ;";
 
 /// Name, type, hook and priority. Filters stand before DNAT (-100), since they match Services'
@@ -55,8 +56,8 @@ const CHAINS: [&str; 7] = [
 
 /// `set` or `map`, name, type, comment.
 const CONTAINERS: [(&str, &str, &str, &str); 7] = [
-    ("set", "cluster-ips", "type ipv4_addr ;", "Active ClusterIPs"),
-    ("set", "nodeport-ips", "type ipv4_addr ;", "IPs that accept NodePort traffic"),
+    ("set", "cluster-ips", "type ADDRESS ;", "Active ClusterIPs"),
+    ("set", "nodeport-ips", "type ADDRESS ;", "IPs that accept NodePort traffic"),
     (
         "map",
         "no-endpoint-services",
@@ -76,7 +77,7 @@ const CONTAINERS: [(&str, &str, &str, &str); 7] = [
 
 /// Writes everything but the Services. NodePorts answer at `node_address` only: kube-proxy's
 /// default in this mode is `nodePortAddresses: [primary]`.
-pub(super) fn write(transaction: &mut Transaction, node_address: Ipv4Addr) {
+pub(super) fn write(transaction: &mut Transaction, node_address: IpAddr) {
     transaction.table("rules for kube-proxy");
     // kube-proxy's first transaction makes its base chains anew: a chain that is there with another
     // priority could not be changed.
@@ -93,18 +94,26 @@ pub(super) fn write(transaction: &mut Transaction, node_address: Ipv4Addr) {
         "reject-chain",
         "helper for @no-endpoint-services / @no-endpoint-nodeports",
     );
+    let address = address_type(node_address);
     for (what, name, kind, comment) in CONTAINERS {
+        let kind = kind.replace("ADDRESS", address);
         transaction.container(what, name, &format!("{kind} comment \"{comment}\" ;"));
         transaction.flush(what, name);
     }
     for (from, rule) in JUMPS {
         transaction.rule(from, &[rule]);
     }
-    rules(transaction, &SERVICES.to_string());
+    rules(transaction, &SERVICES.like(node_address).to_string());
     transaction.element("nodeport-ips", &[&node_address.to_string()]);
 }
 
+/// What sets of addresses of a family are of.
+pub(super) fn address_type(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { "ipv6_addr" } else { "ipv4_addr" }
+}
+
 fn rules(transaction: &mut Transaction, services: &str) {
+    let ip = transaction.ip;
     let mut rule = |chain, parts: &[&str]| transaction.rule(chain, parts);
     rule("mark-for-masquerade", &["mark set mark or ", MASQUERADE_MARK]);
     rule("masquerading", &["mark and ", MASQUERADE_MARK, " == 0 return"]);
@@ -112,22 +121,25 @@ fn rules(transaction: &mut Transaction, services: &str) {
     rule("masquerading", &["masquerade fully-random"]);
     rule(
         "cluster-ips-check",
-        &["ip daddr @cluster-ips reject comment \"Reject traffic to invalid ports of ClusterIPs\""],
+        &[
+            ip,
+            " daddr @cluster-ips reject comment \"Reject traffic to invalid ports of ClusterIPs\"",
+        ],
     );
     rule(
         "cluster-ips-check",
-        &["ip daddr { ", services, " } drop comment \"Drop traffic to unallocated ClusterIPs\""],
+        &[ip, " daddr { ", services, " } drop comment \"Drop traffic to unallocated ClusterIPs\""],
     );
     rule("reject-chain", &["reject"]);
     rule(
         "service-endpoints-check",
-        &["ip daddr . meta l4proto . th dport vmap @no-endpoint-services"],
+        &[ip, " daddr . meta l4proto . th dport vmap @no-endpoint-services"],
     );
     rule(
         "nodeport-endpoints-check",
-        &["ip daddr @nodeport-ips meta l4proto . th dport vmap @no-endpoint-nodeports"],
+        &[ip, " daddr @nodeport-ips meta l4proto . th dport vmap @no-endpoint-nodeports"],
     );
-    rule("firewall-check", &["ip daddr . meta l4proto . th dport vmap @firewall-ips"]);
-    rule("services", &["ip daddr . meta l4proto . th dport vmap @service-ips"]);
-    rule("services", &["ip daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports"]);
+    rule("firewall-check", &[ip, " daddr . meta l4proto . th dport vmap @firewall-ips"]);
+    rule("services", &[ip, " daddr . meta l4proto . th dport vmap @service-ips"]);
+    rule("services", &[ip, " daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports"]);
 }

@@ -3,6 +3,7 @@
 
 use crate::Unavailable;
 use crate::net::{Netns, Tool, ToolError, conntrack};
+use crate::plan::IpFamily;
 
 /// Oldest `nft` that kube-proxy works with.
 const OLDEST: (u32, u32, u32) = (1, 0, 1);
@@ -61,23 +62,48 @@ const FEATURES: [(&str, &[&str]); 8] = [
 
 pub(super) fn check(scratch: &Netns) -> Result<(), Unavailable> {
     tool(scratch)?;
-    // All at once; one by one only to say which is missing.
-    if run(scratch, FEATURES.iter().flat_map(|(_, commands)| table(commands)).collect()).is_err() {
-        let refusals: Vec<_> = FEATURES
-            .iter()
-            .filter_map(|(option, commands)| Some((option, run(scratch, table(commands)).err()?)))
-            .collect();
-        if let Some((_, first)) = refusals.first() {
-            let options: Vec<_> = refusals.iter().map(|(option, _)| **option).collect();
-            let need = format!("kernel with {}", options.join(", "));
-            return Err(Unavailable::new(need, first.to_string(), REMEDY));
-        }
-    }
+    features(scratch, IpFamily::Ipv4)?;
     conntrack::dump(scratch, conntrack::Filter::default())
         .map_err(|error| {
             Unavailable::new("kernel with CONFIG_NF_CT_NETLINK", error.to_string(), REMEDY)
         })
         .map(drop)
+}
+
+/// Whether the kernel has the features for addresses of a family.
+pub(super) fn features(scratch: &Netns, family: IpFamily) -> Result<(), Unavailable> {
+    let of = |commands: &[&str]| table(commands).iter().map(|line| told(line, family)).collect();
+    let try_out = |lines: Vec<String>| run(scratch, lines);
+    // All at once; one by one only to say which is missing.
+    if try_out(FEATURES.iter().flat_map(|(_, commands)| -> Vec<_> { of(commands) }).collect())
+        .is_ok()
+    {
+        return Ok(());
+    }
+    let refusals: Vec<_> = FEATURES
+        .iter()
+        .filter_map(|(option, commands)| Some((told(option, family), try_out(of(commands)).err()?)))
+        .collect();
+    let Some((_, first)) = refusals.first() else { return Ok(()) };
+    let options: Vec<_> = refusals.iter().map(|(option, _)| &**option).collect();
+    let need = format!("kernel with {}", options.join(", "));
+    Err(Unavailable::new(need, first.to_string(), REMEDY))
+}
+
+/// A command or an option as it is for a family.
+fn told(text: &str, family: IpFamily) -> String {
+    if family == IpFamily::Ipv4 {
+        return text.to_owned();
+    }
+    [("ip T", "ip6 T"), ("ip daddr", "ip6 daddr"), ("ip saddr", "ip6 saddr")]
+        .into_iter()
+        .chain([
+            ("ipv4_addr", "ipv6_addr"),
+            ("10.0.0.1:80", "[fd00::1]:80"),
+            ("10.0.0.1", "fd00::1"),
+        ])
+        .chain([("_IPV4", "_IPV6")])
+        .fold(text.to_owned(), |text, (four, six)| text.replace(four, six))
 }
 
 const REMEDY: &str = "a kernel with these options, 5.13 or later (distributions' have them)";
@@ -110,7 +136,8 @@ fn table(commands: &[&str]) -> Vec<String> {
 
 fn run(scratch: &Netns, mut lines: Vec<String>) -> Result<(), ToolError> {
     lines.push(String::new());
-    let text = lines.join("\n").replace("ip T", "ip nic2pod-check");
+    let text =
+        lines.join("\n").replace("ip T", "ip nic2pod-check").replace("ip6 T", "ip6 nic2pod-check");
     Tool::new("nft").args(["-f", "-"]).stdin(text).run_on(scratch).map(drop)
 }
 

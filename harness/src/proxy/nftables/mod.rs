@@ -15,7 +15,7 @@ mod trace;
 mod transaction;
 
 use std::io::ErrorKind;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::watch::net;
 use super::{
@@ -23,8 +23,9 @@ use super::{
     ServiceTable, Watch,
 };
 use crate::Unavailable;
+use crate::net::addresses::family;
 use crate::net::{NetError, Netns, Tool, ToolError};
-use crate::plan::Mode;
+use crate::plan::{IpFamily, Mode};
 use trace::NftablesWatch;
 pub(super) use trace::Tracing;
 use transaction::{TABLE, Transaction};
@@ -42,14 +43,18 @@ impl ProxyMode for Nftables {
         check::check(scratch)
     }
 
-    fn render(
-        &self,
-        table: &ServiceTable,
-        node_name: &str,
-        node_address: Ipv4Addr,
-    ) -> Vec<RuleText> {
+    fn check_texts(&self, node: &Netns, texts: &[RuleText]) -> Result<(), Unavailable> {
+        let six = format!("add table {}", transaction::table(IpFamily::Ipv6));
+        match texts.iter().any(|text| text.text.starts_with(&six)) {
+            true => check::features(node, IpFamily::Ipv6),
+            false => Ok(()),
+        }
+    }
+
+    fn render(&self, table: &ServiceTable, node_name: &str, node_address: IpAddr) -> Vec<RuleText> {
         // A Service with two endpoints is about 1,700 bytes.
-        let mut transaction = Transaction::with_capacity(8_192 + 2_048 * table.services.len());
+        let bytes = 8_192 + 2_048 * table.services.len();
+        let mut transaction = Transaction::with_capacity(family(node_address), bytes);
         base::write(&mut transaction, node_address);
         for service in &table.services {
             service::write(&mut transaction, service, node_name);
@@ -66,7 +71,7 @@ impl ProxyMode for Nftables {
         for (applied, text) in texts.iter().enumerate() {
             if let Err(source) = apply(node.netns, &text.tool, &text.text) {
                 if applied > 0 {
-                    delete_table(node.netns)?;
+                    delete_table(node)?;
                 }
                 return Err(tool("install")(source));
             }
@@ -114,22 +119,27 @@ impl Installed for InstalledNftables {
     }
 
     fn remove(self: Box<Self>, node: &NodeView<'_>) -> Result<(), ProxyError> {
-        delete_table(node.netns)?;
-        let left = proof::ask(node.netns, kernel::tables)?;
+        delete_table(node)?;
+        let family = family(node.address);
+        let left = proof::ask(node.netns, move || kernel::tables(family))?;
         if left.iter().any(|table| table == TABLE) {
             return Err(ProxyError::Left {
                 mode: Mode::Nftables,
                 host: node.name.to_owned(),
-                left: format!("table ip {TABLE}"),
+                left: format!("table {}", transaction::table(family)),
             });
         }
         Ok(())
     }
 }
 
-/// Names of the node's IPv4 tables; none where the kernel has no nf_tables.
-pub(crate) fn tables(mode: Mode, netns: &Netns) -> Result<Vec<String>, ProxyError> {
-    let tables = netns.run(|| match kernel::tables() {
+/// Names of the node's tables of a family; none where the kernel has no nf_tables.
+pub(crate) fn tables(
+    mode: Mode,
+    netns: &Netns,
+    family: IpFamily,
+) -> Result<Vec<String>, ProxyError> {
+    let tables = netns.run(move || match kernel::tables(family) {
         Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(Vec::new()),
         answer => answer,
     });
@@ -139,7 +149,7 @@ pub(crate) fn tables(mode: Mode, netns: &Netns) -> Result<Vec<String>, ProxyErro
 
 /// What one Service more adds: kube-proxy's partial sync of one changed Service.
 pub fn render_addition(service: &Service, node: &str) -> RuleText {
-    let mut transaction = Transaction::default();
+    let mut transaction = Transaction::with_capacity(family(service.cluster_ip), 2_048);
     service::write(&mut transaction, service, node);
     rule_text(transaction)
 }
@@ -156,10 +166,11 @@ fn apply(host: &Netns, tool: &[String], text: &str) -> Result<(), ToolError> {
 }
 
 /// `nft destroy` is younger than the oldest `nft` we take; adding before deleting does as well.
-fn delete_table(host: &Netns) -> Result<(), ProxyError> {
-    let text = format!("add table ip {TABLE}\ndelete table ip {TABLE}\n");
+fn delete_table(node: &NodeView<'_>) -> Result<(), ProxyError> {
+    let table = transaction::table(family(node.address));
+    let text = format!("add table {table}\ndelete table {table}\n");
     let outcome =
-        Tool::new("nft").args(["-f", "-"]).stdin(text).within(APPLY_PATIENCE).run_on(host);
+        Tool::new("nft").args(["-f", "-"]).stdin(text).within(APPLY_PATIENCE).run_on(node.netns);
     outcome.map(drop).map_err(tool("remove"))
 }
 

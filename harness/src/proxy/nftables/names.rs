@@ -2,7 +2,7 @@
 //! Names of the chains and sets that belong to one Service port or endpoint, as kube-proxy makes
 //! them, so that a ruleset of ours and one of kube-proxy's can be compared line by line.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use sha2::{Digest, Sha256};
 
@@ -57,9 +57,10 @@ impl PortNames {
         }
     }
 
-    pub(super) fn endpoint(&self, address: SocketAddrV4) -> EndpointNames {
-        let base =
-            hash_and_truncate(&format!("{}__{}/{}", self.path, address.ip(), address.port()));
+    pub(super) fn endpoint(&self, address: SocketAddr) -> EndpointNames {
+        // A name of nftables has no colons.
+        let ip = address.ip().to_string().replace(':', ".");
+        let base = hash_and_truncate(&format!("{}__{ip}/{}", self.path, address.port()));
         EndpointNames {
             chain: ["endpoint-", &base].concat(),
             affinity: ["affinity-", &base].concat(),
@@ -97,7 +98,7 @@ fn hash_and_truncate(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
 
     use super::*;
 
@@ -127,7 +128,7 @@ mod tests {
             shown: String::new(),
             path: "ns1/svc1/tcp/p80".to_owned(),
         };
-        let endpoint = names.endpoint(SocketAddrV4::new(Ipv4Addr::new(10, 180, 0, 1), 80));
+        let endpoint = names.endpoint(SocketAddr::new(IpAddr::from([10, 180, 0, 1]), 80));
         assert_eq!(endpoint.chain, "endpoint-5OJB2KTY-ns1/svc1/tcp/p80__10.180.0.1/80");
         assert_eq!(endpoint.affinity, "affinity-5OJB2KTY-ns1/svc1/tcp/p80__10.180.0.1/80");
     }

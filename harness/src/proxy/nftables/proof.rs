@@ -9,7 +9,8 @@ use std::io;
 use super::super::{NodeView, Probe, ProxyError, ServiceTable, foreign};
 use super::kernel::{self, Hook};
 use super::service::PortPlan;
-use super::transaction::TABLE;
+use super::transaction::{self, TABLE};
+use crate::net::addresses::{family, word_of_nft};
 use crate::net::conntrack::{self, Tuple};
 use crate::net::{NetError, Netns};
 use crate::plan::Mode;
@@ -54,7 +55,7 @@ fn frontend(
         return Err(not_proved(node, expected, format!("{} Services", table.services.len())));
     };
     let plan = PortPlan::new(service, port, node.name);
-    let (address, at_port) = (*probe.destination.ip(), probe.destination.port());
+    let (address, at_port) = (probe.destination.ip(), probe.destination.port());
     let protocol = super::names::protocol(port.protocol);
     let number = super::names::protocol_number(port.protocol);
     if Some(at_port) == port.node_port && address == node.address {
@@ -84,23 +85,26 @@ fn frontend(
 
 /// The chain that does the NAT is at its hook, and jumps to where the maps are looked up.
 fn base_chains(node: &NodeView<'_>) -> Result<String, ProxyError> {
-    let found = ask(node.netns, || {
-        let hook = kernel::hook(TABLE, "nat-prerouting")?;
-        let jumps = kernel::rules(TABLE, "nat-prerouting")?;
-        let maps: Vec<_> =
-            kernel::rules(TABLE, "services")?.into_iter().flat_map(|rule| rule.maps).collect();
+    let (family, shown) = (family(node.address), transaction::table(family(node.address)));
+    let found = ask(node.netns, move || {
+        let hook = kernel::hook(family, TABLE, "nat-prerouting")?;
+        let jumps = kernel::rules(family, TABLE, "nat-prerouting")?;
+        let maps: Vec<_> = kernel::rules(family, TABLE, "services")?
+            .into_iter()
+            .flat_map(|rule| rule.maps)
+            .collect();
         Ok((hook, jumps.into_iter().any(|rule| rule.chains == ["services"]), maps))
     })?;
     let is_there = |map: &str| found.2.iter().any(|found| found == map);
     let hooked = found.0 == Some(Hook { number: 0, priority: -100 });
     if hooked && found.1 && is_there("service-ips") && is_there("service-nodeports") {
         return Ok(format!(
-            "nf_tables: chain ip {TABLE} nat-prerouting is at hook prerouting, priority -100, and \
+            "nf_tables: chain {shown} nat-prerouting is at hook prerouting, priority -100, and \
              jumps to services, which looks up @service-ips and @service-nodeports"
         ));
     }
     let expected = format!(
-        "chain ip {TABLE} nat-prerouting at hook prerouting that jumps to the look-up of Services"
+        "chain {shown} nat-prerouting at hook prerouting that jumps to the look-up of Services"
     );
     let (hook, jumps, maps) = found;
     let found = format!("hook {hook:?}, jump to services: {jumps}, look-ups of {maps:?}");
@@ -111,9 +115,10 @@ fn base_chains(node: &NodeView<'_>) -> Result<String, ProxyError> {
 fn path(node: &NodeView<'_>, frontend: &Frontend, probe: &Probe) -> Result<String, ProxyError> {
     let Frontend { map, key, shown, chain } = frontend;
     let (map, key, chain, backend) = (*map, key.clone(), chain.clone(), probe.backend);
-    let start = ask(node.netns, move || kernel::target(TABLE, map, &key))?;
+    let (family, table) = (family(node.address), transaction::table(family(node.address)));
+    let start = ask(node.netns, move || kernel::target(family, TABLE, map, &key))?;
     if start.as_deref() != Some(&chain) {
-        let expected = format!("element {{ {shown} : goto {chain} }} in map ip {TABLE} {map}");
+        let expected = format!("element {{ {shown} : goto {chain} }} in map {table} {map}");
         let found = start.map_or("no such element".to_owned(), |start| format!("goto {start}"));
         return Err(not_proved(node, expected, found));
     }
@@ -121,11 +126,11 @@ fn path(node: &NodeView<'_>, frontend: &Frontend, probe: &Probe) -> Result<Strin
     let walk = ask(node.netns, move || {
         walk(&from, |chain| {
             let mut here = Step { dnat_here: false, next: Vec::new() };
-            for rule in kernel::rules(TABLE, chain)? {
+            for rule in kernel::rules(family, TABLE, chain)? {
                 here.dnat_here |= rule.dnat == Some(backend);
                 here.next.extend(rule.chains);
                 for map in rule.maps.iter().filter(|map| map.starts_with("__")) {
-                    here.next.extend(kernel::targets(TABLE, map)?);
+                    here.next.extend(kernel::targets(family, TABLE, map)?);
                 }
             }
             Ok(here)
@@ -195,14 +200,16 @@ fn translation(node: &NodeView<'_>, probe: &Probe) -> Result<String, ProxyError>
 /// of mode ebpf.
 fn nobody_else(node: &NodeView<'_>) -> Result<String, ProxyError> {
     foreign::expect_no_programs(node.netns, Mode::Nftables)?;
-    let found = ask(node.netns, || {
+    let family = family(node.address);
+    let found = ask(node.netns, move || {
         let mut found = Vec::new();
-        let tables = kernel::tables()?;
-        if kernel::has_chain("nat", "KUBE-SERVICES")? {
+        let tables = kernel::tables(family)?;
+        if kernel::has_chain(family, "nat", "KUBE-SERVICES")? {
             found.push("chain KUBE-SERVICES of iptables-nft".to_owned());
         }
         // Listing a legacy table would create it, with its hooks, where there is none.
-        if lines("ip_tables_names")?.iter().any(|table| table == "nat") {
+        let names = format!("{}_tables_names", word_of_nft(family));
+        if lines(&names)?.iter().any(|table| table == "nat") {
             found.push("iptables-legacy's table nat".to_owned());
         }
         let virtual_services = lines("ip_vs")?;
@@ -217,7 +224,7 @@ fn nobody_else(node: &NodeView<'_>) -> Result<String, ProxyError> {
         return Err(not_proved(node, expected, others.join(", ")));
     }
     Ok(format!(
-        "no iptables Services, no legacy nat table, no IPVS service; nf_tables' IPv4 tables: {}",
+        "no iptables Services, no legacy nat table, no IPVS service; nf_tables' tables: {}",
         tables.join(", ")
     ))
 }

@@ -3,6 +3,7 @@
 //! in its order.
 
 use super::super::{Affinity, Endpoint, Policy, Service, ServicePort};
+use super::base::address_type;
 use super::names::{EndpointNames, PortNames, protocol};
 use super::transaction::Transaction;
 use crate::net::addresses::PODS;
@@ -35,7 +36,7 @@ impl Texts {
         Self {
             cluster_ip: service.cluster_ip.to_string(),
             load_balancer_ips: service.load_balancer_ips.iter().map(ToString::to_string).collect(),
-            pods: PODS.to_string(),
+            pods: PODS.like(service.cluster_ip).to_string(),
         }
     }
 }
@@ -173,16 +174,20 @@ impl<'a> PortPlan<'a> {
     /// Masquerades what comes to the cluster address from outside the cluster.
     fn write_internal_rules(&self, transaction: &mut Transaction, texts: &Texts) {
         if self.has_internal_endpoints {
+            let ip = transaction.ip;
             transaction.rule(
                 self.policy_chain(self.service.internal_policy),
                 &[
-                    "ip daddr ",
+                    ip,
+                    " daddr ",
                     &texts.cluster_ip,
                     " ",
                     self.protocol,
                     " dport ",
                     &self.port_text,
-                    " ip saddr != ",
+                    " ",
+                    ip,
+                    " saddr != ",
                     &texts.pods,
                     " jump mark-for-masquerade",
                 ],
@@ -194,7 +199,7 @@ impl<'a> PortPlan<'a> {
         if !self.uses_external_chain() {
             return;
         }
-        let chain = &self.names.external;
+        let (chain, ip) = (&self.names.external, transaction.ip);
         if self.service.external_policy == Policy::Cluster {
             // The endpoint may be on another node, whose answer has to come back through here.
             transaction.rule(chain, &["jump mark-for-masquerade"]);
@@ -203,7 +208,8 @@ impl<'a> PortPlan<'a> {
             transaction.rule(
                 chain,
                 &[
-                    "ip saddr ",
+                    ip,
+                    " saddr ",
                     &texts.pods,
                     " goto ",
                     cluster,
@@ -231,7 +237,8 @@ impl<'a> PortPlan<'a> {
     fn write_endpoints(&self, transaction: &mut Transaction) {
         if let Affinity::ClientIp { timeout } = self.service.affinity {
             let properties = format!(
-                "type ipv4_addr ; flags dynamic,timeout ; timeout {}s ;",
+                "type {} ; flags dynamic,timeout ; timeout {}s ;",
+                address_type(self.service.cluster_ip),
                 timeout.as_secs()
             );
             for target in &self.reachable {
@@ -257,7 +264,8 @@ impl<'a> PortPlan<'a> {
         if self.service.affinity != Affinity::None {
             for target in targets {
                 let EndpointNames { chain: endpoint, affinity } = &target.names;
-                transaction.rule(chain, &["ip saddr @", affinity, " goto ", endpoint]);
+                transaction
+                    .rule(chain, &[transaction.ip, " saddr @", affinity, " goto ", endpoint]);
             }
         }
         let count = targets.len().to_string();
@@ -278,9 +286,9 @@ impl<'a> PortPlan<'a> {
         let address = target.endpoint.address.to_string();
         let ip = target.endpoint.address.ip().to_string();
         // A pod that is sent to itself would answer itself directly, past the translation.
-        transaction.rule(chain, &["ip saddr ", &ip, " jump mark-for-masquerade"]);
+        transaction.rule(chain, &[transaction.ip, " saddr ", &ip, " jump mark-for-masquerade"]);
         if self.service.affinity != Affinity::None {
-            transaction.rule(chain, &["update @", affinity, " { ip saddr }"]);
+            transaction.rule(chain, &["update @", affinity, " { ", transaction.ip, " saddr }"]);
         }
         transaction.rule(chain, &["meta l4proto ", self.protocol, " dnat to ", &address]);
     }

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rendered text of a table in which every feature of a Service occurs.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::super::{Affinity, Endpoint, Policy, Protocol, ServicePort};
+use super::super::{Affinity, Endpoint, Policy, Protocol, ServicePort, sample};
 use super::*;
 
 const NODE: &str = "node1";
-const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 11);
+const NODE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 11));
 
 fn port(name: &str, port: u16, node_port: Option<u16>, endpoints: &[(u8, &str)]) -> ServicePort {
     let endpoints = endpoints
         .iter()
         .map(|&(host, node)| Endpoint {
-            address: SocketAddrV4::new(Ipv4Addr::new(10, 244, 0, host), 8080),
+            address: SocketAddr::new(IpAddr::from([10, 244, 0, host]), 8080),
             node: node.to_owned(),
         })
         .collect();
@@ -25,7 +25,7 @@ fn service(host: u8, name: &str, ports: Vec<ServicePort>) -> Service {
     Service {
         namespace: "shop".to_owned(),
         name: name.to_owned(),
-        cluster_ip: Ipv4Addr::new(10, 96, 0, host),
+        cluster_ip: IpAddr::from([10, 96, 0, host]),
         load_balancer_ips: Vec::new(),
         ports,
         affinity: Affinity::None,
@@ -37,7 +37,7 @@ fn service(host: u8, name: &str, ports: Vec<ServicePort>) -> Service {
 fn every_feature() -> ServiceTable {
     let both = [(2, NODE), (3, "node2")];
     let far = [(4, "node2")];
-    let balanced = vec![Ipv4Addr::new(10, 112, 0, 1), Ipv4Addr::new(10, 112, 0, 2)];
+    let balanced = vec![IpAddr::from([10, 112, 0, 1]), IpAddr::from([10, 112, 0, 2])];
     let affinity = Affinity::ClientIp { timeout: Duration::from_secs(10_800) };
     let (cluster, local) = (Policy::Cluster, Policy::Local);
     let mut dns = port("dns", 53, None, &both);
@@ -51,13 +51,13 @@ fn every_feature() -> ServiceTable {
         },
         Service { affinity, ..service(4, "sticky", vec![port("http", 80, Some(30_082), &both)]) },
         Service {
-            load_balancer_ips: vec![Ipv4Addr::new(10, 112, 0, 3)],
+            load_balancer_ips: vec![IpAddr::from([10, 112, 0, 3])],
             affinity,
             external_policy: local,
             ..service(5, "external-local", vec![port("http", 80, Some(30_083), &both)])
         },
         Service {
-            load_balancer_ips: vec![Ipv4Addr::new(10, 112, 0, 4)],
+            load_balancer_ips: vec![IpAddr::from([10, 112, 0, 4])],
             external_policy: local,
             ..service(6, "external-local-elsewhere", vec![port("http", 80, Some(30_084), &far)])
         },
@@ -75,7 +75,7 @@ fn every_feature() -> ServiceTable {
             ..service(9, "local", vec![port("http", 80, Some(30_085), &both)])
         },
         Service {
-            load_balancer_ips: vec![Ipv4Addr::new(10, 112, 0, 5)],
+            load_balancer_ips: vec![IpAddr::from([10, 112, 0, 5])],
             external_policy: cluster,
             ..service(10, "nobody", vec![port("http", 80, Some(30_086), &[])])
         },
@@ -90,6 +90,40 @@ fn a_table_with_every_feature_renders_as_kube_proxy_writes_it() {
     insta::assert_snapshot!("every_feature", texts[0].text);
 }
 
+/// But for addresses and what is named after them, the words are the same.
+#[test]
+fn of_ipv6_it_is_the_same_with_the_words_for_that_family() {
+    let node: IpAddr = "fd00:10:9::b".parse().unwrap();
+    let [four, six] = [(every_feature(), NODE_ADDRESS), (sample::in_ipv6(every_feature()), node)]
+        .map(|(table, node)| Nftables.render(&table, NODE, node).remove(0));
+    assert_eq!(four.rules, six.rules);
+    let is_address = |word: &str| word.contains(':') && word.len() > 1 || word.contains("10.");
+    let words = |text: &str| -> Vec<String> {
+        let words = text.split([' ', '\n']).map(|word| match word {
+            "ip6" => "ip".to_owned(),
+            "ipv6_addr" => "ipv4_addr".to_owned(),
+            word if is_address(word) => "ADDRESS".to_owned(),
+            word if word.starts_with("endpoint-") || word.starts_with("affinity-") => {
+                word.split('-').next().unwrap().to_owned()
+            }
+            word => word.to_owned(),
+        });
+        words.collect()
+    };
+    assert_eq!(words(&six.text), words(&four.text));
+    let names: Vec<_> = six
+        .text
+        .lines()
+        .filter(|line| line.starts_with("add chain ip6 kube-proxy endpoint-"))
+        .collect();
+    assert!(
+        names.iter().all(|name| name.contains("__fd00.10.244..") && !name.contains(':')),
+        "{names:?}"
+    );
+    let masquerade = "ip6 daddr fd00:10:96::1 tcp dport 80 ip6 saddr != fd00:10:244::/56 jump mark-for-masquerade";
+    assert!(six.text.contains(masquerade), "{}", six.text);
+}
+
 /// Lines of kube-proxy's own test (`TestOverallNFTablesRules`), with its pods' and its Services'
 /// prefix replaced by the lab's.
 #[test]
@@ -99,7 +133,7 @@ fn kube_proxys_own_example_comes_out_line_by_line() {
     let one = ServicePort { endpoints: vec![endpoint], ..port("p80", 80, Some(3003), &[]) };
     let mut service = service(0, "svc1", vec![one]);
     service.namespace = "ns1".to_owned();
-    service.cluster_ip = Ipv4Addr::new(172, 30, 0, 41);
+    service.cluster_ip = IpAddr::from([172, 30, 0, 41]);
     let text = render_addition(&service, NODE).text;
     let expected = "\
 add rule ip kube-proxy service-ULMVA6XW-ns1/svc1/tcp/p80 ip daddr 172.30.0.41 tcp dport 80 ip saddr != 10.244.0.0/16 jump mark-for-masquerade

@@ -2,7 +2,7 @@
 //! Mode userspace on a node: the process, the rules that lead to it, and the proof of both.
 
 use std::collections::HashMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use super::super::iptables::{Backend, Counters, Counting, Look, Rules};
 use super::super::sysctl::Sysctls;
@@ -12,12 +12,18 @@ use super::super::{
 use super::ports::{Port, Ports};
 use super::watch::UserspaceWatch;
 use super::{owner, rules};
+use crate::net::Cidr;
+use crate::net::addresses::family;
 use crate::net::{NetError, ToolError};
+use crate::plan::IpFamily;
 use crate::plan::Mode;
+use crate::proxy::iptables::Tables;
 use crate::relay::{Portal, Process, Relay, RelayError};
 
 /// The second lets the process see the type-of-service byte of a SYN, and gives it to the answers.
 const SYSCTLS: &[(&str, &str)] = &[("net/ipv4/ip_forward", "1"), ("net/ipv4/tcp_reflect_tos", "1")];
+const SYSCTLS_IPV6: &[(&str, &str)] =
+    &[("net/ipv6/conf/all/forwarding", "1"), ("net/ipv4/tcp_reflect_tos", "1")];
 
 /// Mode userspace on a node.
 #[derive(Debug)]
@@ -27,7 +33,7 @@ pub(super) struct InstalledUserspace {
     sysctls: Sysctls,
     counters: Counters,
     /// What the process had carried when last asked, by port and endpoint.
-    carried: HashMap<(u16, SocketAddrV4), u64>,
+    carried: HashMap<(u16, SocketAddr), u64>,
 }
 
 impl InstalledUserspace {
@@ -39,10 +45,15 @@ impl InstalledUserspace {
         texts: &[RuleText],
     ) -> Result<Self, ProxyError> {
         let ports = Ports::assign(table, node.name)?;
-        let process =
-            Process::start(node.netns, node.agent, portals(&ports.ports)).map_err(relay)?;
-        let sysctls = Sysctls::write(node.netns, SYSCTLS).map_err(net)?;
-        match Rules::install(Mode::Userspace, backend, node.netns, texts) {
+        let family = family(node.address);
+        let process = Process::start(node.netns, node.agent, portals(&ports.ports));
+        let process = process.map_err(relay)?;
+        let sysctls = match family {
+            IpFamily::Ipv4 => SYSCTLS,
+            IpFamily::Ipv6 => SYSCTLS_IPV6,
+        };
+        let sysctls = Sysctls::write(node.netns, sysctls).map_err(net)?;
+        match Rules::install(Mode::Userspace, backend.of(family), node.netns, texts) {
             Ok(rules) => {
                 let (counters, carried) = (Counters::default(), HashMap::new());
                 Ok(Self { process, rules, sysctls, counters, carried })
@@ -62,7 +73,7 @@ impl InstalledUserspace {
         port: &Port,
     ) -> Result<String, ProxyError> {
         let to_port = format!("--dport {}", probe.destination.port());
-        let to_address = format!("-d {}/32", probe.destination.ip());
+        let to_address = format!("-d {}", Cidr::host(probe.destination.ip()));
         let (chain, marks) = if port.addresses.contains(&probe.destination) {
             ("KUBE-PORTALS-CONTAINER", vec![to_address.as_str(), to_port.as_str()])
         } else {
@@ -73,14 +84,14 @@ impl InstalledUserspace {
     }
 
     fn look<'a, 'n>(&'a mut self, node: &'a NodeView<'n>) -> Look<'a, 'n> {
-        let backend = self.rules.backend();
-        Look { mode: Mode::Userspace, backend, counters: &mut self.counters, node }
+        let tables = self.rules.tables();
+        Look { mode: Mode::Userspace, tables, counters: &mut self.counters, node }
     }
 
     /// The socket at the port is the process's, by the kernel's word.
     fn owned(&mut self, node: &NodeView<'_>, port: &Port) -> Result<String, ProxyError> {
         let (pid, listen_port) = (self.process.pid(), port.portal.listen_port);
-        let owned = owner::listens(node.netns, pid, listen_port)
+        let owned = owner::listens(node.netns, pid, listen_port, family(node.address))
             .map_err(|source| net(NetError::os("read the sockets of", pid.to_string())(source)))?;
         if owned {
             return Ok(format!("process {pid} listens at port {listen_port}"));
@@ -94,7 +105,7 @@ impl InstalledUserspace {
         &mut self,
         node: &NodeView<'_>,
         port: &Port,
-        backend: SocketAddrV4,
+        backend: SocketAddr,
     ) -> Result<String, ProxyError> {
         let listen_port = port.portal.listen_port;
         let mut connections = 0;
@@ -134,8 +145,9 @@ impl Installed for InstalledUserspace {
         table: &ServiceTable,
         probe: &Probe,
     ) -> Result<Vec<String>, ProxyError> {
-        let backend = Some(self.rules.backend());
-        let mut evidence = vec![foreign::expect_only(node.netns, Mode::Userspace, backend)?];
+        let Tables { backend, family } = self.rules.tables();
+        let mut evidence =
+            vec![foreign::expect_only(node.netns, Mode::Userspace, Some(backend), family)?];
         if probe.destination == probe.backend {
             let portals = ["KUBE-PORTALS-CONTAINER"];
             evidence.push(self.look(node).counted("nat", "PREROUTING", &[], &portals)?);
@@ -153,7 +165,7 @@ impl Installed for InstalledUserspace {
     }
 
     fn watch(&mut self, node: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {
-        Ok(Box::new(UserspaceWatch(Counting::begin(Mode::Userspace, self.rules.backend(), node)?)))
+        Ok(Box::new(UserspaceWatch(Counting::begin(Mode::Userspace, self.rules.tables(), node)?)))
     }
 
     fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError> {

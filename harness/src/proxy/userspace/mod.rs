@@ -29,7 +29,7 @@ mod ports;
 mod rules;
 mod watch;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use self::installed::InstalledUserspace;
 use self::ports::Ports;
@@ -37,6 +37,8 @@ use super::iptables::{Backend, Rules};
 use super::{Installed, NodeView, ProxyError, ProxyMode, RuleText, ServiceTable, sample};
 use crate::Unavailable;
 use crate::net::Netns;
+use crate::net::addresses::family;
+use crate::plan::IpFamily;
 use crate::plan::Mode;
 
 /// kube-proxy's userspace mode.
@@ -52,23 +54,33 @@ impl ProxyMode for Userspace {
     }
 
     fn check(&self, scratch: &Netns) -> Result<(), Unavailable> {
-        self.backend.check(scratch)?;
+        let tables = self.backend.of(IpFamily::Ipv4);
+        tables.check(scratch)?;
         let ports = Ports::assign(&sample::with_endpoints(), sample::NODE)
             .expect("the sample is small and has no UDP");
-        let address = Ipv4Addr::new(10, 9, 0, 11);
-        let text = self.backend.rule_text(rules::whole(&ports, address));
-        Rules::check(self.backend, scratch, text)
+        let address = IpAddr::from([10, 9, 0, 11]);
+        let text = tables.rule_text(rules::whole(&ports, address));
+        Rules::check(tables, scratch, text)
+    }
+
+    fn check_texts(&self, node: &Netns, texts: &[RuleText]) -> Result<(), Unavailable> {
+        match texts {
+            [text] if text.is_of_ipv6() => {
+                let tables = self.backend.of(IpFamily::Ipv6);
+                tables.check(node)?;
+                Rules::check(tables, node, text.clone())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Renders nothing for a table that the mode cannot carry; installing it says why.
-    fn render(
-        &self,
-        table: &ServiceTable,
-        node_name: &str,
-        node_address: Ipv4Addr,
-    ) -> Vec<RuleText> {
+    fn render(&self, table: &ServiceTable, node_name: &str, node_address: IpAddr) -> Vec<RuleText> {
         match Ports::assign(table, node_name) {
-            Ok(ports) => vec![self.backend.rule_text(rules::whole(&ports, node_address))],
+            Ok(ports) => {
+                let tables = self.backend.of(family(node_address));
+                vec![tables.rule_text(rules::whole(&ports, node_address))]
+            }
             Err(_) => Vec::new(),
         }
     }

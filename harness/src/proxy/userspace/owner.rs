@@ -5,16 +5,21 @@ use std::fs;
 use std::io::{self, BufRead, BufReader};
 
 use crate::net::Netns;
+use crate::plan::IpFamily;
 
-/// `TCP_LISTEN` as `/proc/net/tcp` shows it.
+/// `TCP_LISTEN` as `/proc/net/tcp` and `tcp6` show it.
 const LISTEN: &str = "0A";
 
 /// Whether process `pid` holds the socket that listens at `port` in the namespace.
 ///
 /// # Errors
 /// `/proc` cannot be read.
-pub(super) fn listens(netns: &Netns, pid: u32, port: u16) -> io::Result<bool> {
-    let Some(inode) = netns.run(move || listening_inode(port))? else { return Ok(false) };
+pub(super) fn listens(netns: &Netns, pid: u32, port: u16, family: IpFamily) -> io::Result<bool> {
+    let table = match family {
+        IpFamily::Ipv4 => "/proc/thread-self/net/tcp",
+        IpFamily::Ipv6 => "/proc/thread-self/net/tcp6",
+    };
+    let Some(inode) = netns.run(move || listening_inode(table, port))? else { return Ok(false) };
     let socket = format!("socket:[{inode}]");
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         // A descriptor may be closed between the listing and the look.
@@ -27,8 +32,8 @@ pub(super) fn listens(netns: &Netns, pid: u32, port: u16) -> io::Result<bool> {
     Ok(false)
 }
 
-fn listening_inode(port: u16) -> io::Result<Option<String>> {
-    let table = BufReader::new(fs::File::open("/proc/thread-self/net/tcp")?);
+fn listening_inode(table: &str, port: u16) -> io::Result<Option<String>> {
+    let table = BufReader::new(fs::File::open(table)?);
     for line in table.lines().skip(1) {
         if let Some(inode) = inode_if_listening(&line?, port) {
             return Ok(Some(inode));
@@ -38,7 +43,7 @@ fn listening_inode(port: u16) -> io::Result<Option<String>> {
 }
 
 /// Columns: slot, local address, remote address, state, queues, timer, retransmits, user, timeout,
-/// inode (`get_tcp4_sock` in the kernel's net/ipv4/tcp_ipv4.c).
+/// inode (`get_tcp4_sock` and `get_tcp6_sock` in the kernel's net).
 fn inode_if_listening(line: &str, port: u16) -> Option<String> {
     let mut words = line.split_whitespace();
     let local = words.nth(1)?;

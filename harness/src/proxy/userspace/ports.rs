@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ports of the proxy process: one for each Service port, or for each policy of it.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use super::super::port_name::port_name;
 use super::super::reach::Reach;
 use super::super::{Affinity, Policy, Protocol, ProxyError, Service, ServicePort, ServiceTable};
+use crate::net::addresses::family;
 use crate::plan::Mode;
 use crate::relay::Portal;
 
@@ -20,7 +21,7 @@ pub(super) struct Port {
     /// Where the process listens, for whom, and where it connects to.
     pub(super) portal: Portal,
     /// Cluster and LoadBalancer addresses that lead here.
-    pub(super) addresses: Vec<SocketAddrV4>,
+    pub(super) addresses: Vec<SocketAddr>,
     /// NodePort that leads here.
     pub(super) node_port: Option<u16>,
 }
@@ -56,10 +57,10 @@ impl Ports {
     }
 
     /// The port that traffic to `destination` is led to on the node with `node_address`.
-    pub(super) fn of(&self, destination: SocketAddrV4, node_address: Ipv4Addr) -> Option<&Port> {
+    pub(super) fn of(&self, destination: SocketAddr, node_address: IpAddr) -> Option<&Port> {
         self.ports.iter().find(|port| {
             port.addresses.contains(&destination)
-                || (*destination.ip() == node_address && port.node_port == Some(destination.port()))
+                || (destination.ip() == node_address && port.node_port == Some(destination.port()))
         })
     }
 }
@@ -88,14 +89,21 @@ fn of_port(service: &Service, port: &ServicePort, node: &str) -> Result<Vec<Port
         Affinity::None => None,
         Affinity::ClientIp { timeout } => Some(timeout.as_secs()),
     };
-    let make = |policy: Policy, addresses: Vec<SocketAddrV4>, node_port: Option<u16>| {
+    let make = |policy: Policy, addresses: Vec<SocketAddr>, node_port: Option<u16>| {
         let endpoints = reach.under(policy).iter().map(|endpoint| endpoint.address).collect();
-        let portal = Portal { listen_port: 0, endpoints, affinity_seconds, one_by_one: true };
+        let portal = Portal {
+            listen_port: 0,
+            family: family(service.cluster_ip),
+            endpoints,
+            affinity_seconds,
+            one_by_one: true,
+            proxy_protocol: false,
+        };
         Port { name: name.clone(), portal, addresses, node_port }
     };
-    let inside = vec![SocketAddrV4::new(service.cluster_ip, port.port)];
+    let inside = vec![SocketAddr::new(service.cluster_ip, port.port)];
     let outside =
-        service.load_balancer_ips.iter().map(|ip| SocketAddrV4::new(*ip, port.port)).collect();
+        service.load_balancer_ips.iter().map(|ip| SocketAddr::new(*ip, port.port)).collect();
     if reach.externally_accessible && reach.external != reach.internal {
         return Ok(vec![
             make(reach.internal, inside, None),

@@ -7,7 +7,7 @@ use super::*;
 use crate::plan::Position;
 use crate::proxy::{Fill, Policy, Protocol};
 
-const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 11);
+const NODE_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 9, 0, 11));
 
 #[test]
 fn every_kind_of_service_is_written_as_kube_proxy_wrote_it() {

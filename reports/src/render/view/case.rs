@@ -5,11 +5,15 @@ use record::{CaseRecord, Leg, Quantiles, Run, StageRecord};
 
 use crate::analysis::fidelity::{or_emulated, times_count};
 use crate::analysis::kernel;
-use crate::analysis::number::{NONE, bytes, count, digits, millis, percent, time, time_or_none};
+use crate::analysis::number::{
+    NONE, bits, bytes, count, digits, millis, percent, time, time_or_none,
+};
 use crate::analysis::summary::{errors, status_word};
 use crate::render::palette;
 use crate::render::view::Fact;
 
+/// Body from which on its rate says more of the road than of a request's start, bytes: several segments.
+const LARGE_BYTES: u64 = 16 * 1024;
 /// Iterations shown of a case; the record has them all.
 const ITERATIONS_MAX: usize = 50;
 
@@ -121,6 +125,16 @@ fn facts(case: &CaseRecord, timed: bool) -> Vec<Fact> {
             facts.push(Fact::new("queries joined to all their stages", percent(joined)));
         }
     }
+    if let Some(legs) = case.legs.filter(|_| timed) {
+        for (name, leg) in [("requests", legs.request), ("responses", legs.response)] {
+            if leg.body_bytes >= LARGE_BYTES {
+                let took = time(leg.time_ns.p50 as f64);
+                let rate = bits(leg.bits_per_second());
+                let text = format!("{} in {took}: {rate} at the median", bytes(leg.body_bytes));
+                facts.push(Fact::new(name, text));
+            }
+        }
+    }
     if let Some(shaken) = case.handshakes {
         let text = format!("{} in full, {} resumed", count(shaken.full), count(shaken.resumed));
         facts.push(Fact::new("TLS handshakes", text));
@@ -145,6 +159,7 @@ fn quantiles(case: &CaseRecord) -> Vec<[String; 8]> {
         ("name resolved", case.dns_ns),
         ("connect", case.connect_ns),
         ("TLS handshake", case.tls_ns),
+        ("upgrade", case.upgrade_ns),
         ("first byte", case.first_byte_ns),
         ("last byte", case.last_byte_ns),
         ("lateness", case.lateness_ns),

@@ -70,7 +70,7 @@ fn row<const N: usize>(id: String, case: &CaseRecord, cells: [CellView; N]) -> R
 }
 
 /// Cases with counts.
-pub(crate) fn count_rows(runs: &[Run]) -> Vec<RowView<6>> {
+pub(crate) fn count_rows(runs: &[Run]) -> Vec<RowView<7>> {
     measured(runs)
         .filter_map(|(run, case)| {
             let cells = counts(case)?.map(CellView::from);

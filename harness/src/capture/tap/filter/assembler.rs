@@ -84,6 +84,10 @@ impl Assembler {
         self.plain(LD | HALF | IND, at);
     }
 
+    pub(super) fn load_immediate(&mut self, value: u32) {
+        self.plain(LD | IMM, value);
+    }
+
     pub(super) fn load_cell(&mut self, cell: u32) {
         self.plain(LD | MEM, cell);
     }

@@ -48,56 +48,81 @@ impl From<Instruction> for SockFilter {
     }
 }
 
+/// Ethernet types.
+const IPV4: u32 = 0x0800;
+const IPV6: u32 = 0x86dd;
+/// Protocols, in either header of IP.
+const TCP: u32 = 6;
+const UDP: u32 = 17;
+
+/// Bytes of Ethernet's header, of IPv6's without extensions, of UDP's and of VXLAN's.
+const ETHERNET_BYTES: u32 = 14;
+const IPV6_BYTES: u32 = 40;
+const UDP_BYTES: u32 = 8;
+const VXLAN_BYTES: u32 = 8;
+
 /// Scratch cells of the program.
 const IP_HEADER_BYTES: u32 = 0;
 const IP_TOTAL_BYTES: u32 = 1;
+const PROTOCOL: u32 = 2;
 
-/// Assembles the filter: unfragmented TCP over IPv4, bare or inside VXLAN (the inner headers
-/// decide), of the selected connections. Without `keep_acks`, segments that carry neither payload
-/// nor SYN, FIN or RST are dropped. At most `snap_bytes` of a frame are kept.
+/// Assembles the filter: unfragmented TCP over IPv4, or over IPv6 without extension headers, bare or inside
+/// VXLAN (the inner headers decide), of the selected connections. Without `keep_acks`, segments that carry
+/// neither payload nor SYN, FIN or RST are dropped. At most `snap_bytes` of a frame are kept.
 pub(super) fn program(selection: &Selection, keep_acks: bool, snap_bytes: u32) -> Vec<Instruction> {
     let mut asm = Assembler::default();
-    let [vxlan, bare, inner, accept, drop] = asm.labels();
-    // Ethernet's type, then the outer IPv4 protocol.
+    let [outer4, bare4, bare6, inner4, inner6, transport, accept, drop] = asm.labels();
     asm.load_half(12);
-    asm.jump_unless_equal(0x0800, drop);
-    asm.load_byte(23);
-    asm.jump_if_equal(17, vxlan);
-    asm.jump(bare);
+    asm.jump_if_equal(IPV4, outer4);
+    asm.jump_unless_equal(IPV6, drop);
+    asm.load_byte(ETHERNET_BYTES + 6);
+    asm.jump_unless_equal(UDP, bare6);
+    asm.load_index(IPV6_BYTES);
+    vxlan(&mut asm, bare6, [inner4, inner6], drop);
 
-    asm.place(vxlan);
-    asm.load_half(20);
+    asm.place(outer4);
+    asm.load_byte(ETHERNET_BYTES + 9);
+    asm.jump_unless_equal(UDP, bare4);
+    asm.load_half(ETHERNET_BYTES + 6);
     asm.jump_if_any_bit(FRAGMENT_MASK, drop);
-    asm.load_index_with_ip_header_bytes(14);
-    // A client may ask for names from the port of VXLAN, and be answered there.
-    asm.load_half_at_index(14); // UDP source port
-    asm.jump_if_equal(u32::from(DNS_PORT), bare);
-    asm.load_half_at_index(14 + 2); // UDP destination port
-    asm.jump_unless_equal(u32::from(VXLAN_PORT), bare);
-    asm.load_byte_at_index(14 + 8); // VXLAN flags
-    asm.jump_unless_any_bit(0x08, drop);
-    asm.load_half_at_index(14 + 8 + 8 + 12); // inner Ethernet's type
-    asm.jump_unless_equal(0x0800, drop);
+    asm.load_index_with_ip_header_bytes(ETHERNET_BYTES);
+    vxlan(&mut asm, bare4, [inner4, inner6], drop);
+
+    asm.place(bare6);
+    asm.load_index(ETHERNET_BYTES);
+    // The index register points at the header of IP that counts.
+    asm.place(inner6);
+    if *selection == Selection::Sampled {
+        asm.load_half_at_index(0);
+        asm.shift_right(4);
+        asm.and(DSCP_MASK);
+        asm.jump_unless_equal(u32::from(SAMPLE_TOS) & DSCP_MASK, drop);
+    }
+    asm.load_byte_at_index(6);
+    asm.store(PROTOCOL);
+    // What this says does not count the header itself.
+    asm.load_half_at_index(4);
+    asm.add(IPV6_BYTES);
+    asm.store(IP_TOTAL_BYTES);
     asm.index_to_accumulator();
-    asm.add(14 + 8 + 8 + 14);
+    asm.add(IPV6_BYTES);
     asm.accumulator_to_index();
-    asm.jump(inner);
+    asm.load_immediate(IPV6_BYTES);
+    asm.store(IP_HEADER_BYTES);
+    asm.jump(transport);
 
-    asm.place(bare);
-    asm.load_index(14);
-
-    // The index register points at the IPv4 header that counts.
-    asm.place(inner);
+    asm.place(bare4);
+    asm.load_index(ETHERNET_BYTES);
+    asm.place(inner4);
     asm.load_half_at_index(6);
     asm.jump_if_any_bit(FRAGMENT_MASK, drop);
     if *selection == Selection::Sampled {
         asm.load_byte_at_index(1);
         asm.and(DSCP_MASK);
         asm.jump_unless_equal(u32::from(SAMPLE_TOS) & DSCP_MASK, drop);
-        names(&mut asm, accept, drop);
     }
     asm.load_byte_at_index(9);
-    asm.jump_unless_equal(6, drop);
+    asm.store(PROTOCOL);
     asm.load_half_at_index(2);
     asm.store(IP_TOTAL_BYTES);
     asm.load_byte_at_index(0);
@@ -106,6 +131,14 @@ pub(super) fn program(selection: &Selection, keep_acks: bool, snap_bytes: u32) -
     asm.store(IP_HEADER_BYTES);
     asm.add_index();
     asm.accumulator_to_index();
+
+    // The index register points behind that header.
+    asm.place(transport);
+    asm.load_cell(PROTOCOL);
+    if *selection == Selection::Sampled {
+        names(&mut asm, accept, drop);
+    }
+    asm.jump_unless_equal(TCP, drop);
     tcp(&mut asm, selection, keep_acks, accept, drop);
 
     asm.place(accept);
@@ -115,16 +148,37 @@ pub(super) fn program(selection: &Selection, keep_acks: bool, snap_bytes: u32) -
     asm.assemble()
 }
 
-/// DNS messages are whole behind UDP's header. The index register points at the IPv4 header.
+/// A datagram of UDP, where the index register holds the length of the header of IP before it: to the header of
+/// IP inside VXLAN, by its family, or to `bare` where it is none of VXLAN's.
+fn vxlan(asm: &mut Assembler, bare: Label, [inner4, inner6]: [Label; 2], drop: Label) {
+    let [six] = asm.labels();
+    // A client may ask for names from the port of VXLAN, and be answered there.
+    asm.load_half_at_index(ETHERNET_BYTES); // source port
+    asm.jump_if_equal(u32::from(DNS_PORT), bare);
+    asm.load_half_at_index(ETHERNET_BYTES + 2); // destination port
+    asm.jump_unless_equal(u32::from(VXLAN_PORT), bare);
+    asm.load_byte_at_index(ETHERNET_BYTES + UDP_BYTES); // VXLAN flags
+    asm.jump_unless_any_bit(0x08, drop);
+    let inner = ETHERNET_BYTES + UDP_BYTES + VXLAN_BYTES;
+    asm.load_half_at_index(inner + 12); // Ethernet's type
+    asm.jump_if_equal(IPV6, six);
+    asm.jump_unless_equal(IPV4, drop);
+    for (label, family) in [(None, inner4), (Some(six), inner6)] {
+        if let Some(label) = label {
+            asm.place(label);
+        }
+        asm.index_to_accumulator();
+        asm.add(inner + ETHERNET_BYTES);
+        asm.accumulator_to_index();
+        asm.jump(family);
+    }
+}
+
+/// DNS messages are whole behind UDP's header. The index register points at it, the accumulator holds the
+/// protocol.
 fn names(asm: &mut Assembler, accept: Label, drop: Label) {
     let [segment] = asm.labels();
-    asm.load_byte_at_index(9);
-    asm.jump_unless_equal(17, segment);
-    asm.load_byte_at_index(0);
-    asm.and(0x0f);
-    asm.shift_left(2);
-    asm.add_index();
-    asm.accumulator_to_index();
+    asm.jump_unless_equal(UDP, segment);
     for at in [0, 2] {
         asm.load_half_at_index(at);
         asm.jump_if_equal(u32::from(DNS_PORT), accept);

@@ -35,6 +35,7 @@ fn interpret(program: &[Instruction], frame: &[u8]) -> u32 {
             c if c == LD | HALF | ABS => load(k, 2),
             c if c == LD | BYTE | IND => load(x.wrapping_add(k), 1),
             c if c == LD | HALF | IND => load(x.wrapping_add(k), 2),
+            c if c == LD | IMM => Some(k),
             c if c == LD | MEM => Some(cells[k as usize]),
             c if c == ALU | ADD => Some(a.wrapping_add(k)),
             c if c == ALU | ADD | X => Some(a.wrapping_add(x)),
@@ -104,39 +105,74 @@ struct Shape {
     flags: u8,
     ports: (u16, u16),
     payload: usize,
+    /// Words of options, of IPv4.
     options: usize,
     vxlan: bool,
+    /// Whether of IPv6, inside and outside.
+    six: [bool; 2],
+}
+
+/// Headers of IP for a protocol.
+fn ip(six: bool, options: usize, protocol: etherparse::IpNumber) -> etherparse::IpHeaders {
+    if six {
+        let header = etherparse::Ipv6Header {
+            next_header: protocol,
+            hop_limit: 64,
+            source: [0xfd; 16],
+            destination: [0xfc; 16],
+            ..Default::default()
+        };
+        return etherparse::IpHeaders::Ipv6(header, Default::default());
+    }
+    let header = etherparse::Ipv4Header {
+        protocol,
+        time_to_live: 64,
+        options: etherparse::Ipv4Options::try_from(&[1u8; 40][..options * 4]).unwrap(),
+        ..Default::default()
+    };
+    etherparse::IpHeaders::Ipv4(header, Default::default())
+}
+
+/// Writes the type of service into a bare frame.
+fn set_service_type(frame: &mut [u8], six: bool, value: u8) {
+    match six {
+        true => {
+            frame[14] = 0x60 | value >> 4;
+            frame[15] = value << 4;
+        }
+        false => frame[15] = value,
+    }
+}
+
+/// A frame inside VXLAN.
+fn in_vxlan(frame: &[u8], six: bool) -> Vec<u8> {
+    let mut outer = Vec::new();
+    let payload = [&[8, 0, 0, 0, 0, 0, 1, 0], frame].concat();
+    PacketBuilder::ethernet2([6; 6], [8; 6])
+        .ip(ip(six, 0, etherparse::ip_number::UDP))
+        .udp(50_000, VXLAN_PORT)
+        .write(&mut outer, &payload)
+        .unwrap();
+    outer
 }
 
 impl Shape {
+    fn ip_bytes(&self) -> usize {
+        if self.six[0] { 40 } else { 20 + self.options * 4 }
+    }
+
     fn frame(&self) -> Vec<u8> {
-        let ip_header = etherparse::Ipv4Header {
-            protocol: etherparse::ip_number::TCP,
-            time_to_live: 64,
-            options: etherparse::Ipv4Options::try_from(&[1u8; 40][..self.options * 4]).unwrap(),
-            ..Default::default()
-        };
         let mut frame = Vec::new();
         PacketBuilder::ethernet2([2; 6], [4; 6])
-            .ip(etherparse::IpHeaders::Ipv4(ip_header, Default::default()))
+            .ip(ip(self.six[0], self.options, etherparse::ip_number::TCP))
             .tcp(self.ports.0, self.ports.1, 1, 65_000)
             .options_raw(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2])
             .unwrap()
             .write(&mut frame, &vec![7; self.payload])
             .unwrap();
-        frame[15] = self.tos;
-        frame[14 + 20 + self.options * 4 + 13] = self.flags;
-        if !self.vxlan {
-            return frame;
-        }
-        let mut outer = Vec::new();
-        let payload = [&[8, 0, 0, 0, 0, 0, 1, 0], &frame[..]].concat();
-        PacketBuilder::ethernet2([6; 6], [8; 6])
-            .ipv4([10, 9, 0, 11], [10, 9, 0, 12], 64)
-            .udp(50_000, VXLAN_PORT)
-            .write(&mut outer, &payload)
-            .unwrap();
-        outer
+        set_service_type(&mut frame, self.six[0], self.tos);
+        frame[14 + self.ip_bytes() + 13] = self.flags;
+        if self.vxlan { in_vxlan(&frame, self.six[1]) } else { frame }
     }
 
     fn expected(&self, selection: &Selection, keep_acks: bool) -> bool {
@@ -153,14 +189,16 @@ fn shape() -> impl Strategy<Value = Shape> {
     let tos = prop_oneof![Just(SAMPLE_TOS), Just(SAMPLE_TOS | 2), Just(0), any::<u8>()];
     let port = prop_oneof![Just(8080), Just(30_080), any::<u16>()];
     let payload = prop_oneof![Just(0), 0usize..600];
-    (tos, any::<u8>(), (port.clone(), port), payload, 0usize..=10, any::<bool>()).prop_map(
-        |(tos, flags, ports, payload, options, vxlan)| Shape {
+    let headers = (0usize..=10, any::<bool>(), any::<[bool; 2]>());
+    (tos, any::<u8>(), (port.clone(), port), payload, headers).prop_map(
+        |(tos, flags, ports, payload, (options, vxlan, six))| Shape {
             tos,
             flags,
             ports,
             payload,
             options,
             vxlan,
+            six,
         },
     )
 }
@@ -224,30 +262,20 @@ fn the_longest_program_assembles_and_the_kernel_takes_it() {
 }
 
 /// A datagram, bare or inside VXLAN.
-fn datagram(tos: u8, ports: (u16, u16), vxlan: bool) -> Vec<u8> {
+fn datagram(tos: u8, ports: (u16, u16), vxlan: bool, six: bool) -> Vec<u8> {
     let mut frame = Vec::new();
     PacketBuilder::ethernet2([2; 6], [4; 6])
-        .ipv4([10, 8, 0, 2], [10, 96, 0, 10], 64)
+        .ip(ip(six, 0, etherparse::ip_number::UDP))
         .udp(ports.0, ports.1)
         .write(&mut frame, &[0x1a, 0x34, 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0, 3])
         .unwrap();
-    frame[15] = tos;
-    if !vxlan {
-        return frame;
-    }
-    let mut outer = Vec::new();
-    let payload = [&[8, 0, 0, 0, 0, 0, 1, 0], &frame[..]].concat();
-    PacketBuilder::ethernet2([6; 6], [8; 6])
-        .ipv4([10, 9, 0, 11], [10, 9, 0, 12], 64)
-        .udp(50_000, VXLAN_PORT)
-        .write(&mut outer, &payload)
-        .unwrap();
-    outer
+    set_service_type(&mut frame, six, tos);
+    if vxlan { in_vxlan(&frame, six) } else { frame }
 }
 
 #[test]
 fn a_message_for_names_is_kept_with_the_mark_and_no_other_datagram_is() {
-    for vxlan in [false, true] {
+    for (vxlan, six) in [(false, false), (true, false), (false, true), (true, true)] {
         for (tos, ports, expected) in [
             (SAMPLE_TOS, (4000, 53), true),
             (SAMPLE_TOS | 1, (53, 4000), true),
@@ -256,7 +284,7 @@ fn a_message_for_names_is_kept_with_the_mark_and_no_other_datagram_is() {
             (0, (4000, 53), false),
             (SAMPLE_TOS, (4000, 54), false),
         ] {
-            let frame = datagram(tos, ports, vxlan);
+            let frame = datagram(tos, ports, vxlan, six);
             for selection in selections() {
                 let program = program(&selection, false, SNAP);
                 let kept =
@@ -274,8 +302,8 @@ fn a_message_for_names_is_kept_with_the_mark_and_no_other_datagram_is() {
 #[test]
 fn a_fragment_is_dropped_bare_or_inside() {
     for vxlan in [false, true] {
-        let shape =
-            Shape { tos: SAMPLE_TOS, flags: 2, ports: (1, 2), payload: 9, options: 0, vxlan };
+        let (tos, six) = (SAMPLE_TOS, [false; 2]);
+        let shape = Shape { tos, flags: 2, ports: (1, 2), payload: 9, options: 0, vxlan, six };
         let mut frame = shape.frame();
         frame[if vxlan { 70 } else { 20 }] |= 0x20;
         let program = program(&Selection::Sampled, true, SNAP);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The load balancer of our own: the relaying process, with the nodes in turn.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::{PORT, Running};
 use crate::lab::netns::NetnsError;
+use crate::net::addresses::family;
 use crate::net::{NetError, Netns};
 use crate::relay::{Portal, Process};
 
@@ -16,13 +17,16 @@ impl Embedded {
     pub(super) fn start(
         host: &Netns,
         program: &Path,
-        backends: &[SocketAddrV4],
+        backends: &[SocketAddr],
+        proxy_protocol: bool,
     ) -> Result<Self, NetnsError> {
         let portal = Portal {
             listen_port: PORT,
+            family: family(backends[0].ip()),
             endpoints: backends.to_vec(),
             affinity_seconds: None,
             one_by_one: false,
+            proxy_protocol,
         };
         Ok(Self(Process::start(host, program, vec![portal])?))
     }
@@ -33,7 +37,7 @@ impl Running for Embedded {
         "the load balancer"
     }
 
-    fn carried(&mut self) -> Result<Vec<(SocketAddrV4, u64)>, NetnsError> {
+    fn carried(&mut self) -> Result<Vec<(SocketAddr, u64)>, NetnsError> {
         Ok(self.0.carried(PORT)?)
     }
 

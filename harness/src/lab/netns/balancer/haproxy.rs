@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! HAProxy as the load balancer, in TCP mode.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::{PORT, Running};
 use crate::lab::netns::{NetnsError, followed, haproxy};
-use crate::net::addresses::LOAD_BALANCER_FOLLOWED;
-use crate::net::{NetError, Netns};
+use crate::net::addresses::{family, load_balancer_followed};
+use crate::net::{Cidr, NetError, Netns};
 
 /// A running HAProxy. Ends when dropped.
 #[derive(Debug)]
 pub(super) struct Haproxy {
     running: haproxy::Haproxy,
-    backends: Vec<SocketAddrV4>,
+    backends: Vec<SocketAddr>,
 }
 
 impl Haproxy {
@@ -21,12 +21,14 @@ impl Haproxy {
     pub(super) fn start(
         host: &Netns,
         scratch: &Path,
-        backends: &[SocketAddrV4],
+        backends: &[SocketAddr],
+        proxy_protocol: bool,
     ) -> Result<Self, NetnsError> {
         let folder = followed::folder("haproxy-", scratch)?;
-        followed::mark(host, &[PORT], LOAD_BALANCER_FOLLOWED)
+        let family = family(backends[0].ip());
+        followed::mark(host, &[PORT], load_balancer_followed(family))
             .map_err(|error| NetnsError::Balancer(error.to_string()))?;
-        let text = configuration(&haproxy::socket(&folder), backends);
+        let text = configuration(&haproxy::socket(&folder), backends, proxy_protocol);
         let running =
             haproxy::Haproxy::start(host, &folder, &text).map_err(NetnsError::Balancer)?;
         Ok(Self { running, backends: backends.to_vec() })
@@ -38,7 +40,7 @@ impl Running for Haproxy {
         self.running.name()
     }
 
-    fn carried(&mut self) -> Result<Vec<(SocketAddrV4, u64)>, NetnsError> {
+    fn carried(&mut self) -> Result<Vec<(SocketAddr, u64)>, NetnsError> {
         let answer = self.running.ask("show stat").map_err(NetnsError::Balancer)?;
         let of = |index: usize| haproxy::sum(&answer, &server(index), "stot");
         (0..self.backends.len())
@@ -64,19 +66,22 @@ fn server(index: usize) -> String {
 
 /// Both ports and their rules. `haproxy.cfg` of 2.6, as later ones read it too. How many connections it
 /// takes at a time is for it to find out, from the descriptors that it may have.
-fn configuration(socket: &Path, backends: &[SocketAddrV4]) -> String {
+fn configuration(socket: &Path, backends: &[SocketAddr], proxy_protocol: bool) -> String {
+    let how = if proxy_protocol { " send-proxy-v2" } else { "" };
     let servers: String = (0..)
         .zip(backends)
-        .map(|(index, backend)| format!("    server {} {backend}\n", server(index)))
+        .map(|(index, backend)| format!("    server {} {backend}{how}\n", server(index)))
         .collect();
     let (socket, followed) = (socket.display(), followed::port(PORT));
+    let family = family(backends[0].ip());
+    let (any, source) = (Cidr::any(family).address, load_balancer_followed(family));
     format!(
         "global\n    stats socket {socket} mode 600\n\
          defaults\n    mode tcp\n    balance roundrobin\n    timeout connect 5s\n    timeout client 10m\n    timeout server 10m\n\
-         frontend plain\n    bind :{PORT}\n    default_backend plain\n\
+         frontend plain\n    bind {any}:{PORT}\n    default_backend plain\n\
          backend plain\n{servers}\
-         frontend followed\n    bind :{followed}\n    default_backend followed\n\
-         backend followed\n    source {LOAD_BALANCER_FOLLOWED}\n{servers}"
+         frontend followed\n    bind {any}:{followed}\n    default_backend followed\n\
+         backend followed\n    source {source}\n{servers}"
     )
 }
 
@@ -86,10 +91,12 @@ mod tests {
 
     #[test]
     fn the_two_ports_differ_in_where_they_connect_from() {
-        let backends: Vec<SocketAddrV4> = ["10.9.0.11:30080", "10.9.0.13:30080"]
+        let backends: Vec<SocketAddr> = ["10.9.0.11:30080", "10.9.0.13:30080"]
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
-        insta::assert_snapshot!(configuration(Path::new("/run/stats"), &backends));
+        insta::assert_snapshot!(configuration(Path::new("/run/stats"), &backends, false));
+        let proxied = configuration(Path::new("/run/stats"), &backends, true);
+        assert_eq!(proxied.matches("10.9.0.11:30080 send-proxy-v2\n").count(), 2, "{proxied}");
     }
 }

@@ -6,28 +6,41 @@
 //! ends at it. Which nodes it has is the route's affair: those from which the pod that answers is where
 //! the route says, on the same node or on another.
 //!
+//! Or it is a router or ip_vs, which hand packets on as they are to the Service's LoadBalancer address, and which the
+//! answers do not pass.
+//!
 //! Which of its two connections belong together it need not say: a request is found behind it from the
 //! server's end.
 
 mod embedded;
 mod haproxy;
+mod ipvs;
 mod nginx;
+mod router;
 
 use std::collections::HashMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use self::embedded::Embedded;
 use self::haproxy::Haproxy;
+use self::ipvs::Ipvs;
 use self::nginx::Nginx;
+use self::router::Router;
+use super::settings::Role;
 use super::{Hosts, Measured, NetnsError, road};
 use crate::Unavailable;
 use crate::net::Netns;
-use crate::net::addresses::LOAD_BALANCER;
-use crate::plan::{BalancerKind, Mode};
+use crate::net::addresses::load_balancer;
+use crate::plan::{BalancerKind, Case, IpFamily, IpvsScheduler};
 
 /// Port it listens at.
 const PORT: u16 = 80;
+/// How long it may take to count a connection that has ended.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is asked meanwhile.
+const GLANCE: Duration = Duration::from_millis(10);
 
 /// A program that spreads connections over backends.
 trait Running: std::fmt::Debug {
@@ -35,10 +48,18 @@ trait Running: std::fmt::Debug {
     fn name(&self) -> &str;
 
     /// Connections to each backend since the start.
-    fn carried(&mut self) -> Result<Vec<(SocketAddrV4, u64)>, NetnsError>;
+    fn carried(&mut self) -> Result<Vec<(SocketAddr, u64)>, NetnsError>;
 
     /// Ends it.
     fn stop(self: Box<Self>) -> Result<(), NetnsError>;
+}
+
+/// By what it passes on.
+#[derive(Debug)]
+enum Means {
+    Program(Box<dyn Running>),
+    Router(Router),
+    Ipvs(Ipvs),
 }
 
 /// The load balancer.
@@ -46,56 +67,85 @@ trait Running: std::fmt::Debug {
 pub struct Balancer {
     /// Nodes whose NICs it spreads connections over, indices.
     pub(super) nodes: Vec<usize>,
+    /// Whether it hands packets on as they are, and answers do not pass it.
+    routes: bool,
     // Before the namespace, so that it ends first.
-    running: Option<Box<dyn Running>>,
+    means: Option<Means>,
     /// What the program had carried when last asked, by backend.
-    carried: HashMap<SocketAddrV4, u64>,
+    carried: HashMap<SocketAddr, u64>,
     /// Its namespace, named `balancer`.
     pub netns: Netns,
 }
 
 impl Balancer {
     /// A host with nothing running on it yet.
-    pub(super) fn new(netns: Netns, nodes: Vec<usize>) -> Self {
-        Self { nodes, running: None, carried: HashMap::new(), netns }
+    pub(super) fn new(netns: Netns, nodes: Vec<usize>, routes: bool) -> Self {
+        Self { nodes, routes, means: None, carried: HashMap::new(), netns }
+    }
+
+    /// Whether it hands packets on as they are, and answers do not pass it.
+    pub(super) fn routes(&self) -> bool {
+        self.routes
+    }
+
+    /// What it is to the path.
+    pub(super) fn role(&self) -> Role {
+        if self.routes { Role::Router } else { Role::Balancer }
     }
 
     /// Whether the machine has the program.
     ///
     /// # Errors
     /// What is missing.
-    pub(super) fn check(kind: BalancerKind, scratch: &Netns) -> Result<(), Unavailable> {
+    pub(in crate::lab) fn check(kind: BalancerKind, scratch: &Netns) -> Result<(), Unavailable> {
         match kind {
-            BalancerKind::Embedded => Ok(()),
+            BalancerKind::Embedded | BalancerKind::Router => Ok(()),
             BalancerKind::Haproxy => super::haproxy::version(scratch).map(drop).map_err(|error| {
                 Unavailable::new("program haproxy", error.to_string(), "apt-get install haproxy")
             }),
-            BalancerKind::Nginx => nginx::check(scratch),
+            BalancerKind::Nginx => super::nginx::check_stream(scratch),
+            BalancerKind::Ipvs => ipvs::has_servers(scratch, IpvsScheduler::Rr),
         }
     }
 
     /// Where clients connect to.
-    pub fn address() -> SocketAddrV4 {
-        SocketAddrV4::new(LOAD_BALANCER, PORT)
+    pub fn address(family: IpFamily) -> SocketAddr {
+        SocketAddr::new(load_balancer(family), PORT)
     }
 
     /// Shows that a connection passed through it since it was last asked, and to which backend.
     ///
     /// # Errors
     /// It carried none, or does not answer.
-    pub(super) fn prove(&mut self) -> Result<String, NetnsError> {
-        let Some(running) = &mut self.running else { return Err(NetnsError::BalancerIdle) };
+    pub(super) fn prove(&mut self, family: IpFamily) -> Result<String, NetnsError> {
+        let running = match &mut self.means {
+            None => return Err(NetnsError::BalancerIdle),
+            Some(Means::Ipvs(ipvs)) => return ipvs.passed(&self.netns),
+            Some(Means::Router(router)) => {
+                let forwarded = router.forwarded(&self.netns)?;
+                let at = load_balancer(family);
+                return Ok(format!("the router {at} handed {forwarded} packets on"));
+            }
+            Some(Means::Program(running)) => running,
+        };
         let mut passed_on = Vec::new();
-        for (backend, now) in running.carried()? {
-            let before = self.carried.insert(backend, now).unwrap_or(0);
-            if now > before {
-                passed_on.push(format!("{} to {backend}", now - before));
+        // nginx tells of a connection when it has seen its end.
+        let deadline = Instant::now() + PATIENCE;
+        while passed_on.is_empty() {
+            for (backend, now) in running.carried()? {
+                let before = self.carried.insert(backend, now).unwrap_or(0);
+                if now > before {
+                    passed_on.push(format!("{} to {backend}", now - before));
+                }
+            }
+            if passed_on.is_empty() && Instant::now() > deadline {
+                return Err(NetnsError::BalancerIdle);
+            }
+            if passed_on.is_empty() {
+                std::thread::sleep(GLANCE);
             }
         }
-        if passed_on.is_empty() {
-            return Err(NetnsError::BalancerIdle);
-        }
-        let (name, at) = (running.name(), Self::address());
+        let (name, at) = (running.name(), Self::address(family));
         Ok(format!("{name} at {at} passed connections on: {}", passed_on.join(", ")))
     }
 
@@ -104,7 +154,10 @@ impl Balancer {
     /// # Errors
     /// It would not end.
     pub(super) fn stop(&mut self) -> Result<(), NetnsError> {
-        self.running.take().map_or(Ok(()), |running| running.stop())
+        match self.means.take() {
+            Some(Means::Program(running)) => running.stop(),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -116,17 +169,31 @@ impl Hosts {
     pub(super) fn start_balancer(
         &mut self,
         kind: BalancerKind,
-        (program, scratch): (&Path, &Path),
-        mode: Mode,
+        (agents, scratch): (&Path, &Path),
+        case: &Case,
         measured: &Measured,
     ) -> Result<(), NetnsError> {
-        let backends = road::balanced_backends(self, mode, measured);
+        let backends = road::balanced_backends(self, case.mode, measured);
+        let service = road::beyond_balancer(self, case, measured);
+        let entry = self.entries().first().map(|&node| self.nodes[node].address);
+        let proxied = self.proxied;
         let Some(balancer) = &mut self.balancer else { return Ok(()) };
         let host = &balancer.netns;
-        balancer.running = Some(match kind {
-            BalancerKind::Embedded => Box::new(Embedded::start(host, program, &backends)?),
-            BalancerKind::Haproxy => Box::new(Haproxy::start(host, scratch, &backends)?),
-            BalancerKind::Nginx => Box::new(Nginx::start(host, scratch, &backends)?),
+        balancer.means = Some(match kind {
+            BalancerKind::Embedded => {
+                Means::Program(Box::new(Embedded::start(host, agents, &backends, proxied)?))
+            }
+            BalancerKind::Haproxy => {
+                Means::Program(Box::new(Haproxy::start(host, scratch, &backends, proxied)?))
+            }
+            BalancerKind::Nginx => {
+                Means::Program(Box::new(Nginx::start(host, scratch, &backends, proxied)?))
+            }
+            BalancerKind::Router => Means::Router(Router::default()),
+            BalancerKind::Ipvs => {
+                let entry = entry.ok_or(NetnsError::BalancerIdle)?;
+                Means::Ipvs(Ipvs::start(host, service, entry)?)
+            }
         });
         Ok(())
     }

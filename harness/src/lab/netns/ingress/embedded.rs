@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The ingress controller of our own.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use workloads::protocol::{IngressCommand, IngressReply, IngressRule, IngressSpec};
 
-use super::{Controller, Ingress};
-use crate::certificates::Certificates;
+use super::{Controller, Ingress, Tls};
 use crate::lab::netns::NetnsError;
 use crate::lab::netns::hosts::Pod;
 use crate::net::{Agent, NetError, ToolError};
+use crate::plan::IngressTls;
 
 /// How long it may take to listen and to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,11 +29,25 @@ impl Embedded {
         pod: &Pod,
         program: &Path,
         rules: Vec<IngressRule>,
-        certificates: Option<&Certificates>,
+        tls: Option<Tls<'_>>,
     ) -> Result<Self, NetnsError> {
-        let at = |port| vec![SocketAddrV4::new(pod.address, port)];
-        let tls = certificates.map(|certificates| certificates.target(at(Ingress::TLS_PORT)));
-        let spec = IngressSpec { listen: at(Ingress::PORT), tls, rules };
+        let at = |port| vec![SocketAddr::new(pod.address, port)];
+        let mut spec = IngressSpec {
+            listen: at(Ingress::PORT),
+            tls: None,
+            passthrough: Vec::new(),
+            backend_tls: None,
+            rules,
+        };
+        if let Some(Tls { kind, certificates }) = tls {
+            match kind {
+                IngressTls::Passthrough => spec.passthrough = at(Ingress::TLS_PORT),
+                IngressTls::Edge | IngressTls::Reencrypt => {
+                    spec.tls = Some(certificates.target(at(Ingress::TLS_PORT)));
+                }
+            }
+            spec.backend_tls = (kind == IngressTls::Reencrypt).then(|| certificates.backend());
+        }
         let mut agent = Agent::start(&pod.netns, program, &["agent", "ingress"]).map_err(failed)?;
         agent.tell(&spec).map_err(failed)?;
         match agent.hear(PATIENCE).map_err(failed)? {

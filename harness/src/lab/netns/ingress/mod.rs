@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The ingress controller: a reverse proxy in the entry node's first pod, at a Service of its own. It ends
-//! TLS, chooses a Service by host and path, and asks it at its cluster address, or its endpoints past it.
+//! TLS, chooses a Service by host and path, and asks it at its cluster address, or its endpoints past it, in the
+//! clear or by TLS again. Or it passes TLS through to a Service that it chooses by the name asked for.
 //!
 //! All that it does to a request is in one stage, from its pod's `eth0`, in, to `eth0`, out. Its connections
 //! to backends are its own: which of them a request took is told by the request's id, so that any
@@ -11,8 +12,10 @@ mod haproxy;
 mod nginx;
 mod rules;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
+
+use workloads::protocol::Protocol;
 
 use self::embedded::Embedded;
 use self::haproxy::Haproxy;
@@ -22,7 +25,7 @@ use super::{Hosts, Measured, NetnsError, followed, road};
 use crate::Unavailable;
 use crate::certificates::{Certificates, INGRESS_NAME};
 use crate::net::Netns;
-use crate::plan::{Case, IngressKind, Mode, Road};
+use crate::plan::{Case, IngressKind, IngressTls, Mode, Profile, Road};
 
 /// Host that the measured Service is asked for as.
 pub(super) const HOST: &str = INGRESS_NAME;
@@ -32,11 +35,18 @@ trait Controller: std::fmt::Debug {
     /// Its name and version.
     fn name(&self) -> &str;
 
-    /// Requests that it answered since the start.
+    /// Requests that it answered since the start; where TLS is passed through, connections that it took.
     fn answered(&mut self) -> Result<u64, NetnsError>;
 
     /// Ends it.
     fn stop(self: Box<Self>) -> Result<(), NetnsError>;
+}
+
+/// TLS at a controller, for a case that has it.
+#[derive(Clone, Copy, Debug)]
+struct Tls<'a> {
+    kind: IngressTls,
+    certificates: &'a Certificates,
 }
 
 /// The ingress controller.
@@ -46,6 +56,8 @@ pub struct Ingress {
     /// Requests that it had answered when last asked.
     answered: u64,
     rules: usize,
+    /// What it counts, and what becomes of TLS, for the evidence.
+    counted: &'static str,
 }
 
 impl Ingress {
@@ -54,13 +66,29 @@ impl Ingress {
     /// The same for TLS.
     pub(super) const TLS_PORT: u16 = 8444;
 
-    /// Whether the machine has the program.
+    /// Whether there can be one for a case, with its program and its protocol.
     ///
     /// # Errors
     /// What is missing.
-    pub(super) fn check(kind: IngressKind, scratch: &Netns) -> Result<(), Unavailable> {
+    pub(in crate::lab) fn can_carry(
+        profile: &Profile,
+        case: &Case,
+        scratch: &Netns,
+    ) -> Result<(), Unavailable> {
+        let (lab, workload) = (&profile.lab, &profile.workload[&case.workload]);
+        Self::carries(workload.protocol)?;
+        let passes_tls = workload.tls.is_some() && lab.ingress_tls == IngressTls::Passthrough;
+        Self::check(lab.ingress, passes_tls, scratch)
+    }
+
+    /// Whether the machine has the program, and what of it passes TLS through where that is asked for.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn check(kind: IngressKind, passes_tls: bool, scratch: &Netns) -> Result<(), Unavailable> {
         let (program, version) = match kind {
             IngressKind::Embedded => return Ok(()),
+            IngressKind::Nginx if passes_tls => return super::nginx::check_stream(scratch),
             IngressKind::Nginx => ("nginx", super::nginx::version(scratch)),
             IngressKind::Haproxy => ("haproxy", super::haproxy::version(scratch)),
         };
@@ -68,6 +96,21 @@ impl Ingress {
             let install = format!("apt-get install {program}");
             Unavailable::new(format!("program {program}"), error.to_string(), install)
         })
+    }
+
+    /// Whether controllers, as they are configured here, hand a protocol on: they ask backends over HTTP/1.1.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn carries(protocol: Protocol) -> Result<(), Unavailable> {
+        match protocol {
+            Protocol::Http1 | Protocol::Http2 | Protocol::WebSocket => Ok(()),
+            Protocol::Grpc => Err(Unavailable::new(
+                "an ingress controller that asks backends over HTTP/2",
+                "gRPC, and controllers that ask over HTTP/1.1",
+                "another workload or route",
+            )),
+        }
     }
 
     /// Shows that it answered requests since it was last asked.
@@ -81,7 +124,7 @@ impl Ingress {
             return Err(NetnsError::Ingress("it answered no request".to_owned()));
         }
         let (name, rules, answered) = (self.running.name(), self.rules, now - before);
-        Ok(format!("{name}, with {rules} rules, counts {answered} answered"))
+        Ok(format!("{name}, with {rules} rules, counts {answered} {}", self.counted))
     }
 
     /// Ends its program.
@@ -104,29 +147,36 @@ impl Hosts {
         (program, scratch): (&Path, &Path),
         case: &Case,
         measured: &Measured,
-        certificates: Option<&Certificates>,
+        tls: Option<(IngressTls, &Certificates)>,
     ) -> Result<(), NetnsError> {
+        let tls = tls.map(|(kind, certificates)| Tls { kind, certificates });
         // Without Services there are only endpoints.
         let past = case.mode == Mode::None || case.route.road == Road::IngressEndpoints;
         let rules = rules::render(&rules::objects(&measured.table), &measured.table, past);
         let count = rules.len();
         let pod = &self.pods[road::CLIENT_POD];
         let running: Box<dyn Controller> = match kind {
-            IngressKind::Embedded => Box::new(Embedded::start(pod, program, rules, certificates)?),
-            IngressKind::Nginx => {
-                Box::new(Nginx::start(pod, scratch, mark(pod)?, &rules, certificates)?)
-            }
+            IngressKind::Embedded => Box::new(Embedded::start(pod, program, rules, tls)?),
+            IngressKind::Nginx => Box::new(Nginx::start(pod, scratch, mark(pod)?, &rules, tls)?),
             IngressKind::Haproxy => {
-                Box::new(Haproxy::start(pod, scratch, mark(pod)?, &rules, certificates)?)
+                Box::new(Haproxy::start(pod, scratch, mark(pod)?, &rules, tls)?)
             }
         };
-        self.ingress = Some(Ingress { running, answered: 0, rules: count });
+        let counted = match tls.map(|tls| tls.kind) {
+            None => "answered",
+            Some(IngressTls::Edge) => "answered; TLS ends there",
+            Some(IngressTls::Reencrypt) => {
+                "answered; TLS ends there, and pods are asked by TLS again"
+            }
+            Some(IngressTls::Passthrough) => "connections; TLS is passed through",
+        };
+        self.ingress = Some(Ingress { running, answered: 0, rules: count, counted });
         Ok(())
     }
 }
 
 /// Has the pod's followed connections marked; returns the address that the controller makes them from.
-fn mark(pod: &Pod) -> Result<Ipv4Addr, NetnsError> {
+fn mark(pod: &Pod) -> Result<IpAddr, NetnsError> {
     let &source = pod.extra_addresses.first().ok_or_else(|| {
         NetnsError::Ingress(format!(
             "{} has one address, and needs another for the connections that are followed: raise \

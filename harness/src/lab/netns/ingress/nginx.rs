@@ -3,63 +3,132 @@
 //! as ingress-nginx configures it.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 
 use workloads::protocol::IngressRule;
 
-use super::{Controller, Ingress};
-use crate::certificates::Certificates;
+use super::{Controller, Ingress, Tls};
 use crate::lab::netns::hosts::Pod;
 use crate::lab::netns::{NetnsError, followed, nginx};
 use crate::net::NetError;
+use crate::plan::IngressTls;
 
 /// A running nginx. Ends when dropped.
 #[derive(Debug)]
-pub(super) struct Nginx(nginx::Nginx);
+pub(super) struct Nginx {
+    running: nginx::Nginx,
+    /// Whether it answers no requests itself.
+    passes_tls: bool,
+}
+
+/// TLS, as its configuration names it.
+struct Secured<'a> {
+    kind: IngressTls,
+    /// Certificate and key.
+    bundle: &'a Path,
+    /// Whom pods' certificates are to be signed by, and the name in them.
+    authority: &'a Path,
+    name: &'a str,
+}
 
 impl Nginx {
     /// Starts it; its files are in `scratch`.
     pub(super) fn start(
         pod: &Pod,
         scratch: &Path,
-        source: Ipv4Addr,
+        source: IpAddr,
         rules: &[IngressRule],
-        certificates: Option<&Certificates>,
+        tls: Option<Tls<'_>>,
     ) -> Result<Self, NetnsError> {
         let folder = followed::folder("nginx-", scratch)?;
-        let bundle = certificates.map(|certificates| {
-            let file = folder.join("tls.pem");
-            std::fs::write(&file, certificates.bundle().0)
-                .map_err(NetError::os("write", "what nginx reads"))
-                .map(|()| file)
+        let (bundle, authority) = (folder.join("tls.pem"), folder.join("authority.pem"));
+        let mut name = String::new();
+        if let Some(Tls { certificates, .. }) = tls {
+            let backend = certificates.backend();
+            std::fs::write(&bundle, certificates.bundle().0)
+                .and_then(|()| std::fs::write(&authority, backend.authority))
+                .map_err(NetError::os("write", "what nginx reads"))?;
+            name = backend.name;
+        }
+        let secured = tls.map(|Tls { kind, .. }| Secured {
+            kind,
+            bundle: &bundle,
+            authority: &authority,
+            name: &name,
         });
-        let bundle = bundle.transpose()?;
-        let text = configuration(&folder, bundle.as_deref(), source, rules);
+        let passes_tls = tls.is_some_and(|tls| tls.kind == IngressTls::Passthrough);
+        let text = match passes_tls {
+            true => passthrough(&folder, nginx::stream_module(), source, rules),
+            false => configuration(&folder, secured.as_ref(), source, rules),
+        };
         let running = nginx::Nginx::start(&pod.netns, &folder, &text);
-        Ok(Self(running.map_err(NetnsError::Ingress)?))
+        Ok(Self { running: running.map_err(NetnsError::Ingress)?, passes_tls })
     }
 }
 
 impl Controller for Nginx {
     fn name(&self) -> &str {
-        self.0.name()
+        self.running.name()
     }
 
     fn answered(&mut self) -> Result<u64, NetnsError> {
-        self.0.requests().map_err(NetnsError::Ingress)
+        let counts = self.running.counts().map_err(NetnsError::Ingress)?;
+        Ok(if self.passes_tls { counts.connections } else { counts.requests })
     }
 
     fn stop(self: Box<Self>) -> Result<(), NetnsError> {
-        Ok(self.0.down().map_err(NetError::os("end", "nginx"))?)
+        Ok(self.running.down().map_err(NetError::os("end", "nginx"))?)
     }
+}
+
+/// The two kinds of requests, those of others and followed ones: the first letter of their upstreams, and the
+/// port for them.
+const KINDS: [(&str, PortOf); 2] = [("p", |port| port), ("f", followed::port)];
+
+/// From the port of others to the port of a kind.
+type PortOf = fn(u16) -> u16;
+
+/// `nginx.conf` where TLS is passed through: the stream module, a map from the name asked for to an
+/// upstream.
+fn passthrough(
+    folder: &Path,
+    module: Option<&str>,
+    source: IpAddr,
+    rules: &[IngressRule],
+) -> String {
+    let load = module.map(|file| format!("load_module {file};\n")).unwrap_or_default();
+    let tables = (2 * rules.len()).next_power_of_two().max(512);
+    let mut text = format!(
+        "{load}{}stream {{\nproxy_timeout 10m;\nmap_hash_max_size {tables};\n\
+         map_hash_bucket_size 128;\n",
+        nginx::main(folder)
+    );
+    for (kind, port_of) in KINDS {
+        let mut map = format!("map $ssl_preread_server_name $upstream_{kind} {{\n");
+        for (index, IngressRule { host, backends, .. }) in rules.iter().enumerate() {
+            let servers: Vec<_> =
+                backends.iter().map(|backend| format!("server {backend};")).collect();
+            let _ = writeln!(text, "upstream {kind}{index} {{ {} }}", servers.join(" "));
+            let _ = writeln!(map, "{host} {kind}{index};");
+        }
+        let bind = if kind == "f" { format!(" proxy_bind {source};") } else { String::new() };
+        let port = port_of(Ingress::TLS_PORT);
+        let _ = writeln!(
+            text,
+            "{map}}}\nserver {{ listen {port} backlog=4096; ssl_preread on; \
+             proxy_pass $upstream_{kind};{bind} }}"
+        );
+    }
+    text.push_str("}\n");
+    text
 }
 
 /// `nginx.conf` of 1.22, as later ones read it too.
 fn configuration(
     folder: &Path,
-    bundle: Option<&Path>,
-    source: Ipv4Addr,
+    secured: Option<&Secured<'_>>,
+    source: IpAddr,
     rules: &[IngressRule],
 ) -> String {
     let tables = (2 * rules.len()).next_power_of_two().max(512);
@@ -71,24 +140,35 @@ fn configuration(
         "server_tokens off;\nkeepalive_requests 1000000000;\nkeepalive_timeout 600s;\n\
          client_max_body_size 0;\n\
          server_names_hash_max_size {tables};\nserver_names_hash_bucket_size 128;\n\
-         proxy_http_version 1.1;\nproxy_set_header Connection \"\";\nproxy_set_header Host $host;\n\
+         map $http_upgrade $connection_upgrade {{ \"\" \"\"; default upgrade; }}\n\
+         proxy_http_version 1.1;\nproxy_set_header Connection $connection_upgrade;\n\
+         proxy_set_header Upgrade $http_upgrade;\nproxy_read_timeout 600s;\nproxy_set_header Host $host;\n\
          proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
          proxy_set_header X-Forwarded-Proto $scheme;\n"
     );
-    if let Some(bundle) = bundle {
+    let mut scheme = "http";
+    if let Some(Secured { kind, bundle, authority, name }) = secured {
         let bundle = bundle.display();
+        if kind.reaches_pods() {
+            scheme = "https";
+            let _ = write!(
+                text,
+                "proxy_ssl_protocols TLSv1.2 TLSv1.3;\nproxy_ssl_verify on;\n\
+                 proxy_ssl_trusted_certificate {};\nproxy_ssl_name {name};\n\
+                 proxy_ssl_server_name on;\n",
+                authority.display()
+            );
+        }
         let _ = write!(
             text,
             "ssl_certificate {bundle};\nssl_certificate_key {bundle};\n\
              ssl_protocols TLSv1.2 TLSv1.3;\nssl_session_tickets on;\n"
         );
     }
-    for (kind, port_of) in
-        [("p", (|port| port) as fn(u16) -> u16), ("f", followed::port as fn(u16) -> u16)]
-    {
+    for (kind, port_of) in KINDS {
         let mut listen = format!("listen {}", port_of(Ingress::PORT));
         let mut listen_tls = String::new();
-        if bundle.is_some() {
+        if secured.is_some() {
             listen_tls = format!(" listen {} ssl http2", port_of(Ingress::TLS_PORT));
         }
         // The first server of a port has its settings, and whoever asks for a host of no rule.
@@ -114,7 +194,7 @@ fn configuration(
             let _ = writeln!(
                 text,
                 "server {{ {listen}{listen_tls} server_name {host}; location {path} {{ \
-                 proxy_pass http://{kind}{index};{bind} }} }}"
+                 proxy_pass {scheme}://{kind}{index};{bind} }} }}"
             );
         }
     }
@@ -126,15 +206,38 @@ fn configuration(
 mod tests {
     use super::*;
 
-    #[test]
-    fn each_rule_is_a_server_and_an_upstream_for_either_kind_of_request() {
-        let rules = [IngressRule {
+    fn rules() -> [IngressRule; 1] {
+        [IngressRule {
             host: "web.default.example".to_owned(),
             path: "/".to_owned(),
             backends: vec!["10.96.0.100:80".parse().unwrap()],
-        }];
-        let bundle = Some(Path::new("/run/nginx/tls.pem"));
-        let folder = Path::new("/run/nginx");
-        insta::assert_snapshot!(configuration(folder, bundle, [10, 244, 0, 32].into(), &rules));
+        }]
+    }
+
+    const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 244, 0, 32));
+
+    fn of(kind: IngressTls) -> String {
+        let (bundle, authority) = (Path::new("/run/nginx/tls.pem"), Path::new("/run/nginx/ca.pem"));
+        let secured = Secured { kind, bundle, authority, name: "web.default.svc" };
+        configuration(Path::new("/run/nginx"), Some(&secured), SOURCE, &rules())
+    }
+
+    #[test]
+    fn each_rule_is_a_server_and_an_upstream_for_either_kind_of_request() {
+        insta::assert_snapshot!(of(IngressTls::Edge));
+    }
+
+    #[test]
+    fn pods_are_asked_by_tls_again_and_their_certificates_are_looked_at() {
+        let (edge, again) = (of(IngressTls::Edge), of(IngressTls::Reencrypt));
+        let new: Vec<_> =
+            again.lines().filter(|line| !edge.lines().any(|other| other == *line)).collect();
+        insta::assert_snapshot!(new.join("\n"));
+    }
+
+    #[test]
+    fn tls_that_is_passed_through_is_led_by_the_name_that_is_asked_for() {
+        let module = Some("/usr/lib/nginx/modules/ngx_stream_module.so");
+        insta::assert_snapshot!(passthrough(Path::new("/run/nginx"), module, SOURCE, &rules()));
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn render(
         let endpoints = || port.endpoints.iter().map(|endpoint| endpoint.address).collect();
         let backends = match past {
             true => endpoints(),
-            false => vec![std::net::SocketAddrV4::new(service.cluster_ip, port.port)],
+            false => vec![std::net::SocketAddr::new(service.cluster_ip, port.port)],
         };
         let (host, path) = (object.host.clone(), object.path.clone());
         (!port.endpoints.is_empty()).then_some(IngressRule { host, path, backends })
@@ -72,7 +72,7 @@ pub(super) fn render(
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddrV4;
+    use std::net::SocketAddr;
 
     use super::*;
     use crate::plan::Position;
@@ -80,7 +80,7 @@ mod tests {
 
     fn service(name: &str, last: u8, node_port: Option<u16>, endpoints: &[&str]) -> Service {
         let endpoint = |address: &&str| {
-            let address: SocketAddrV4 = address.parse().unwrap();
+            let address: SocketAddr = address.parse().unwrap();
             Endpoint { address, node: "node1".to_owned() }
         };
         Service {

@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tests of the parser with messages made by hand and with noise.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use proptest::prelude::*;
 
 use super::super::flow::TcpState;
 use super::super::request::encode_tuple;
 use super::*;
-use crate::net::nfnetlink::{frame, push, push_nested};
+use crate::net::nfnetlink::{Subject, frame, push, push_nested};
+use crate::plan::IpFamily;
+
+const SUBJECT: Subject = Subject::of(IpFamily::Ipv4);
 
 /// Bytes of a message's header, the least that a step takes.
 const HEADER: usize = 16;
 /// `NLMSG_DONE`.
 const DONE: u16 = 3;
 
-fn address(host: u8, port: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, host), port)
+fn address(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::from([10, 0, 0, host]), port)
 }
 
 fn tuples() -> (Tuple, Tuple) {
@@ -48,7 +53,7 @@ fn attributes() -> Vec<u8> {
 #[test]
 fn every_field_of_a_flow_is_read() {
     let (original, reply) = tuples();
-    let datagram = frame(CT_NEW, CREATE, &attributes());
+    let datagram = frame(SUBJECT, CT_NEW, CREATE, &attributes());
     let read: Vec<_> = messages(&datagram).collect::<Result<_, _>>().unwrap();
     let flow = Flow {
         original,
@@ -66,13 +71,13 @@ fn every_field_of_a_flow_is_read() {
 
 #[test]
 fn what_is_said_of_a_flow_is_told_from_the_message() {
-    let mut foreign = frame(CT_NEW, 0, &attributes());
-    foreign[16] = 10;
+    let mut foreign = frame(SUBJECT, CT_NEW, 0, &attributes());
+    foreign[16] = nix::libc::AF_BRIDGE as u8;
     let datagram = [
-        frame(CT_NEW, 0, &attributes()),
-        frame(CT_DELETE, 0, &attributes()),
+        frame(SUBJECT, CT_NEW, 0, &attributes()),
+        frame(SUBJECT, CT_DELETE, 0, &attributes()),
         foreign,
-        frame(DONE, 0, &[]),
+        frame(SUBJECT, DONE, 0, &[]),
     ]
     .concat();
     let read: Vec<_> = messages(&datagram).collect::<Result<_, _>>().unwrap();
@@ -89,7 +94,8 @@ fn what_is_said_of_a_flow_is_told_from_the_message() {
 fn a_flow_without_a_reply_is_malformed() {
     let mut list = Vec::new();
     push_nested(&mut list, 1, &encode_tuple(&tuples().0));
-    let read: Vec<_> = messages(&frame(CT_NEW, 0, &list)).map(|message| message.err()).collect();
+    let read: Vec<_> =
+        messages(&frame(SUBJECT, CT_NEW, 0, &list)).map(|message| message.err()).collect();
     assert_eq!(read, [Some(Malformed::Missing { what: "reply tuple" })]);
 }
 
@@ -97,7 +103,7 @@ fn a_flow_without_a_reply_is_malformed() {
 fn a_number_of_the_wrong_length_is_malformed() {
     let mut list = attributes();
     push(&mut list, 8, &[1, 2]);
-    let read = messages(&frame(CT_NEW, 0, &list)).next();
+    let read = messages(&frame(SUBJECT, CT_NEW, 0, &list)).next();
     assert!(matches!(read, Some(Err(Malformed::Value { length: 2, wanted: 4, .. }))), "{read:?}");
 }
 
@@ -115,8 +121,8 @@ proptest! {
         length in any::<prop::sample::Index>(),
     ) {
         let mut datagram = [
-            frame(CT_NEW, CREATE, &attributes()),
-            frame(CT_DELETE, 0, &attributes()),
+            frame(SUBJECT, CT_NEW, CREATE, &attributes()),
+            frame(SUBJECT, CT_DELETE, 0, &attributes()),
         ].concat();
         for (index, byte) in changes {
             let place = index.index(datagram.len());
@@ -129,8 +135,12 @@ proptest! {
     #[test]
     fn tuples_survive_being_written_and_read(
         protocol in any::<u8>(), source in any::<(u32, u16)>(), destination in any::<(u32, u16)>(),
+        six in any::<bool>(),
     ) {
-        let end = |(ip, port): (u32, u16)| SocketAddrV4::new(Ipv4Addr::from(ip), port);
+        let end = |(ip, port): (u32, u16)| match six {
+            true => SocketAddr::new(Ipv6Addr::from_bits(0xfd00 << 112 | u128::from(ip)).into(), port),
+            false => SocketAddr::new(Ipv4Addr::from_bits(ip).into(), port),
+        };
         let tuple = Tuple { protocol, source: end(source), destination: end(destination) };
         prop_assert_eq!(parse_tuple(&encode_tuple(&tuple)), Ok(tuple));
     }

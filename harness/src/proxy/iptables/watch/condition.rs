@@ -3,9 +3,11 @@
 //! be decided from the packet are; the others are left to the rule's counter. Pure, and bounded by
 //! the input.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::packet::{Packet, State};
+use crate::net::Cidr;
+use crate::net::addresses::{bits_of, family, number};
 
 /// Whether a packet meets a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +81,8 @@ pub(super) struct Condition {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Test {
-    Source(Ipv4Addr, Ipv4Addr),
-    Destination(Ipv4Addr, Ipv4Addr),
+    Source(IpAddr, IpAddr),
+    Destination(IpAddr, IpAddr),
     Protocol(String),
     SourcePort(u16, u16),
     DestinationPort(u16, u16),
@@ -163,12 +165,14 @@ impl Condition {
 
 impl Test {
     fn met_by(&self, packet: &Packet) -> Verdict {
-        let within = |address: Ipv4Addr, network: &Ipv4Addr, mask: &Ipv4Addr| {
-            Verdict::of(address.to_bits() & mask.to_bits() == network.to_bits() & mask.to_bits())
+        let within = |address: IpAddr, network: &IpAddr, mask: &IpAddr| {
+            let kept = |address| number(address) & number(*mask);
+            let same = family(address) == family(*network);
+            Verdict::of(same && kept(address) == kept(*network))
         };
         match self {
-            Self::Source(network, mask) => within(*packet.source.ip(), network, mask),
-            Self::Destination(network, mask) => within(*packet.destination.ip(), network, mask),
+            Self::Source(network, mask) => within(packet.source.ip(), network, mask),
+            Self::Destination(network, mask) => within(packet.destination.ip(), network, mask),
             Self::Protocol(name) => match (name.as_str(), packet.protocol) {
                 ("tcp", 6) | ("udp", 17) | ("all", _) => Verdict::Yes,
                 ("tcp" | "udp" | "sctp" | "icmp", _) => Verdict::No,
@@ -237,15 +241,18 @@ fn target(flag: &str, name: &str, options: &[&str], is_chain: impl Fn(&str) -> b
     }
 }
 
-fn network(text: &str) -> Option<(Ipv4Addr, Ipv4Addr)> {
-    let (address, mask) = text.split_once('/').unwrap_or((text, "32"));
-    let mask = match mask.parse::<u32>() {
-        Ok(bits @ 0..=32) => {
-            Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - bits).unwrap_or_default())
-        }
-        _ => mask.parse().ok()?,
+fn network(text: &str) -> Option<(IpAddr, IpAddr)> {
+    let (address, mask) = match text.split_once('/') {
+        Some((address, mask)) => (address.parse().ok()?, Some(mask)),
+        None => (text.parse().ok()?, None),
     };
-    Some((address.parse().ok()?, mask))
+    let bits = bits_of(family(address));
+    let mask = match mask.map(|mask| (mask, mask.parse::<u8>())) {
+        None => Cidr::mask(family(address), bits),
+        Some((_, Ok(length))) if length <= bits => Cidr::mask(family(address), length),
+        Some((mask, _)) => mask.parse().ok().filter(|&mask| family(mask) == family(address))?,
+    };
+    Some((address, mask))
 }
 
 fn ports(text: &str) -> Option<(u16, u16)> {

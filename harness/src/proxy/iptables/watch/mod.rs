@@ -14,7 +14,7 @@ mod sets;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 
 pub(crate) use self::packet::{Carrier, Hook};
 use self::replay::Replay;
@@ -25,10 +25,13 @@ use super::super::nftables;
 use super::super::watch::{conntrack_entry, net, not_one};
 use super::super::{Matched, NodeView, Probe, ProxyError, ServiceTable, Watch};
 use super::backend::Backend;
+use super::tables::Tables;
 use crate::Unavailable;
 use crate::net::Netns;
+use crate::net::addresses::word_of_nft;
 use crate::net::conntrack::{self, EventKind, Events, Flow, SubscribeOptions, Tuple};
 use crate::plan::Mode;
+use std::net::Ipv4Addr;
 
 /// Events of one connection and of the tunnels it takes are a few; this is room for a thousand.
 const EVENTS: SubscribeOptions = SubscribeOptions { events_max: 1_000, buffer_bytes: 1 << 20 };
@@ -42,7 +45,7 @@ const BEGUN_SHOWN: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Counting {
     mode: Mode,
-    backend: Backend,
+    tables: Tables,
     before: Save,
     events: Events,
 }
@@ -62,14 +65,14 @@ impl Counting {
     /// The tool says no, or there are rules that it does not show.
     pub(crate) fn begin(
         mode: Mode,
-        backend: Backend,
+        tables: Tables,
         node: &NodeView<'_>,
     ) -> Result<Self, ProxyError> {
-        expect_only_iptables(mode, backend, node.netns)?;
+        expect_only_iptables(mode, tables, node.netns)?;
         // Events for longer than counters: what was counted has then been told of.
         let events = Events::subscribe(node.netns, EVENTS).map_err(net(mode))?;
-        let before = look(mode, backend, node.netns)?;
-        Ok(Self { mode, backend, before, events })
+        let before = look(mode, tables, node.netns)?;
+        Ok(Self { mode, tables, before, events })
     }
 
     /// Ends.
@@ -78,7 +81,7 @@ impl Counting {
     /// The tool says no, or the rules have changed.
     pub(crate) fn end(self, node: &NodeView<'_>) -> Result<Counted, ProxyError> {
         let mode = self.mode;
-        let after = look(mode, self.backend, node.netns)?;
+        let after = look(mode, self.tables, node.netns)?;
         let recorded = self.events.finish().map_err(net(mode))?;
         if recorded.lost + recorded.surplus > 0 {
             let what = format!("{} connections began", recorded.events.len());
@@ -141,7 +144,7 @@ impl Counted {
         }
         let needed = |flow: &Flow| flow.original == tuple || wanted(flow);
         let (sets, local) = (Sets::new(node.netns), RefCell::new(HashMap::new()));
-        let is_local = |address: Ipv4Addr| {
+        let is_local = |address: IpAddr| {
             *local.borrow_mut().entry(address).or_insert_with(|| is_local(node.netns, address))
         };
         let replay = |flows: &[Flow]| {
@@ -209,31 +212,31 @@ impl Watch for IptablesWatch {
 }
 
 /// All rules with their counters.
-fn look(mode: Mode, backend: Backend, netns: &Netns) -> Result<Save, ProxyError> {
-    let text = backend.save_counters(netns);
+fn look(mode: Mode, tables: Tables, netns: &Netns) -> Result<Save, ProxyError> {
+    let text = tables.save_counters(netns);
     let text = text.map_err(|source| ProxyError::Tool { op: "read back", mode, source })?;
     Save::parse(&text).map_err(|garbled| ProxyError::Unsupported {
         mode,
-        what: format!("iptables-{}-save wrote what is not understood, {garbled}", backend.word()),
+        what: format!("iptables-{}-save wrote what is not understood, {garbled}", tables.word()),
     })
 }
 
 /// Rules of nf_tables that are not iptables' have no counters; and of two backends' rules only one
 /// backend's are read.
-fn expect_only_iptables(mode: Mode, backend: Backend, netns: &Netns) -> Result<(), ProxyError> {
+fn expect_only_iptables(mode: Mode, tables: Tables, netns: &Netns) -> Result<(), ProxyError> {
     let own = |table: &String| {
-        backend == Backend::Nft
+        tables.backend == Backend::Nft
             && ["raw", "mangle", "nat", "filter", "security"].contains(&table.as_str())
     };
-    let tables = nftables::tables(mode, netns)?;
-    let mut strange: Vec<String> = tables
+    let there = nftables::tables(mode, netns, tables.family)?;
+    let mut strange: Vec<String> = there
         .into_iter()
         .filter(|table| !own(table))
-        .map(|table| format!("nf_tables table ip {table}"))
+        .map(|table| format!("nf_tables table {} {table}", word_of_nft(tables.family)))
         .collect();
-    let legacy = || Backend::has_legacy_rules(netns);
+    let legacy = || tables.has_legacy_rules(netns);
     let failed = |source| ProxyError::Tool { op: "read back", mode, source };
-    if backend == Backend::Nft && legacy().map_err(failed)? {
+    if tables.backend == Backend::Nft && legacy().map_err(failed)? {
         strange.push("rules of iptables-legacy".to_owned());
     }
     if strange.is_empty() {
@@ -242,7 +245,7 @@ fn expect_only_iptables(mode: Mode, backend: Backend, netns: &Netns) -> Result<(
     Err(ProxyError::Unwatchable {
         mode,
         missing: Unavailable::new(
-            format!("a node whose rules are all of iptables-{}", backend.word()),
+            format!("a node whose rules are all of iptables-{}", tables.word()),
             strange.join(", "),
             "remove them",
         ),
@@ -260,9 +263,9 @@ fn untold(mode: Mode, node: &NodeView<'_>, tuple: Tuple) -> Result<Flow, ProxyEr
 
 /// Whether an address is the node's, asked as match `addrtype` asks: by the local routing table,
 /// which `bind` looks it up in too (`inet_addr_valid_or_nonlocal`, include/net/inet_sock.h).
-fn is_local(netns: &Netns, address: Ipv4Addr) -> bool {
+fn is_local(netns: &Netns, address: IpAddr) -> bool {
     // One may bind to these, but their type is another.
-    if address.is_multicast() || address.is_broadcast() {
+    if address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
         return false;
     }
     netns.run(move || match UdpSocket::bind((address, 0)) {

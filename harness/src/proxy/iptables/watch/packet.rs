@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A connection's first packet and the hooks it passes.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::net::conntrack::Flow;
 
@@ -19,8 +19,8 @@ pub(super) enum State {
 pub(super) struct Packet {
     /// IP protocol number.
     pub(super) protocol: u8,
-    pub(super) source: SocketAddrV4,
-    pub(super) destination: SocketAddrV4,
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
     /// `nfmark`.
     pub(super) mark: u32,
     /// Whether its source is an address of the node.
@@ -102,10 +102,10 @@ pub(super) fn way(
     flow: &Flow,
     tracked: bool,
     carrier: Carrier,
-    is_local: &dyn Fn(Ipv4Addr) -> bool,
+    is_local: &dyn Fn(IpAddr) -> bool,
 ) -> Vec<Stop> {
     let (asked, answered) = (flow.original, flow.reply);
-    let from_here = is_local(*asked.source.ip());
+    let from_here = is_local(asked.source.ip());
     let state = if tracked { State::New } else { State::Untracked };
     let before = Packet {
         protocol: asked.protocol,
@@ -113,13 +113,13 @@ pub(super) fn way(
         destination: asked.destination,
         mark: 0,
         source_local: from_here,
-        destination_local: is_local(*asked.destination.ip()),
+        destination_local: is_local(asked.destination.ip()),
         state,
         dnat: false,
     };
     let after = Packet {
         destination: answered.source,
-        destination_local: is_local(*answered.source.ip()),
+        destination_local: is_local(answered.source.ip()),
         dnat: answered.source != asked.destination,
         ..before.clone()
     };
@@ -156,8 +156,8 @@ pub(super) fn way(
 /// (IGMPv3, RFC 3376): it ends after PREROUTING, or after INPUT. It may come at any time, and
 /// connection tracking need not tell of it.
 pub(super) fn reports() -> [Vec<Stop>; 2] {
-    let none = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-    let routers = SocketAddrV4::new(Ipv4Addr::new(224, 0, 0, 22), 0);
+    let none = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+    let routers = SocketAddr::new(IpAddr::from([224, 0, 0, 22]), 0);
     let packet = Packet {
         protocol: nix::libc::IPPROTO_IGMP as u8,
         source: none,

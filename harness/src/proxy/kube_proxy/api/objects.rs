@@ -5,12 +5,13 @@
 //! read what others would not be allowed to write.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
 use super::resource::Resource;
 use crate::net::addresses::SERVICES;
+use crate::plan::IpFamily;
 use crate::proxy::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort};
 
 /// Label of an EndpointSlice with its Service's name (`discovery/v1/well_known_labels.go`).
@@ -33,7 +34,7 @@ pub(super) fn of_service(resource: Resource, service: &Service, version: u64) ->
 }
 
 /// The node that kube-proxy runs on.
-pub(super) fn node(name: &str, address: Ipv4Addr) -> Value {
+pub(super) fn node(name: &str, address: IpAddr) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Node",
@@ -55,7 +56,7 @@ pub(super) fn service_cidr() -> Value {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "ServiceCIDR",
         "metadata": { "name": "kubernetes", "uid": "servicecidr", "resourceVersion": "1" },
-        "spec": { "cidrs": [SERVICES.to_string()] },
+        "spec": { "cidrs": [SERVICES.of(IpFamily::Ipv4).to_string()] },
         "status": { "conditions": [{
             "type": "Ready", "status": "True", "reason": "", "message": "",
             "lastTransitionTime": "2024-01-01T00:00:00Z",

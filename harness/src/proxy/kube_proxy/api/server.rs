@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -42,7 +42,7 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 /// An API server on a node's loopback. It ends when this is dropped.
 #[derive(Debug)]
 pub struct ApiServer {
-    address: SocketAddrV4,
+    address: SocketAddr,
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -66,7 +66,7 @@ impl ApiServer {
         netns: &Netns,
         table: &ServiceTable,
         name: &str,
-        address: Ipv4Addr,
+        address: IpAddr,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             store: Store::new(table, name, address),
@@ -80,9 +80,7 @@ impl ApiServer {
         let (address, thread) = netns.run(move || -> io::Result<_> {
             let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             listener.set_nonblocking(true)?;
-            let SocketAddr::V4(address) = listener.local_addr()? else {
-                return Err(io::ErrorKind::AddrNotAvailable.into());
-            };
+            let address = listener.local_addr()?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = std::thread::Builder::new().name(title).spawn(move || {
                 runtime.block_on(async {
@@ -98,7 +96,7 @@ impl ApiServer {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddrV4 {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 

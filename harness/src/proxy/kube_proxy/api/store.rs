@@ -5,7 +5,7 @@
 //! version 1, each Service after it the next number, and a watch from version `n` is told of what is
 //! above `n`.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
@@ -22,7 +22,7 @@ const FIRST: u64 = 1;
 /// The content.
 #[derive(Debug)]
 pub(super) struct Store {
-    node: (String, Ipv4Addr),
+    node: (String, IpAddr),
     services: Mutex<Vec<Service>>,
     /// Services that were there from the beginning.
     first: usize,
@@ -30,7 +30,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(table: &ServiceTable, node: &str, address: Ipv4Addr) -> Self {
+    pub(super) fn new(table: &ServiceTable, node: &str, address: IpAddr) -> Self {
         Self {
             node: (node.to_owned(), address),
             first: table.services.len(),

@@ -2,7 +2,7 @@
 //! The API server, asked over a socket as a client would.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -22,7 +22,7 @@ struct Asked {
 
 fn server(table: &ServiceTable) -> ApiServer {
     let here = Netns::here("node1").unwrap();
-    ApiServer::start(&here, table, "node1", Ipv4Addr::new(10, 9, 0, 11)).unwrap()
+    ApiServer::start(&here, table, "node1", IpAddr::from([10, 9, 0, 11])).unwrap()
 }
 
 fn ask(server: &ApiServer, head: &str, body: &[u8]) -> Asked {

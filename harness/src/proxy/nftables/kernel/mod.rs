@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! nf_tables read from the kernel: single chains and elements of the table `ip kube-proxy`.
+//! nf_tables read from the kernel: single chains and elements of the table `kube-proxy` of a family.
 //!
 //! Every `nft` command of version 1.0.6 reads all sets of the table before it answers, which takes
 //! three seconds where there are 10,000 Services; asked directly, the kernel answers at once.
@@ -7,10 +7,11 @@
 mod rule;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 
-use crate::net::nfnetlink::{DUMP, Malformed, ask, exactly, first, push, push_nested};
+use crate::net::nfnetlink::{DUMP, Malformed, Subject, ask, exactly, first, push, push_nested};
+use crate::plan::IpFamily;
 
 pub use rule::{Rule, parse_elements, parse_rule};
 
@@ -31,10 +32,10 @@ pub(super) struct Hook {
     pub(super) priority: i32,
 }
 
-/// Names of the IPv4 tables of the calling thread's namespace.
-pub(super) fn tables() -> io::Result<Vec<String>> {
+/// Names of the tables of a family of the calling thread's namespace.
+pub(super) fn tables(family: IpFamily) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    ask(GET_TABLE, DUMP, &[], |payload| {
+    ask(Subject::of(family), GET_TABLE, DUMP, &[], |payload| {
         names.extend(first(payload.attributes, 1)?.map(text));
         Ok(ControlFlow::Continue(()))
     })?;
@@ -42,42 +43,46 @@ pub(super) fn tables() -> io::Result<Vec<String>> {
 }
 
 /// A base chain's hook; `None` if the chain is not there or has none.
-pub(super) fn hook(table: &str, chain: &str) -> io::Result<Option<Hook>> {
+pub(super) fn hook(family: IpFamily, table: &str, chain: &str) -> io::Result<Option<Hook>> {
     let mut hook = None;
-    let asked = ask(GET_CHAIN, 0, &names([(1, table), (3, chain)]), |payload| {
-        if let Some(inner) = first(payload.attributes, 4)? {
-            let number = |kind| -> Result<_, Malformed> {
-                exactly(first(inner, kind)?.unwrap_or_default()).map(u32::from_be_bytes)
-            };
-            hook = Some(Hook { number: number(1)?, priority: number(2)?.cast_signed() });
-        }
-        Ok(ControlFlow::Break(()))
-    });
+    let asked =
+        ask(Subject::of(family), GET_CHAIN, 0, &names([(1, table), (3, chain)]), |payload| {
+            if let Some(inner) = first(payload.attributes, 4)? {
+                let number = |kind| -> Result<_, Malformed> {
+                    exactly(first(inner, kind)?.unwrap_or_default()).map(u32::from_be_bytes)
+                };
+                hook = Some(Hook { number: number(1)?, priority: number(2)?.cast_signed() });
+            }
+            Ok(ControlFlow::Break(()))
+        });
     absent(asked)?;
     Ok(hook)
 }
 
 /// Whether a chain is there.
-pub(super) fn has_chain(table: &str, chain: &str) -> io::Result<bool> {
-    let asked = ask(GET_CHAIN, 0, &names([(1, table), (3, chain)]), |_| Ok(ControlFlow::Break(())));
+pub(super) fn has_chain(family: IpFamily, table: &str, chain: &str) -> io::Result<bool> {
+    let asked = ask(Subject::of(family), GET_CHAIN, 0, &names([(1, table), (3, chain)]), |_| {
+        Ok(ControlFlow::Break(()))
+    });
     absent(asked)
 }
 
 /// Rules of a chain; none if it is not there.
-pub(super) fn rules(table: &str, chain: &str) -> io::Result<Vec<Rule>> {
+pub(super) fn rules(family: IpFamily, table: &str, chain: &str) -> io::Result<Vec<Rule>> {
     let mut rules = Vec::new();
-    let asked = ask(GET_RULE, DUMP, &names([(1, table), (2, chain)]), |payload| {
-        rules.push(parse_rule(payload.attributes)?);
-        Ok(ControlFlow::Continue(()))
-    });
+    let asked =
+        ask(Subject::of(family), GET_RULE, DUMP, &names([(1, table), (2, chain)]), |payload| {
+            rules.push(parse_rule(payload.attributes)?);
+            Ok(ControlFlow::Continue(()))
+        });
     absent(asked)?;
     Ok(rules)
 }
 
 /// Chains that the elements of a verdict map send to.
-pub(super) fn targets(table: &str, map: &str) -> io::Result<Vec<String>> {
+pub(super) fn targets(family: IpFamily, table: &str, map: &str) -> io::Result<Vec<String>> {
     let mut chains = Vec::new();
-    ask(GET_ELEMENT, DUMP, &names([(1, table), (2, map)]), |payload| {
+    ask(Subject::of(family), GET_ELEMENT, DUMP, &names([(1, table), (2, map)]), |payload| {
         chains.extend(parse_elements(payload.attributes)?);
         Ok(if chains.len() < ELEMENTS_MAX {
             ControlFlow::Continue(())
@@ -89,9 +94,9 @@ pub(super) fn targets(table: &str, map: &str) -> io::Result<Vec<String>> {
 }
 
 /// How many elements a set or map has.
-pub(super) fn elements(table: &str, map: &str) -> io::Result<u32> {
+pub(super) fn elements(family: IpFamily, table: &str, map: &str) -> io::Result<u32> {
     let mut count = 0;
-    ask(GET_ELEMENT, DUMP, &names([(1, table), (2, map)]), |payload| {
+    ask(Subject::of(family), GET_ELEMENT, DUMP, &names([(1, table), (2, map)]), |payload| {
         count += rule::count_elements(payload.attributes)?;
         Ok(ControlFlow::Continue(()))
     })?;
@@ -99,7 +104,12 @@ pub(super) fn elements(table: &str, map: &str) -> io::Result<u32> {
 }
 
 /// Chain that a verdict map sends `key` to; `None` if the key is not in it, or there is no map.
-pub(super) fn target(table: &str, map: &str, key: &[u8]) -> io::Result<Option<String>> {
+pub(super) fn target(
+    family: IpFamily,
+    table: &str,
+    map: &str,
+    key: &[u8],
+) -> io::Result<Option<String>> {
     let (mut data, mut element, mut list) = (Vec::new(), Vec::new(), Vec::new());
     push(&mut data, 1, key);
     push_nested(&mut element, 1, &data);
@@ -107,7 +117,7 @@ pub(super) fn target(table: &str, map: &str, key: &[u8]) -> io::Result<Option<St
     let mut attributes = names([(1, table), (2, map)]);
     push_nested(&mut attributes, 3, &list);
     let mut chain = None;
-    let asked = ask(GET_ELEMENT, 0, &attributes, |payload| {
+    let asked = ask(Subject::of(family), GET_ELEMENT, 0, &attributes, |payload| {
         chain = parse_elements(payload.attributes)?.pop();
         Ok(ControlFlow::Break(()))
     });
@@ -115,9 +125,13 @@ pub(super) fn target(table: &str, map: &str, key: &[u8]) -> io::Result<Option<St
     Ok(chain)
 }
 
-/// Key of `ipv4_addr . inet_proto . inet_service`: each part is padded to four bytes.
-pub(super) fn frontend_key(protocol: u8, address: SocketAddrV4) -> Vec<u8> {
-    [&address.ip().octets()[..], &node_port_key(protocol, address.port())].concat()
+/// Key of `ipv4_addr . inet_proto . inet_service`, or with `ipv6_addr`: each part is padded to four bytes.
+pub(super) fn frontend_key(protocol: u8, address: SocketAddr) -> Vec<u8> {
+    let behind = node_port_key(protocol, address.port());
+    match address.ip() {
+        IpAddr::V4(address) => [&address.octets()[..], &behind].concat(),
+        IpAddr::V6(address) => [&address.octets()[..], &behind].concat(),
+    }
 }
 
 /// Key of `inet_proto . inet_service`.
@@ -127,8 +141,8 @@ pub(super) fn node_port_key(protocol: u8, port: u16) -> Vec<u8> {
 }
 
 /// Where a rule of the endpoint's chain translates to.
-fn endpoint(address: [u8; 4], port: [u8; 2]) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::from(address), u16::from_be_bytes(port))
+fn endpoint(address: IpAddr, port: [u8; 2]) -> SocketAddr {
+    SocketAddr::new(address, u16::from_be_bytes(port))
 }
 
 /// Attributes that are names.

@@ -2,7 +2,7 @@
 //! What a rule does, as far as a proof asks: where it sends packets and what it translates them
 //! to (`linux/netfilter/nf_tables.h`). Pure, and bounded by the input.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{endpoint, text};
 use crate::net::nfnetlink::{Attributes, Malformed, exactly, first};
@@ -17,7 +17,7 @@ pub struct Rule {
     /// Sets and maps it looks up; a map written inside the rule has a name of the kernel's.
     pub maps: Vec<String>,
     /// Where it translates destinations to.
-    pub dnat: Option<SocketAddrV4>,
+    pub dnat: Option<SocketAddr>,
 }
 
 /// Registers of the rule's virtual machine, as far as constants were loaded into them.
@@ -66,7 +66,7 @@ pub fn parse_elements(attributes: &[u8]) -> Result<Vec<String>, Malformed> {
 }
 
 /// Type `NFT_NAT_DNAT` is 1; its registers hold the lower ends of the address and port ranges.
-fn dnat(data: &[u8], registers: &Registers<'_>) -> Result<Option<SocketAddrV4>, Malformed> {
+fn dnat(data: &[u8], registers: &Registers<'_>) -> Result<Option<SocketAddr>, Malformed> {
     if number(data, 1)? != Some(1) {
         return Ok(None);
     }
@@ -76,8 +76,10 @@ fn dnat(data: &[u8], registers: &Registers<'_>) -> Result<Option<SocketAddrV4>, 
         Ok(register.map(|(_, bytes)| *bytes).unwrap_or_default())
     };
     let (address, port) = (loaded(3)?, loaded(5)?);
-    Ok(match (address.as_array(), port.as_array()) {
-        (Some(&address), Some(&port)) => Some(endpoint(address, port)),
+    let four = address.as_array::<4>().copied().map(IpAddr::from);
+    let address = four.or_else(|| address.as_array::<16>().copied().map(IpAddr::from));
+    Ok(match (address, port.as_array()) {
+        (Some(address), Some(&port)) => Some(endpoint(address, port)),
         // To an address out of a map, say: not a rule of kube-proxy's.
         _ => None,
     })
@@ -108,8 +110,6 @@ fn number(list: &[u8], kind: u16) -> Result<Option<u32>, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -150,8 +150,16 @@ mod tests {
             immediate(3, &8080_u16.to_be_bytes()),
             expression("nat", &nat),
         ]);
-        let address = SocketAddrV4::new(Ipv4Addr::new(10, 244, 0, 2), 8080);
+        let address = SocketAddr::new(IpAddr::from([10, 244, 0, 2]), 8080);
         assert_eq!(parse_rule(&attributes).unwrap().dnat, Some(address));
+        let six: SocketAddr = "[fd00:10:244::2]:8080".parse().unwrap();
+        let IpAddr::V6(address) = six.ip() else { panic!("{six}") };
+        let attributes = rule(&[
+            immediate(2, &address.octets()),
+            immediate(3, &8080_u16.to_be_bytes()),
+            expression("nat", &nat),
+        ]);
+        assert_eq!(parse_rule(&attributes).unwrap().dnat, Some(six));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! What the kernel tells of a traced packet (`nft_trace_notify`, net/netfilter/nf_tables_trace.c).
 //! Pure, and bounded by the input.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use super::super::kernel::text;
 use crate::net::conntrack::Tuple;
@@ -102,15 +102,21 @@ fn verdict(list: &[u8]) -> Result<Verdict, Malformed> {
     })
 }
 
-/// Source and destination from an IPv4 header and the start of a TCP or UDP header.
+/// Source and destination from a header of IP without extensions and the start of a TCP or UDP header.
 fn addresses(network: &[u8], transport: &[u8]) -> Option<Tuple> {
-    let at = |place: usize| network.get(place..)?.first_chunk::<4>().copied().map(Ipv4Addr::from);
+    let four = |place: usize| network.get(place..)?.first_chunk::<4>().copied().map(IpAddr::from);
+    let six = |place: usize| network.get(place..)?.first_chunk::<16>().copied().map(IpAddr::from);
     let port =
         |place: usize| transport.get(place..)?.first_chunk::<2>().copied().map(u16::from_be_bytes);
+    // The version of IP is the first byte's upper half.
+    let (protocol, source, destination) = match network.first()? >> 4 {
+        6 => (*network.get(6)?, six(8)?, six(24)?),
+        _ => (*network.get(9)?, four(12)?, four(16)?),
+    };
     Some(Tuple {
-        protocol: *network.get(9)?,
-        source: SocketAddrV4::new(at(12)?, port(0)?),
-        destination: SocketAddrV4::new(at(16)?, port(2)?),
+        protocol,
+        source: SocketAddr::new(source, port(0)?),
+        destination: SocketAddr::new(destination, port(2)?),
     })
 }
 
@@ -165,6 +171,16 @@ mod tests {
         push(&mut list, TRANSPORT_HEADER, &[0x9c, 0x40, 0, 80]);
         let expected =
             Tuple::tcp("10.8.0.1:40000".parse().unwrap(), "10.96.0.1:80".parse().unwrap());
+        assert_eq!(parse(&list).unwrap().unwrap().packet, Some(expected));
+        let mut list = attributes(POLICY, None, 1, None);
+        let mut network = [0; 40];
+        (network[0], network[6]) = (0x60, 6);
+        (network[8], network[23]) = (0xfd, 1);
+        (network[24], network[39]) = (0xfd, 2);
+        push(&mut list, NETWORK_HEADER, &network);
+        push(&mut list, TRANSPORT_HEADER, &[0x9c, 0x40, 0, 80]);
+        let expected =
+            Tuple::tcp("[fd00::1]:40000".parse().unwrap(), "[fd00::2]:80".parse().unwrap());
         assert_eq!(parse(&list).unwrap().unwrap().packet, Some(expected));
     }
 

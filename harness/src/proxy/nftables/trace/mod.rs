@@ -18,10 +18,11 @@ use super::super::{Matched, NodeView, Probe, ProxyError, ServiceTable, Watch};
 use super::kernel;
 use super::proof::ask;
 use crate::Unavailable;
+use crate::net::addresses::family;
 use crate::net::conntrack::{self, Tuple};
-use crate::net::nfnetlink::{DATAGRAM_MAX, Message, Socket, messages};
+use crate::net::nfnetlink::{DATAGRAM_MAX, Message, Socket, Subject, messages};
 use crate::net::{NetError, Netns};
-use crate::plan::Mode;
+use crate::plan::{IpFamily, Mode};
 use event::Event;
 use walk::{Match, Ruleset};
 
@@ -29,8 +30,6 @@ use walk::{Match, Ruleset};
 const GROUP: u32 = 1 << 8;
 /// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_TRACE`.
 const TRACE: u16 = 10 << 8 | 17;
-/// `NFPROTO_IPV4`.
-const IPV4: u8 = 2;
 /// Room for events, bytes. One takes about 1 KiB of it, and a packet has some twenty.
 const BUFFER: usize = 4 << 20;
 /// Events read at most: those of a hundred packets.
@@ -40,6 +39,8 @@ const EVENTS_MAX: usize = 10_000;
 #[derive(Debug)]
 pub(in crate::proxy) struct Tracing {
     mode: Mode,
+    /// That of the tables that are traced.
+    family: IpFamily,
     /// Owns the table that marks packets, which is there as long as this is.
     owner: Socket,
     events: Socket,
@@ -51,22 +52,22 @@ impl Tracing {
     /// # Errors
     /// The kernel cannot trace, or there are rules that it does not trace.
     pub(in crate::proxy) fn begin(mode: Mode, node: &NodeView<'_>) -> Result<Self, ProxyError> {
-        let legacy = Backend::has_legacy_rules(node.netns).map_err(|source| ProxyError::Tool {
-            op: "look for",
-            mode,
-            source,
-        })?;
+        let family = family(node.address);
+        let legacy = Backend::Nft
+            .of(family)
+            .has_legacy_rules(node.netns)
+            .map_err(|source| ProxyError::Tool { op: "look for", mode, source })?;
         if legacy {
             return Err(unwatchable(mode, "rules of nf_tables only", "rules of iptables-legacy"));
         }
-        let opened = node.netns.run(|| {
+        let opened = node.netns.run(move || {
             let (owner, events) = (Socket::open(0)?, Socket::open(GROUP)?);
             events.enlarge_receive_buffer(BUFFER)?;
-            table::make(&owner)?;
+            table::make(&owner, family)?;
             Ok((owner, events))
         });
         match opened {
-            Ok((owner, events)) => Ok(Self { mode, owner, events }),
+            Ok((owner, events)) => Ok(Self { mode, family, owner, events }),
             Err(error) => {
                 let error: io::Error = error;
                 let need = "a kernel that traces packets and has tables owned by a socket \
@@ -80,19 +81,19 @@ impl Tracing {
     fn end(self, node: &NodeView<'_>) -> Result<Vec<Event>, ProxyError> {
         let mode = self.mode;
         let read = self.read();
-        let removed = table::remove(&self.owner);
+        let removed = table::remove(&self.owner, self.family);
         removed
             .map_err(NetError::os("remove", format!("table {} of {}", table::TABLE, node.name)))
             .map_err(net(mode))?;
-        if super::tables(mode, node.netns)?.iter().any(|name| name == table::TABLE) {
-            let (host, left) = (node.name.to_owned(), format!("table ip {}", table::TABLE));
+        if super::tables(mode, node.netns, self.family)?.iter().any(|name| name == table::TABLE) {
+            let (host, left) = (node.name.to_owned(), format!("table {}", table::TABLE));
             return Err(ProxyError::Left { mode, host, left });
         }
         let read = read.map_err(NetError::os("read", format!("traces of {}", node.name)));
         match read.map_err(net(mode))? {
             Read::Events(events) => Ok(events),
             Read::Foreign => {
-                Err(unwatchable(mode, "tables of family ip only", "rules of another family"))
+                Err(unwatchable(mode, "tables of the family that is traced", "rules of another"))
             }
         }
     }
@@ -107,7 +108,7 @@ impl Tracing {
                 if payload.kind != TRACE {
                     continue;
                 }
-                if payload.family != IPV4 {
+                if Subject::of(self.family) != payload.family {
                     return Ok(Read::Foreign);
                 }
                 all.extend(event::parse(payload.attributes)?);
@@ -131,9 +132,10 @@ impl Tracing {
         let mode = self.mode;
         let events = self.end(node)?;
         let events = of(&events, probe).map_err(|what| not_one(mode, node, what))?;
-        let mut rules = Rules { netns: node.netns, chains: HashMap::new() };
+        let family = family(node.address);
+        let mut rules = Rules { netns: node.netns, family, chains: HashMap::new() };
         let walk = walk::walk(&events, &mut rules).map_err(|what| not_one(mode, node, what))?;
-        let read = texts::read(node.netns, &visited(&walk.matches))
+        let read = texts::read(node.netns, family, &visited(&walk.matches))
             .map_err(|source| ProxyError::Tool { op: "read back", mode, source })?;
         let (mut matched, mut objects) = (Vec::new(), Vec::new());
         for Match { mut rule, handle, to } in walk.matches {
@@ -238,10 +240,10 @@ fn element(
         format!("{address} . tcp . {port} : goto {to}"),
     );
     let node_port = (kernel::node_port_key(tcp, port), format!("tcp . {port} : goto {to}"));
-    let (table, chain) = (by.table.clone(), by.chain.clone());
+    let (table, chain, family) = (by.table.clone(), by.chain.clone(), family(address));
     let wanted = to.to_owned();
     let found = ask(node.netns, move || {
-        let rules = kernel::rules(&table, &chain)?;
+        let rules = kernel::rules(family, &table, &chain)?;
         let maps = rules.into_iter().find(|rule| rule.handle == handle).unwrap_or_default().maps;
         for map in maps {
             let (key, text) = match map.as_str() {
@@ -249,8 +251,8 @@ fn element(
                 "service-nodeports" | "no-endpoint-nodeports" => &node_port,
                 _ => continue,
             };
-            if kernel::target(&table, &map, key)?.as_ref() == Some(&wanted) {
-                let of = kernel::elements(&table, &map)?;
+            if kernel::target(family, &table, &map, key)?.as_ref() == Some(&wanted) {
+                let of = kernel::elements(family, &table, &map)?;
                 return Ok(Some((map, text.clone(), of)));
             }
         }
@@ -270,6 +272,7 @@ fn element(
 /// The node's rules, asked chain by chain.
 struct Rules<'a> {
     netns: &'a Netns,
+    family: IpFamily,
     chains: HashMap<(String, String), Vec<u64>>,
 }
 
@@ -279,8 +282,8 @@ impl Ruleset for Rules<'_> {
         if let Some(known) = self.chains.get(&key) {
             return Ok(known.clone());
         }
-        let (table, chain) = key.clone();
-        let rules = ask(self.netns, move || kernel::rules(&table, &chain));
+        let ((table, chain), family) = (key.clone(), self.family);
+        let rules = ask(self.netns, move || kernel::rules(family, &table, &chain));
         let rules = rules.map_err(|error| error.to_string())?;
         let handles: Vec<u64> = rules.iter().map(|rule| rule.handle).collect();
         self.chains.insert(key, handles.clone());
@@ -288,8 +291,8 @@ impl Ruleset for Rules<'_> {
     }
 
     fn hook(&mut self, table: &str, chain: &str) -> Result<Option<Hook>, String> {
-        let (table, chain) = (table.to_owned(), chain.to_owned());
-        let hook = ask(self.netns, move || kernel::hook(&table, &chain));
+        let (table, chain, family) = (table.to_owned(), chain.to_owned(), self.family);
+        let hook = ask(self.netns, move || kernel::hook(family, &table, &chain));
         let hook = hook.map_err(|error| error.to_string())?;
         Ok(hook.and_then(|hook| Hook::from_number(hook.number)))
     }

@@ -6,7 +6,8 @@
 use std::io;
 
 use super::super::kernel::names;
-use crate::net::nfnetlink::{CREATE, Change, Socket, push, push_nested};
+use crate::net::nfnetlink::{CREATE, Change, Socket, Subject, push, push_nested};
+use crate::plan::IpFamily;
 
 /// Name of the table.
 pub(super) const TABLE: &str = "nic2pod-watch";
@@ -36,7 +37,7 @@ const SYN: u8 = 0x02;
 const SYN_OR_ACK: u8 = 0x12;
 
 /// Makes the table, owned by `socket`.
-pub(super) fn make(socket: &Socket) -> io::Result<()> {
+pub(super) fn make(socket: &Socket, family: IpFamily) -> io::Result<()> {
     let mut table = names([(1, TABLE)]);
     push(&mut table, 2, &OWNER.to_be_bytes());
     let mut changes =
@@ -52,14 +53,15 @@ pub(super) fn make(socket: &Socket) -> io::Result<()> {
         push_nested(&mut attributes, 4, &trace_first_packets());
         changes.push(Change { kind: NEW_RULE, flags: CREATE | APPEND, attributes });
     }
-    socket.commit(SUBSYSTEM, &changes)
+    socket.commit(Subject::of(family), SUBSYSTEM, &changes)
 }
 
 /// Removes it. Closing the socket would do so too, but only once no child process that is being
 /// started holds a copy of its descriptor.
-pub(super) fn remove(socket: &Socket) -> io::Result<()> {
+pub(super) fn remove(socket: &Socket, family: IpFamily) -> io::Result<()> {
     let attributes = names([(1, TABLE)]);
-    socket.commit(SUBSYSTEM, &[Change { kind: DELETE_TABLE, flags: 0, attributes }])
+    let change = Change { kind: DELETE_TABLE, flags: 0, attributes };
+    socket.commit(Subject::of(family), SUBSYSTEM, &[change])
 }
 
 /// `meta l4proto tcp tcp flags & (syn | ack) == syn meta nftrace set 1`, in expressions.

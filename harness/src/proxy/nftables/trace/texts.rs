@@ -4,20 +4,24 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::super::super::APPLY_PATIENCE;
+use crate::net::addresses::word_of_nft;
 use crate::net::{Netns, Tool, ToolError};
+use crate::plan::IpFamily;
 
 /// Lists tables and returns texts by table and handle. Whole tables, because every call of nft
 /// reads all sets and rules of the table anyway: beside 10,000 Services version 1.0.6 took 5 s for
 /// one chain and 7 s for all of them, and two chains in one call it does not find.
 pub(super) fn read(
     netns: &Netns,
+    family: IpFamily,
     tables: &BTreeSet<String>,
 ) -> Result<HashMap<(String, u64), String>, ToolError> {
+    let ip = word_of_nft(family);
     let mut texts = HashMap::new();
     for table in tables {
         // Terse: without the elements of sets that have names.
         let listing = Tool::new("nft")
-            .args(["--handle", "--terse", "list", "table", "ip", table])
+            .args(["--handle", "--terse", "list", "table", ip, table])
             .within(APPLY_PATIENCE)
             .run_on(netns)?;
         texts.extend(parse(&listing));
@@ -31,7 +35,8 @@ fn parse(listing: &str) -> HashMap<(String, u64), String> {
     let mut texts = HashMap::new();
     let (mut table, mut open, mut in_chain) = (String::new(), String::new(), false);
     for line in listing.lines().map(str::trim) {
-        if let Some(rest) = line.strip_prefix("table ip ").filter(|_| !in_chain) {
+        let begun = line.strip_prefix("table ip ").or_else(|| line.strip_prefix("table ip6 "));
+        if let Some(rest) = begun.filter(|_| !in_chain) {
             table = rest.split(' ').next().unwrap_or_default().to_owned();
         } else if !in_chain {
             in_chain = line.starts_with("chain ");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Walks through captured rules. What the rules counted is written into them.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::super::packet::{Carrier, way};
 use super::*;
@@ -78,7 +78,7 @@ fn node_port(carrier: Carrier) -> Vec<Stop> {
         reply: tuple("10.244.0.2:8080", "10.9.0.11:40000"),
         ..Flow::default()
     };
-    way(&flow, true, carrier, &|address| address == Ipv4Addr::new(10, 9, 0, 11))
+    way(&flow, true, carrier, &|address| address == IpAddr::from([10, 9, 0, 11]))
 }
 
 fn settled(text: &str, sets: &impl SetLook, carrier: Carrier) -> Result<Walk, String> {

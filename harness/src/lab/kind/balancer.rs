@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The load balancer beside a cluster: a container on the wire of its nodes, for the program that the netns
+//! lab has, too.
+
+use std::net::IpAddr;
+
+use super::client::Client;
+use super::node::{self, NIC, Node};
+use crate::docker::{AgentsImage, Engine, Host, HostSpec};
+use crate::lab::LabError;
+use crate::lab::netns::{Role, settings};
+use crate::net::addresses::{CLIENTS, family, load_balancer, load_balancer_followed};
+use crate::net::{Address, Change, Cidr, NetError, Netns, Route};
+use crate::plan::IpFamily;
+
+/// A host for a load balancer.
+#[derive(Debug)]
+pub(super) struct Balancer(Host);
+
+impl Balancer {
+    /// Starts one, and makes the ways between it, the client and the nodes.
+    pub(super) fn up(
+        engine: &Engine,
+        image: &AgentsImage,
+        spec: HostSpec,
+        nodes: &[Node],
+        client: &Client,
+    ) -> Result<Self, LabError> {
+        let host = Host::up(engine, image, spec).map_err(super::ClusterError::from)?;
+        let balancer = Self(host);
+        let netns = balancer.enter()?;
+        netns.write_sysctls(settings(Role::Balancer, IpFamily::Ipv4))?;
+        // Clusters of a run share the wire, and each has a load balancer of the same addresses: who is meant is
+        // told by one that only this has, behind those of its client.
+        let here = neighbour(client.addresses[0]);
+        let family = family(here);
+        let [front, followed] = [load_balancer(family), load_balancer_followed(family)];
+        let own = [here, front, followed].map(|address| {
+            Change::Address(Address { cidr: Cidr::host(address), device: NIC.to_owned() })
+        });
+        let to_client =
+            Change::Route(Route::via_on_link(CLIENTS.of(family), client.addresses[0], NIC));
+        netns.apply(own.into_iter().chain([to_client]).collect())?;
+        lead(&client.enter()?, &[front], here)?;
+        for node in nodes {
+            lead(&node.enter()?, &[front, followed], here)?;
+        }
+        Ok(balancer)
+    }
+
+    /// Takes a handle on its network.
+    pub(super) fn enter(&self) -> Result<Netns, LabError> {
+        node::enter("balancer", self.0.pid())
+    }
+
+    /// Ends it.
+    pub(super) fn down(self) -> Result<(), crate::docker::DockerError> {
+        self.0.down()
+    }
+}
+
+/// Leads a load balancer's addresses to one that is its own; not where a cluster that was kept has the routes of
+/// a run before.
+fn lead(host: &Netns, addresses: &[IpAddr], to: IpAddr) -> Result<(), NetError> {
+    let there = host.state()?.routes;
+    let missing = addresses
+        .iter()
+        .map(|&address| Cidr::host(address))
+        .filter(|cidr| there.iter().all(|route| route.to != *cidr));
+    host.apply(missing.map(|cidr| Change::Route(Route::via_on_link(cidr, to, NIC))).collect())
+}
+
+/// The last address of the client's block of 256: it has 200 at most.
+fn neighbour(client: IpAddr) -> IpAddr {
+    Cidr { address: client, prefix: Cidr::host(client).prefix - 8 }.within(254)
+}

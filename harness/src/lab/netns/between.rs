@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What stands between a client and the pods that answer, where a road leads by it: put there and started.
+
+use super::beds::Ground;
+use super::{Hosts, Measured};
+use crate::lab::LabError;
+use crate::plan::Case;
+
+impl Hosts {
+    /// Has a host of that namespace be the load balancer of a case, one that accepts connections.
+    #[cfg(feature = "kind")]
+    pub(in crate::lab) fn put_balancer(
+        &mut self,
+        netns: crate::net::Netns,
+        case: &Case,
+        profile: &crate::plan::Profile,
+    ) {
+        let count = self.nodes.len() as u32;
+        let nodes = super::road::balanced(case, count, profile.service.external_policy);
+        let nodes = nodes.into_iter().map(|node| node as usize).collect();
+        self.balancer = Some(super::Balancer::new(netns, nodes, false));
+        self.proxied = profile.lab.proxy_protocol;
+    }
+
+    /// Starts the load balancer and the ingress controller of a case that has them.
+    ///
+    /// # Errors
+    /// A program cannot be started or does not listen.
+    pub(in crate::lab) fn start_between(
+        &mut self,
+        ground: &Ground,
+        case: &Case,
+        measured: &Measured,
+    ) -> Result<(), LabError> {
+        let lab = &ground.profile.lab;
+        let programs = (&*ground.program, ground.scratch.path());
+        self.start_balancer(lab.balancer, programs, case, measured)?;
+        if case.route.road.is_ingress() {
+            let certificates = ground.certificates_for(case)?;
+            let tls = certificates.map(|made| (lab.ingress_tls, made));
+            self.start_ingress(lab.ingress, programs, case, measured, tls)?;
+        }
+        Ok(())
+    }
+}
