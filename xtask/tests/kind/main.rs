@@ -263,6 +263,7 @@ fn a_cluster_that_exists_is_loaded_from_pods_and_left_as_it_was() {
     let up = xtask(&["lab", "up", "--mode", "iptables", "--cni", "ptp"]).output().unwrap();
     assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
     let name = String::from_utf8(up.stdout).unwrap().trim().to_owned();
+    let kept = Kept(name.clone());
     let listed = String::from_utf8(xtask(&["lab", "ls"]).output().unwrap().stdout).unwrap();
     assert!(listed.contains(&format!("{name}  2 of 2 nodes run  iptables+ptp")), "{listed}");
     let engine = engine();
@@ -293,9 +294,8 @@ fn a_cluster_that_exists_is_loaded_from_pods_and_left_as_it_was() {
     with_it(&name, &file);
     let followed = existing::is_followed(&name, &file, &dir.path().join("probed"));
     // The same cluster serves a run of lab kind.
-    let kept = dir.path().join("kept");
     let (output, again) = bench(
-        &kept,
+        &dir.path().join("kept"),
         &[
             "--lab",
             "kind",
@@ -333,9 +333,8 @@ fn a_cluster_that_exists_is_loaded_from_pods_and_left_as_it_was() {
     assert!(gc.status.success(), "{}", String::from_utf8_lossy(&gc.stderr));
     assert!(kind::list(&engine).unwrap().contains(&name));
     let begun = Instant::now();
-    let down = xtask(&["lab", "down", &name]).output().unwrap();
+    drop(kept);
     eprintln!("lab down: {:?}", begun.elapsed());
-    assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
     assert!(!kind::list(&engine).unwrap().contains(&name));
 }
 
@@ -364,9 +363,28 @@ fn with_it(name: &str, kubeconfig: &Path) {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&ran.stdout);
-    eprintln!("{}{said}", String::from_utf8_lossy(&ran.stderr));
-    assert!(ran.status.success(), "{said}");
+    let errors = String::from_utf8_lossy(&ran.stderr);
+    eprintln!("{errors}{said}");
+    // What went wrong, and not all that went well before it.
+    let lines: Vec<_> = errors.lines().collect();
+    let panics = lines.iter().enumerate().filter(|(_, line)| line.contains(" panicked at "));
+    let panics: Vec<_> =
+        panics.map(|(at, _)| lines[at..lines.len().min(at + 12)].join("\n")).collect();
+    assert!(ran.status.success(), "{}", panics.join("\n"));
     assert!(said.contains("12 passed"), "{said}");
+}
+
+/// A cluster that was kept; removed also where a test fails, or the tests after it would find it.
+struct Kept(String);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let down = xtask(&["lab", "down", &self.0]).output();
+        if !std::thread::panicking() {
+            let down = down.unwrap();
+            assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
+        }
+    }
 }
 
 #[test]
