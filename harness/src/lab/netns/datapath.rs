@@ -56,13 +56,16 @@ impl Datapath {
         let mut made =
             Self { installed: Vec::new(), texts: Vec::new(), install_ms: 0.0, note: None };
         for index in 0..lab.nodes().len() {
-            let start = Instant::now();
             let node = view(ground, lab, index);
+            let start = Instant::now();
             let texts = implementation.render(table, node.name, node.address);
+            let rendered = start.elapsed();
+            // A question of the lab's, which whoever programs a node does not ask.
             implementation.check_texts(node.netns, &texts)?;
+            let start = Instant::now();
             made.installed.push(implementation.install(&node, table, &texts)?);
             if index == 0 {
-                made.install_ms = start.elapsed().as_secs_f64() * 1e3;
+                made.install_ms = (rendered + start.elapsed()).as_secs_f64() * 1e3;
                 made.texts = texts;
                 if let Some(applied) = made.installed[0].applied().cloned() {
                     made.install_ms = applied.took.as_secs_f64() * 1e3;
