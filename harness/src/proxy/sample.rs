@@ -6,9 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort, ServiceTable};
-#[cfg(test)]
 use crate::net::addresses::{LOAD_BALANCERS, PODS, Range, SERVICES, octets4};
-#[cfg(test)]
 use crate::plan::IpFamily;
 
 /// Name of the node the sample's local endpoints are on.
@@ -107,7 +105,6 @@ pub(crate) fn with_endpoints() -> ServiceTable {
 }
 
 /// A table with addresses of IPv6 in the places of the lab's of IPv4.
-#[cfg(test)]
 pub(crate) fn in_ipv6(mut table: ServiceTable) -> ServiceTable {
     let six = |address: IpAddr| {
         let [.., third, host] = octets4(address);

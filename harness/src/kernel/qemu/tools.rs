@@ -12,7 +12,7 @@ use crate::kernel::KernelError;
 
 /// Programs that modes call. One that the host has not is for the mode's own check to name, in the
 /// guest.
-const TOOLS: [&str; 9] = [
+const TOOLS: [&str; 15] = [
     "ipset",
     "iptables-legacy",
     "iptables-legacy-restore",
@@ -20,6 +20,12 @@ const TOOLS: [&str; 9] = [
     "iptables-nft",
     "iptables-nft-restore",
     "iptables-nft-save",
+    "ip6tables-legacy",
+    "ip6tables-legacy-restore",
+    "ip6tables-legacy-save",
+    "ip6tables-nft",
+    "ip6tables-nft-restore",
+    "ip6tables-nft-save",
     "ipvsadm",
     "nft",
 ];

@@ -89,7 +89,8 @@ impl ProxyMode for Iptables {
         let tables = self.tables_of(text);
         if tables.family == IpFamily::Ipv6 {
             tables.check(node)?;
-            Rules::check(tables, node, text.clone())?;
+            let table = sample::in_ipv6(sample::with_endpoints());
+            Rules::check(tables, node, self.whole(tables, &table, sample::NODE))?;
         }
         match text.text.contains(REJECT) {
             true => Rules::check_reject(tables, node),

@@ -90,9 +90,11 @@ fn listing(netns: &Netns, server: &str) -> Result<String, ToolError> {
 fn read(listing: &str, real: SocketAddr) -> Option<Pair> {
     let lines = || listing.lines().map(str::trim_start);
     let server = lines().find_map(|line| line.strip_prefix("TCP ").or(line.strip_prefix("UDP ")));
-    let real = real.to_string();
     let behind = lines().filter_map(|line| line.strip_prefix("-> "));
-    let behind = behind.into_iter().find(|line| line.split_whitespace().next() == Some(&real));
+    let behind = behind.into_iter().find(|line| {
+        let address = line.split_whitespace().next();
+        address.is_some_and(|address| address.parse() == Ok(real))
+    });
     Some(Pair { virtual_server: columns(server?)?, real_server: columns(behind?)? })
 }
 

@@ -3,10 +3,9 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::net::Netns;
-use std::net::Ipv4Addr;
 
 /// A connection that ip_vs knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,13 +58,18 @@ pub(super) fn virtual_servers(netns: &Netns) -> io::Result<usize> {
     })
 }
 
-/// Columns: protocol, client, virtual server, real server, state (`ip_vs_conn_seq_show`).
+/// Columns: protocol, client, virtual server, real server, state (`ip_vs_conn_seq_show`). An address of IPv4 is
+/// a number, one of IPv6 is written out.
 fn parse(line: &str) -> Option<Connection> {
     let mut words = line.split_whitespace().skip(1);
     let mut address = || {
-        let ip = u32::from_str_radix(words.next()?, 16).ok()?;
+        let ip = words.next()?;
+        let ip = match ip.contains(':') {
+            true => IpAddr::V6(ip.parse().ok()?),
+            false => Ipv4Addr::from_bits(u32::from_str_radix(ip, 16).ok()?).into(),
+        };
         let port = u16::from_str_radix(words.next()?, 16).ok()?;
-        Some(SocketAddr::new(Ipv4Addr::from_bits(ip).into(), port))
+        Some(SocketAddr::new(ip, port))
     };
     let (client, virtual_server, real_server) = (address()?, address()?, address()?);
     Some(Connection { client, virtual_server, real_server, state: words.next()?.to_owned() })
@@ -104,6 +108,11 @@ mod tests {
         assert_eq!(connection.virtual_server, "10.96.0.1:80".parse().expect("an address"));
         assert_eq!(connection.real_server, "10.244.0.2:8080".parse().expect("an address"));
         assert_eq!(connection.state, "ESTABLISHED");
+        let line = "TCP fd00:0010:0008:0000:0000:0000:0000:0001 9C40 fd00:0010:0096:0000:0000:0000:0000:0001 0050 \
+                    fd00:0010:0244:0000:0000:0000:0000:0002 1F90 FIN_WAIT    LOCAL      119";
+        let connection = parse(line).expect("a connection");
+        assert_eq!(connection.client, "[fd00:10:8::1]:40000".parse().expect("an address"));
+        assert_eq!(connection.real_server, "[fd00:10:244::2]:8080".parse().expect("an address"));
         assert_eq!(parse("Pro FromIP   FPrt ToIP"), None);
     }
 

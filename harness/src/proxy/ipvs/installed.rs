@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::super::error::one_line;
-use super::super::iptables::{Backend, Counters, Look, Rules};
+use super::super::iptables::{Counters, Look, Rules};
 use super::super::sysctl::Sysctls;
 use super::super::{
     Installed, NodeView, Probe, ProxyError, RuleText, ServiceTable, Watch, foreign,
@@ -15,9 +15,9 @@ use super::servers::Servers;
 use super::sets::{self, Sets};
 use super::{Ipvs, addresses, connections, rules};
 use crate::Unavailable;
+use crate::net::addresses::family;
 use crate::net::{Change, LinkSettings, NetError, Netns, Tool, ToolError};
-use crate::plan::IpFamily;
-use crate::plan::{IpvsScheduler, Mode};
+use crate::plan::{IpFamily, IpvsScheduler, Mode};
 use crate::proxy::iptables::Tables;
 
 /// What kube-proxy sets (`NewProxier`). With `conntrack`, packets that ip_vs has translated are
@@ -26,8 +26,15 @@ const SYSCTLS: &[(&str, &str)] = &[
     ("net/ipv4/vs/conntrack", "1"),
     ("net/ipv4/vs/expire_nodest_conn", "1"),
     ("net/ipv4/vs/expire_quiescent_template", "1"),
-    ("net/ipv4/ip_forward", "1"),
 ];
+
+/// The setting that makes a node of a family's pass packets on.
+fn forwarding(family: IpFamily) -> (&'static str, &'static str) {
+    match family {
+        IpFamily::Ipv4 => ("net/ipv4/ip_forward", "1"),
+        IpFamily::Ipv6 => ("net/ipv6/conf/all/forwarding", "1"),
+    }
+}
 
 /// Under 1, the kernel's default, a connection from a port that was used before gets an endpoint
 /// anew; kernels before 5.9 delay it by a second for that (Kubernetes #93297), so kube-proxy sets 0
@@ -36,11 +43,12 @@ const CONN_REUSE_MODE: (&str, &str) = ("net/ipv4/vs/conn_reuse_mode", "0");
 const CONN_REUSE_FIXED: (u32, u32) = (5, 9);
 
 /// What kube-proxy sets on a kernel of this release.
-fn sysctls(release: &str) -> Vec<(&'static str, &'static str)> {
+fn sysctls(release: &str, family: IpFamily) -> Vec<(&'static str, &'static str)> {
     let mut numbers = release.split(|sign: char| !sign.is_ascii_digit()).map(str::parse);
     let mut number = || numbers.next().and_then(Result::ok).unwrap_or(0);
     let old = (number(), number()) < CONN_REUSE_FIXED;
-    SYSCTLS.iter().copied().chain(old.then_some(CONN_REUSE_MODE)).collect()
+    let those = SYSCTLS.iter().copied().chain([forwarding(family)]);
+    those.chain(old.then_some(CONN_REUSE_MODE)).collect()
 }
 
 /// Mode ipvs on a node.
@@ -56,7 +64,8 @@ pub(super) struct InstalledIpvs {
 #[derive(Debug, Default)]
 struct Parts {
     sysctls: Option<Sysctls>,
-    sets: bool,
+    /// The family they are of.
+    sets: Option<IpFamily>,
     rules: Option<Rules>,
     servers: bool,
     device: bool,
@@ -79,29 +88,26 @@ impl Parts {
     /// Puts everything on a node. What is there is noted as it goes, so that it can be removed.
     fn install(
         &mut self,
-        backend: Backend,
+        tables: Tables,
         netns: &Netns,
         table: &ServiceTable,
         texts: &[RuleText],
     ) -> Result<(), ProxyError> {
         let release = nix::sys::utsname::uname().map(|name| name.release().to_owned());
         let release = release.unwrap_or_default();
-        let sysctls = sysctls(&release.to_string_lossy());
+        let sysctls = sysctls(&release.to_string_lossy(), tables.family);
         self.sysctls = Some(Sysctls::write(netns, &sysctls).map_err(net)?);
         for text in texts {
             match text.name {
                 "ipset.rules" => {
-                    self.sets = true;
+                    self.sets = Some(tables.family);
                     text.apply(netns).map_err(tool("install"))?;
                 }
                 "ipvs.rules" => {
                     self.servers = true;
                     text.apply(netns).map_err(tool("install"))?;
                 }
-                _ => {
-                    self.rules =
-                        Some(Rules::install(Mode::Ipvs, backend.of(IpFamily::Ipv4), netns, texts)?)
-                }
+                _ => self.rules = Some(Rules::install(Mode::Ipvs, tables, netns, texts)?),
             }
         }
         addresses::make_device(netns).map_err(net)?;
@@ -128,8 +134,8 @@ impl Parts {
             note(rules.remove(netns));
         }
         // Last but one: a set that a rule looks into cannot be removed.
-        if self.sets {
-            note(sets::removal().apply(netns).map_err(tool("remove")));
+        if let Some(family) = self.sets {
+            note(sets::removal(family).apply(netns).map_err(tool("remove")));
         }
         if let Some(sysctls) = self.sysctls {
             note(sysctls.put_back(netns).map_err(net));
@@ -154,7 +160,7 @@ fn nothing_left(netns: &Netns) -> Result<(), ProxyError> {
 
 /// Asks a kernel whether it takes sets and rules, by giving it them and taking them away.
 pub(super) fn check(
-    backend: Backend,
+    tables: Tables,
     scratch: &Netns,
     texts: &[RuleText],
 ) -> Result<(), Unavailable> {
@@ -164,7 +170,7 @@ pub(super) fn check(
     // and ip_vs then takes no address for one that a server can have (fib_frontend.c,
     // `__inet_dev_addr_type`; ip_vs_ctl.c, `ip_vs_new_dest`). A node has its loopback up.
     let up = scratch.apply(vec![Change::SetLink(LinkSettings::up("lo"))]);
-    let installed = up.map_err(net).and_then(|()| parts.install(backend, scratch, &table, texts));
+    let installed = up.map_err(net).and_then(|()| parts.install(tables, scratch, &table, texts));
     let removed = parts.remove(scratch);
     installed.and(removed).map_err(|error| {
         Unavailable::new(
@@ -185,7 +191,8 @@ impl InstalledIpvs {
     ) -> Result<Self, ProxyError> {
         let mut parts = Parts::default();
         let (counters, carriage) = (Counters::default(), Carriage::by(Some(mode.scheduler)));
-        match parts.install(mode.backend, node.netns, table, texts) {
+        let tables = mode.backend.of(family(node.address));
+        match parts.install(tables, node.netns, table, texts) {
             Ok(()) => Ok(Self { parts, counters, carriage, scheduler: mode.scheduler }),
             Err(error) => {
                 parts.remove(node.netns)?;
@@ -212,9 +219,10 @@ impl InstalledIpvs {
     ) -> Result<Vec<String>, ProxyError> {
         let servers = Servers::of(table, node.name, node.address, self.scheduler).count();
         let servers_found = connections::virtual_servers(node.netns).map_err(unreadable(node))?;
-        let members = Sets::of(table, node.name).members();
+        let family = family(node.address);
+        let members = Sets::of(table, node.name, family).members();
         let list = Tool::new("ipset").args(["list", "-terse"]).run_on(node.netns);
-        let members_found = sets::listed(&list.map_err(tool("read back"))?);
+        let members_found = sets::listed(&list.map_err(tool("read back"))?, family);
         let all: BTreeSet<_> = table.services.iter().flat_map(sets::addresses).collect();
         let addresses_found = addresses::count(node.netns).map_err(net)?;
         let mut evidence = Vec::new();
@@ -259,7 +267,7 @@ impl Installed for InstalledIpvs {
 
     fn add_last(&mut self, node: &NodeView<'_>, table: &ServiceTable) -> Result<(), ProxyError> {
         let Some(service) = table.services.last() else { return Ok(()) };
-        let sets = Sets::of(table, node.name);
+        let sets = Sets::of(table, node.name, family(node.address));
         let servers = Servers::of(table, node.name, node.address, self.scheduler);
         sets.addition().apply(node.netns).map_err(tool("add to"))?;
         self.rules().change(node.netns, rules::again(&sets))?;
@@ -279,8 +287,12 @@ mod tests {
     #[test]
     fn connections_are_reused_without_a_new_choice_on_old_kernels_only() {
         for (release, old) in [("4.19.0-27-amd64", true), ("5.8.18", true), ("5.9.0-rc1", false)] {
-            assert_eq!(sysctls(release).contains(&CONN_REUSE_MODE), old, "{release}");
+            assert_eq!(
+                sysctls(release, IpFamily::Ipv4).contains(&CONN_REUSE_MODE),
+                old,
+                "{release}"
+            );
         }
-        assert!(!sysctls("6.18.44").contains(&CONN_REUSE_MODE));
+        assert!(!sysctls("6.18.44", IpFamily::Ipv4).contains(&CONN_REUSE_MODE));
     }
 }

@@ -14,6 +14,7 @@
 //! - `conn_reuse_mode` is set to 0 on kernels before 5.9 and left alone on others, as kube-proxy
 //!   does; `arp_ignore` and `arp_announce` are its option `strictARP`, off by default and here: the
 //!   lab's nodes are asked for no address but their NIC's.
+//! - Of IPv6, names of sets begin with `KUBE-6-`, and rules are ip6tables', as kube-proxy has them.
 //! - `KUBE-PROXY-FIREWALL` and `KUBE-IPVS-OUT-FILTER` are there and empty: they hold source ranges.
 
 mod addresses;
@@ -26,7 +27,7 @@ mod servers;
 mod sets;
 mod watch;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 pub(in crate::proxy) use self::carriage::Carriage;
@@ -38,9 +39,9 @@ use super::error::one_line;
 use super::iptables::{Backend, Counting};
 use super::{Installed, NodeView, ProxyError, ProxyMode, RuleText, ServiceTable, Watch, sample};
 use crate::Unavailable;
+use crate::net::addresses::family;
 use crate::net::{Netns, Tool};
-use crate::plan::IpFamily;
-use crate::plan::{IpvsScheduler, Mode};
+use crate::plan::{IpFamily, IpvsScheduler, Mode};
 use crate::proxy::iptables::Tables;
 
 /// Begins to watch rules and servers of this mode, whoever made them.
@@ -71,17 +72,24 @@ impl ProxyMode for Ipvs {
         self.backend.of(IpFamily::Ipv4).check(scratch)?;
         tool(scratch, "ipset")?;
         addresses::check(scratch)?;
-        let texts =
-            self.render(&sample::with_endpoints(), sample::NODE, IpAddr::V4(Ipv4Addr::LOCALHOST));
-        installed::check(self.backend, scratch, &texts)
+        self.takes(scratch, &sample::with_endpoints(), Ipv4Addr::LOCALHOST.into())
+    }
+
+    fn check_texts(&self, node: &Netns, texts: &[RuleText]) -> Result<(), Unavailable> {
+        if !texts.iter().any(RuleText::is_of_ipv6) {
+            return Ok(());
+        }
+        self.backend.of(IpFamily::Ipv6).check(node)?;
+        let table = sample::in_ipv6(sample::with_endpoints());
+        self.takes(node, &table, Ipv6Addr::LOCALHOST.into())
     }
 
     fn render(&self, table: &ServiceTable, node_name: &str, node_address: IpAddr) -> Vec<RuleText> {
-        let sets = Sets::of(table, node_name);
+        let sets = Sets::of(table, node_name, family(node_address));
         let servers = Servers::of(table, node_name, node_address, self.scheduler);
         vec![
             sets.whole(),
-            self.backend.of(IpFamily::Ipv4).rule_text(rules::whole(&sets)),
+            self.backend.of(family(node_address)).rule_text(rules::whole(&sets)),
             servers.whole(),
         ]
     }
@@ -93,6 +101,19 @@ impl ProxyMode for Ipvs {
         texts: &[RuleText],
     ) -> Result<Box<dyn Installed>, ProxyError> {
         Ok(Box::new(InstalledIpvs::install(self, node, table, texts)?))
+    }
+}
+
+impl Ipvs {
+    /// Whether a namespace takes a table's sets, rules and servers.
+    fn takes(
+        &self,
+        netns: &Netns,
+        table: &ServiceTable,
+        address: IpAddr,
+    ) -> Result<(), Unavailable> {
+        let texts = self.render(table, sample::NODE, address);
+        installed::check(self.backend.of(family(address)), netns, &texts)
     }
 }
 

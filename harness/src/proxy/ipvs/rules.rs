@@ -64,7 +64,7 @@ fn jumps(restore: &mut Restore) {
 
 fn rules(restore: &mut Restore, sets: &Sets) {
     nat(&mut restore.nat, sets);
-    filter(&mut restore.filter);
+    filter(&mut restore.filter, sets.family);
 }
 
 /// A rule that is there if there is something in its set (`ipsetWithIptablesChain`).
@@ -141,17 +141,21 @@ const LOOKUPS: [Lookup; 7] = [
 ];
 
 fn nat(nat: &mut Table, sets: &Sets) {
-    nat.rule(format_args!("-A KUBE-SERVICES -s 127.0.0.0/8 -j RETURN"));
+    let loopback = match sets.family {
+        IpFamily::Ipv4 => "127.0.0.0/8",
+        IpFamily::Ipv6 => "::1/128",
+    };
+    nat.rule(format_args!("-A KUBE-SERVICES -s {loopback} -j RETURN"));
     for lookup in LOOKUPS.iter().filter(|lookup| sets.is_filled(lookup.set)) {
         let Lookup { chain, protocol, comment, set, by, target } = lookup;
-        let set = set.name();
+        let set = set.name(sets.family);
         nat.rule(format_args!(
             "-A {chain} {protocol}-m comment --comment \"{comment}\" -m set --match-set {set} {by} \
              -j {target}"
         ));
     }
     if sets.is_filled(Set::ClusterIp) {
-        let (set, pods) = (Set::ClusterIp.name(), PODS.of(IpFamily::Ipv4));
+        let (set, pods) = (Set::ClusterIp.name(sets.family), PODS.of(sets.family));
         nat.rule(format_args!(
             "-A KUBE-SERVICES -m comment --comment \"{CLUSTER_IP}\" -m set --match-set {set} \
              dst,dst ! -s {pods} -j KUBE-MARK-MASQ"
@@ -161,17 +165,17 @@ fn nat(nat: &mut Table, sets: &Sets) {
     nat.rule(format_args!("-A KUBE-LOAD-BALANCER -j KUBE-MARK-MASQ"));
     for set in [Set::ClusterIp, Set::LoadBalancer] {
         if sets.is_filled(set) {
-            let set = set.name();
+            let set = set.name(sets.family);
             nat.rule(format_args!("-A KUBE-SERVICES -m set --match-set {set} dst,dst -j ACCEPT"));
         }
     }
     masquerade(nat);
 }
 
-fn filter(filter: &mut Table) {
+fn filter(filter: &mut Table, family: IpFamily) {
     filter.rule(format_args!("-A KUBE-SOURCE-RANGES-FIREWALL -j DROP"));
     forward(filter);
-    let name = Set::HealthCheckNodePort.name();
+    let name = Set::HealthCheckNodePort.name(family);
     filter.rule(format_args!(
         "-A KUBE-NODE-PORT -m comment --comment \"{HEALTH_CHECK}\" -m set --match-set {name} dst \
          -j ACCEPT"
@@ -179,12 +183,12 @@ fn filter(filter: &mut Table) {
     // A Service's address is the node's, so the node's own services would answer at it
     // (Kubernetes #72236). Traffic of Services returns before the last rule.
     for set in [Set::LoadBalancer, Set::ClusterIp, Set::ExternalIp, Set::ExternalIpLocal] {
-        let name = set.name();
+        let name = set.name(family);
         filter
             .rule(format_args!("-A KUBE-IPVS-FILTER -m set --match-set {name} dst,dst -j RETURN"));
     }
     filter.rule(format_args!("-A KUBE-IPVS-FILTER -m set --match-set {name} dst -j RETURN"));
-    let name = Set::IpvsIps.name();
+    let name = Set::IpvsIps.name(family);
     filter.rule(format_args!(
         "-A KUBE-IPVS-FILTER -m conntrack --ctstate NEW -m set --match-set {name} dst -j DROP"
     ));

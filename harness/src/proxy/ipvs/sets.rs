@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use super::super::{Policy, Protocol, RuleText, Service, ServicePort, ServiceTable};
 use super::text;
+use crate::plan::IpFamily;
 
 /// Most members of a set, ipset's default; kube-proxy leaves it at that.
 const MEMBERS: usize = 65_536;
@@ -46,26 +47,35 @@ impl Set {
         Self::IpvsIps,
     ];
 
-    /// Its name in the kernel.
-    pub(super) fn name(self) -> &'static str {
+    /// Its name in the kernel, of at most 31 characters (`IPSET_MAXNAMELEN`).
+    pub(super) fn name(self, family: IpFamily) -> String {
+        format!("{}{}", prefix(family), self.word())
+    }
+
+    fn word(self) -> &'static str {
         match self {
-            Self::LoopBack => "KUBE-LOOP-BACK",
-            Self::ClusterIp => "KUBE-CLUSTER-IP",
-            Self::ExternalIp => "KUBE-EXTERNAL-IP",
-            Self::ExternalIpLocal => "KUBE-EXTERNAL-IP-LOCAL",
-            Self::LoadBalancer => "KUBE-LOAD-BALANCER",
-            Self::LoadBalancerLocal => "KUBE-LOAD-BALANCER-LOCAL",
-            Self::NodePortTcp => "KUBE-NODE-PORT-TCP",
-            Self::NodePortLocalTcp => "KUBE-NODE-PORT-LOCAL-TCP",
-            Self::NodePortUdp => "KUBE-NODE-PORT-UDP",
-            Self::NodePortLocalUdp => "KUBE-NODE-PORT-LOCAL-UDP",
-            Self::HealthCheckNodePort => "KUBE-HEALTH-CHECK-NODE-PORT",
-            Self::IpvsIps => "KUBE-IPVS-IPS",
+            Self::LoopBack => "LOOP-BACK",
+            Self::ClusterIp => "CLUSTER-IP",
+            Self::ExternalIp => "EXTERNAL-IP",
+            Self::ExternalIpLocal => "EXTERNAL-IP-LOCAL",
+            Self::LoadBalancer => "LOAD-BALANCER",
+            Self::LoadBalancerLocal => "LOAD-BALANCER-LOCAL",
+            Self::NodePortTcp => "NODE-PORT-TCP",
+            Self::NodePortLocalTcp => "NODE-PORT-LOCAL-TCP",
+            Self::NodePortUdp => "NODE-PORT-UDP",
+            Self::NodePortLocalUdp => "NODE-PORT-LOCAL-UDP",
+            Self::HealthCheckNodePort => "HEALTH-CHECK-NODE-PORT",
+            Self::IpvsIps => "IPVS-IPS",
         }
     }
 
-    fn create(self) -> String {
-        let hash = |kind: &str| format!("hash:{kind} family inet hashsize 1024 maxelem {MEMBERS}");
+    fn create(self, family: IpFamily) -> String {
+        let inet = match family {
+            IpFamily::Ipv4 => "inet",
+            IpFamily::Ipv6 => "inet6",
+        };
+        let hash =
+            |kind: &str| format!("hash:{kind} family {inet} hashsize 1024 maxelem {MEMBERS}");
         let kind = match self {
             Self::LoopBack => hash("ip,port,ip"),
             Self::IpvsIps => hash("ip"),
@@ -80,13 +90,22 @@ impl Set {
             | Self::NodePortLocalUdp
             | Self::HealthCheckNodePort => "bitmap:port range 0-65535".to_owned(),
         };
-        format!("create {} {kind}\n", self.name())
+        format!("create {} {kind}\n", self.name(family))
+    }
+}
+
+/// What names of sets of a family begin with (`NewIPSet`).
+fn prefix(family: IpFamily) -> &'static str {
+    match family {
+        IpFamily::Ipv4 => "KUBE-",
+        IpFamily::Ipv6 => "KUBE-6-",
     }
 }
 
 /// Members of all sets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sets {
+    pub(super) family: IpFamily,
     /// Lines of `ipset restore`, in the table's order.
     entries: String,
     count: u64,
@@ -97,9 +116,10 @@ pub(super) struct Sets {
 
 impl Sets {
     /// Members for a table on node `node`.
-    pub(super) fn of(table: &ServiceTable, node: &str) -> Self {
-        let mut sets =
-            Self { entries: String::with_capacity(table.services.len() * 96), ..Self::default() };
+    pub(super) fn of(table: &ServiceTable, node: &str, family: IpFamily) -> Self {
+        let entries = String::with_capacity(table.services.len() * 96);
+        let (count, filled, last) = (0, BTreeSet::new(), 0);
+        let mut sets = Self { family, entries, count, filled, last };
         for service in &table.services {
             sets.last = sets.entries.len();
             for port in &service.ports {
@@ -145,7 +165,7 @@ impl Sets {
 
     fn add(&mut self, set: Set, member: std::fmt::Arguments<'_>) {
         // An endpoint may be behind several Services and is then added again.
-        writeln!(self.entries, "add {} {member} -exist", set.name())
+        writeln!(self.entries, "add {}{} {member} -exist", prefix(self.family), set.word())
             .expect("a String takes any text");
         self.filled.insert(set);
         self.count += 1;
@@ -153,7 +173,7 @@ impl Sets {
 
     /// The input that makes and fills the sets.
     pub(super) fn whole(&self) -> RuleText {
-        let mut whole: String = Set::ALL.into_iter().map(Set::create).collect();
+        let mut whole: String = Set::ALL.into_iter().map(|set| set.create(self.family)).collect();
         whole.push_str(&self.entries);
         RuleText { rules: self.count, ..text("ipset.rules", &["ipset", "restore"], whole) }
     }
@@ -176,8 +196,9 @@ pub(super) fn addresses(service: &Service) -> impl Iterator<Item = IpAddr> + '_ 
 }
 
 /// Members of all kube-proxy's sets, from the listing of `ipset list -terse`.
-pub(super) fn listed(listing: &str) -> usize {
-    let ours = |set: &&str| Set::ALL.iter().any(|name| set.lines().next() == Some(name.name()));
+pub(super) fn listed(listing: &str, family: IpFamily) -> usize {
+    let names = Set::ALL.map(|set| set.name(family));
+    let ours = |set: &&str| names.iter().any(|name| set.lines().next() == Some(name));
     let count = |set: &str| {
         let line = set.lines().find_map(|line| line.strip_prefix("Number of entries: "))?;
         line.trim().parse::<usize>().ok()
@@ -186,7 +207,7 @@ pub(super) fn listed(listing: &str) -> usize {
 }
 
 /// The input that removes the sets.
-pub(super) fn removal() -> RuleText {
-    let lines = Set::ALL.into_iter().map(|set| format!("destroy {}\n", set.name())).collect();
+pub(super) fn removal(family: IpFamily) -> RuleText {
+    let lines = Set::ALL.map(|set| format!("destroy {}\n", set.name(family))).concat();
     text("ipset.rules", &["ipset", "restore"], lines)
 }

@@ -15,6 +15,21 @@ fn every_kind_of_service_is_written_as_kube_proxy_writes_it() {
 }
 
 #[test]
+fn of_ipv6_sets_have_names_and_addresses_of_their_own() {
+    let table = sample::in_ipv6(sample::every_kind());
+    let texts = Ipvs::default().render(&table, sample::NODE, "fd00:10:9::11".parse().unwrap());
+    let [sets, rules, servers] = &texts[..] else { panic!("{} texts", texts.len()) };
+    assert_eq!(rules.tool[0], "ip6tables-nft-restore");
+    for line in sets.text.lines() {
+        let name = line.split(' ').nth(1).unwrap();
+        assert!(name.starts_with("KUBE-6-") && name.len() <= 31, "{line}");
+    }
+    assert!(!sets.text.contains("family inet "), "{}", sets.text);
+    assert!(!rules.text.contains("-set KUBE-C"), "{}", rules.text);
+    insta::assert_snapshot!("ipvs.rules.ipv6", servers.text);
+}
+
+#[test]
 fn the_number_of_iptables_rules_does_not_depend_on_the_number_of_services() {
     let rules = |services| {
         let fill = Fill { services, endpoints: 2, position: Position::Last, seed: 3 };
@@ -27,7 +42,7 @@ fn the_number_of_iptables_rules_does_not_depend_on_the_number_of_services() {
 #[test]
 fn what_is_added_for_the_last_service_is_the_end_of_the_whole() {
     let table = sample::every_kind();
-    let sets = Sets::of(&table, sample::NODE);
+    let sets = Sets::of(&table, sample::NODE, IpFamily::Ipv4);
     let added = sets.addition().text;
     assert!(added.contains("10.96.1.8") && !added.contains("10.96.1.7"), "{added}");
     assert!(sets.whole().text.ends_with(&added));
@@ -92,10 +107,10 @@ fn ports_of_udp_have_sets_and_servers_of_their_own() {
 #[test]
 fn members_are_counted_once_and_as_the_kernel_lists_them() {
     let one = sample::with_endpoints();
-    let sets = Sets::of(&one, sample::NODE);
+    let sets = Sets::of(&one, sample::NODE, IpFamily::Ipv4);
     assert!(sets.members() < sets.whole().text.matches("add ").count(), "an endpoint of several");
     let listing = "Name: KUBE-CLUSTER-IP\nType: hash:ip,port\nNumber of entries: 9\n\n\
                    Name: KUBE-NODE-PORT-TCP\nType: bitmap:port\nNumber of entries: 5\n\n\
                    Name: others\nNumber of entries: 100\n";
-    assert_eq!(sets::listed(listing), 14);
+    assert_eq!(sets::listed(listing, IpFamily::Ipv4), 14);
 }

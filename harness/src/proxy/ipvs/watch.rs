@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which rules, sets and servers a connection through ip_vs meets.
 
+use std::net::SocketAddr;
+
 use super::super::iptables::{Carrier, Counting};
 use super::super::watch::{conntrack_entry, not_one};
 use super::super::{Matched, NodeView, Probe, ProxyError, ServiceTable, Watch};
@@ -96,7 +98,7 @@ fn described(listing: &str) -> Option<String> {
     let server = listing.lines().find(|line| line.starts_with("TCP ") || line.starts_with("UDP "));
     let real = listing.lines().filter_map(|line| {
         let address = line.trim_start().strip_prefix("-> ")?.split_whitespace().next()?;
-        address.starts_with(|sign: char| sign.is_ascii_digit()).then(|| address.to_owned())
+        address.parse::<SocketAddr>().ok().map(|address| address.to_string())
     });
     let real: Vec<String> = real.collect();
     Some(format!("ip_vs virtual server: {} -> {}", words(server?), real.join(", ")))
