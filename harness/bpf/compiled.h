@@ -21,7 +21,7 @@ static __always_inline void headers(__u8 place, struct bpf_nf_ctx *ctx)
 {
 	struct sk_buff *skb = ctx->skb;
 	const unsigned char *header = skb->head + skb->network_header;
-	const struct iphdr *ip = READ_AS(struct iphdr, header);
+	const header_t *ip = READ_AS(header_t, header);
 	const struct tcphdr *tcp = READ_AS(struct tcphdr, header + sizeof(*ip));
 
 	if (followed(ip))

@@ -6,7 +6,7 @@ static __always_inline void device(struct __sk_buff *skb, __u8 place, __u32 offs
 				   bool encapsulated)
 {
 	void *data = (void *)(long)skb->data + offset, *end = (void *)(long)skb->data_end;
-	struct iphdr *ip = data;
+	header_t *ip = data;
 	struct tcphdr *tcp = (void *)(ip + 1), *options = tcp + 1;
 	__be32 tsval = 0;
 
@@ -17,18 +17,18 @@ static __always_inline void device(struct __sk_buff *skb, __u8 place, __u32 offs
 	emit(place, namespace(skb), skb->ifindex, ip, tcp, tsval, skb->len - offset, encapsulated);
 }
 
-enum { VXLAN_HEADER = 8, INNER = 2 * ETH_HLEN + sizeof(struct iphdr) + sizeof(struct udphdr) + VXLAN_HEADER };
+enum { VXLAN_HEADER = 8, INNER = 2 * ETH_HLEN + IP_BYTES + sizeof(struct udphdr) + VXLAN_HEADER };
 
 static __always_inline int passes_device(struct __sk_buff *skb, __u8 place)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct iphdr *ip = data + ETH_HLEN;
+	header_t *ip = data + ETH_HLEN;
 	struct udphdr *udp = (void *)(ip + 1);
 
-	if (skb->protocol != bpf_htons(ETH_P_IP) || (void *)(udp + 1) > end)
+	if (skb->protocol != bpf_htons(ETHERTYPE) || (void *)(udp + 1) > end)
 		return BPF_OK;
 	/* A client may ask for names from the port of VXLAN, and be answered there. */
-	if (ip->protocol == IPPROTO_UDP && udp->dest == settings.vxlan_port &&
+	if (protocol_of(ip) == IPPROTO_UDP && udp->dest == settings.vxlan_port &&
 	    udp->source != bpf_htons(DNS_PORT))
 		device(skb, place, INNER, true);
 	else

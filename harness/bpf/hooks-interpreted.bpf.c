@@ -1,64 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The probes at hooks, for kernels that interpret programs: see probes.bpf.c. */
+#include <linux/bpf.h>
+#include "ipv4.h"
 #include "probes.h"
-
-/*
- * Memory behind the packet and the hook's state, which the kernel vouches for, is read as if it were
- * IPv6 addresses to be printed. bpf_probe_read_kernel() would do it directly, but that helper is there
- * only with CONFIG_BPF_EVENTS, which User-Mode Linux cannot have: it needs kprobes or uprobes
- * (kernel/trace/Kconfig). Without it, loads through pointers that the kernel does not vouch for read
- * zeros, and the verifier does not say so (kernel/bpf/core.c, bpf_probe_read_kernel_common()).
- * bpf_snprintf() is always there (Linux 5.13), and for %pi6 copies the 16 bytes at an address, zeros
- * if it is none, and writes them as 32 digits (kernel/bpf/helpers.c, bpf_bprintf_prepare()).
- */
-enum { PRINTED = 16, DIGITS = 2 * PRINTED };
-
-static const char one_printed[] SEC(".rodata.formats") = "%pi6";
-static const char four_printed[] SEC(".rodata.formats") = "%pi6%pi6%pi6%pi6";
-
-/* Four bytes out of their eight digits, all at once. The digits are 0 to 9 and a to f, of which the
- * latter have bit 6 set and the value 1 to 6 in the four lowest. */
-static __always_inline __u32 bytes_of(__u64 digits)
-{
-	__u64 value = (digits & 0x0f0f0f0f0f0f0f0f) + (digits >> 6 & 0x0101010101010101) * 9;
-
-	value = (value << 4 | value >> 8) & 0x00ff00ff00ff00ff;
-	value = (value | value >> 8) & 0x0000ffff0000ffff;
-	return value | value >> 16;
-}
-
-/* An event, if the headers of a packet at a hook are those of a followed connection. */
-static __always_inline void headers(__u8 place, struct bpf_nf_ctx *ctx)
-{
-	struct sk_buff *skb = ctx->skb;
-	__u64 from = (__u64)skb->head + skb->network_header;
-	__u64 addresses[] = {
-		from + PRINTED,
-		from + 2 * PRINTED,
-		from + 3 * PRINTED,
-		(__u64)&ctx->state->net->ns.inum,
-	};
-	/* IP, TCP, the first options, and a few bytes of whatever follows. */
-	union {
-		__u32 words[4 * PRINTED / sizeof(__u32)];
-		struct {
-			struct iphdr ip;
-			struct tcphdr tcp, options;
-		};
-	} header;
-	__u64 digits[4 * DIGITS / sizeof(__u64) + 1]; /* and the zero at the end */
-
-	if (bpf_snprintf((char *)digits, DIGITS + 1, one_printed, &from, sizeof(from)) < 0)
-		return;
-	for (int i = 0; i < 4; i++)
-		header.words[i] = bytes_of(digits[i]);
-	if (!followed(&header.ip))
-		return;
-	if (bpf_snprintf((char *)digits, 4 * DIGITS + 1, four_printed, addresses, sizeof(addresses)) < 0)
-		return;
-	for (int i = 0; i < 12; i++)
-		header.words[4 + i] = bytes_of(digits[i]);
-	emit(place, bytes_of(digits[12]), 0, &header.ip, &header.tcp, timestamp(&header.options), skb->len, false);
-}
-
-#include "hooks.h"
+#include "hooks-interpreted.h"

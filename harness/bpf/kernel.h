@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <linux/in6.h>
+
 #define RELOCATED __attribute__((preserve_access_index))
 
 struct ns_common {
@@ -43,6 +45,8 @@ struct bpf_nf_ctx {
 struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
 	__be16 skc_dport;
 	__u16 skc_num;
 	unsigned short skc_family;
@@ -54,7 +58,12 @@ struct sock {
 	__u16 sk_protocol;
 } RELOCATED;
 
+struct ipv6_pinfo {
+	__u8 tclass;
+} RELOCATED;
+
 struct inet_sock {
+	struct ipv6_pinfo *pinet6;
 	__u8 tos;
 } RELOCATED;
 

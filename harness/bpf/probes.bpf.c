@@ -11,9 +11,14 @@
  * and refuses those that call kernel functions (kernel/bpf/verifier.c: "JIT is required for calling
  * kernel function"). User-Mode Linux is one. For it there are devices-interpreted.bpf.c and
  * hooks-interpreted.bpf.c, which do the same with helpers only.
+ *
+ * Here are the probes for IPv4; each source has one beside it for IPv6. A ring has events of one family.
  */
+#include <linux/bpf.h>
+#include "ipv4.h"
 #include "probes.h"
 #include "compiled.h"
 #include "devices.h"
 #include "hooks.h"
+#include "sockets-ipv4.h"
 #include "sockets.h"

@@ -1,24 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a probe writes, and where to; what devices.h, hooks.h and sockets.h have in common. */
+/* What a probe writes, and where to; what devices.h, hooks.h and sockets.h have in common. Whoever includes it
+ * has included the family's headers and addresses. */
 #pragma once
 
-#include <linux/bpf.h>
-#include <linux/if_ether.h>
 #include <linux/in.h>
-#include <linux/ip.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
-#include <stdbool.h>
 #include <bpf/bpf_core_read.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 #include "kernel.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
 /* Written by the loader before the programs are checked, so that they are constants to the verifier. */
 const volatile struct {
-	/* Type of service of followed connections. */
+	/* Type of service, or traffic class, of followed connections. */
 	__u8 mark;
 	/* Whether segments that only acknowledge are events too. */
 	__u8 keep_acks;
@@ -48,7 +43,7 @@ struct event {
 	__u64 time_ns; /* CLOCK_MONOTONIC */
 	__u32 netns;   /* inode number of the namespace */
 	__u32 device;  /* index, for tc */
-	__be32 source, destination;
+	address_t source, destination;
 	__be16 source_port, destination_port;
 	__be32 seq, ack;
 	__be32 tsval; /* 0: none */
@@ -84,15 +79,15 @@ __u64 claimed = 0;
 /* Says nothing about the packet: the next program decides (TCX_NEXT). */
 #define PASS (-1)
 
-enum { HEADERS = sizeof(struct iphdr) + sizeof(struct tcphdr) };
+enum { HEADERS = IP_BYTES + sizeof(struct tcphdr) };
 enum { FLAG_FIN = 0x01, FLAG_SYN = 0x02, FLAG_RST = 0x04 };
 enum { DNS_PORT = 53 };
 
 /* Other datagrams than names' carry no mark, tunnels' outer headers aside: emit() looks at the ports. */
-static __always_inline bool followed(const struct iphdr *ip)
+static __always_inline bool followed(const header_t *ip)
 {
-	return ip->tos == settings.mark && ip->ihl == 5 &&
-	       (ip->protocol == IPPROTO_TCP || ip->protocol == IPPROTO_UDP);
+	return mark_of(ip) == settings.mark &&
+	       (protocol_of(ip) == IPPROTO_TCP || protocol_of(ip) == IPPROTO_UDP);
 }
 
 /*
@@ -151,14 +146,12 @@ static __always_inline __be32 timestamp(const struct tcphdr *options)
 	return 0;
 }
 
-static __always_inline void emit(__u8 place, __u32 netns, __u32 device, const struct iphdr *ip,
+static __always_inline void emit(__u8 place, __u32 netns, __u32 device, const header_t *ip,
 				 const struct tcphdr *tcp, __be32 tsval, __u32 ip_bytes,
 				 bool encapsulated)
 {
-	/* A packet of more than 64 KiB has no room for its length and says 0. */
-	__u32 total = ip->tot_len ? bpf_ntohs(ip->tot_len) : ip_bytes;
-	bool names = ip->protocol == IPPROTO_UDP;
-	__u32 payload = total - sizeof(*ip) - (names ? sizeof(struct udphdr) : tcp->doff * 4);
+	bool names = protocol_of(ip) == IPPROTO_UDP;
+	__u32 payload = bytes_behind(ip, ip_bytes) - (names ? sizeof(struct udphdr) : tcp->doff * 4);
 	struct event *event;
 	__u64 number;
 
@@ -167,8 +160,8 @@ static __always_inline void emit(__u8 place, __u32 netns, __u32 device, const st
 	event = begin(place, netns, device, &number);
 	if (!event)
 		return;
-	event->source = ip->saddr;
-	event->destination = ip->daddr;
+	event->source = source_of(ip);
+	event->destination = destination_of(ip);
 	event->source_port = tcp->source;
 	event->destination_port = tcp->dest;
 	event->seq = tcp->seq;

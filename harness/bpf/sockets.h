@@ -18,16 +18,14 @@ SEC("raw_tp/sk_data_ready")
 int readable(struct bpf_raw_tracepoint_args *ctx)
 {
 	const struct sock *sk = READ_AS(struct sock, ctx->args[0]);
-	const struct inet_sock *inet;
 	const struct tcp_sock *tcp;
 	__u32 netns, read, come;
 	struct event *event;
 	__u64 number;
 
-	if (sk->__sk_common.skc_family != 2 /* AF_INET */ || sk->sk_protocol != IPPROTO_TCP)
+	if (sk->__sk_common.skc_family != FAMILY || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
-	inet = READ_AS(struct inet_sock, ctx->args[0]);
-	if (inet->tos != settings.mark)
+	if (mark_of_socket(READ_AS(struct inet_sock, ctx->args[0])) != settings.mark)
 		return 0;
 	netns = sk->__sk_common.skc_net.net->ns.inum;
 	if (!bpf_map_lookup_elem(&hosts, &netns))
@@ -40,8 +38,8 @@ int readable(struct bpf_raw_tracepoint_args *ctx)
 	event = begin(READABLE, netns, 0, &number);
 	if (!event)
 		return 0;
-	event->source = sk->__sk_common.skc_daddr;
-	event->destination = sk->__sk_common.skc_rcv_saddr;
+	event->source = sent_by(&sk->__sk_common);
+	event->destination = sent_to(&sk->__sk_common);
 	event->source_port = sk->__sk_common.skc_dport;
 	event->destination_port = bpf_htons(sk->__sk_common.skc_num);
 	event->seq = bpf_htonl(read);

@@ -16,11 +16,11 @@ const PROFILE: &str = r#"
 name = "t"
 [matrix]
 ip = ["ipv4", "ipv6"]
-mode = ["none", "userspace", "iptables", "nftables"]
+mode = ["none", "userspace", "iptables", "nftables", "ebpf"]
 services = [20]
 workload = ["newconn"]
 [run]
-engine = "tap"
+engine = "bpf"
 warm_up = "100ms"
 duration = "200ms"
 iterations = 1
@@ -84,17 +84,24 @@ fn requests_have_the_same_stages_and_meet_as_many_rules_as_those_of_ipv4_under_e
         return;
     }
     let some = "nodeport-remote";
-    let all = "direct-local,nodeport-remote,clusterip-local,lbip-remote,loadbalancer-remote";
-    for (cni, routes) in [("ptp", some), ("bridge", all), ("vxlan", some), ("macvlan", some)] {
+    let all = "direct-local,clusterip-local,lbip-remote,loadbalancer-remote";
+    for (cni, modes, routes) in [
+        ("bridge", "none,userspace,iptables,nftables,ebpf", all),
+        ("ptp", "iptables,nftables", some),
+        ("vxlan", "none,nftables,ebpf", some),
+        // Programs of mode ebpf have no device to be at where pods are slaves of the NIC.
+        ("macvlan", "none,iptables", some),
+    ] {
         let dir = tempfile::tempdir().unwrap();
-        let cases = run(dir.path(), &["--cni", cni, "--route", routes]);
-        assert_eq!(cases.len(), routes.split(',').count() * 4 * 2);
+        let cases = run(dir.path(), &["--mode", modes, "--cni", cni, "--route", routes]);
+        assert_eq!(cases.len(), routes.split(',').count() * modes.split(',').count() * 2);
         cases.iter().for_each(assert_sound);
         for pair in cases.chunks(2) {
             let [four, six] = pair else { panic!("two families") };
             assert_eq!(six["mode"], format!("{}.ipv6", four["mode"].as_str().unwrap()));
             assert_eq!(six["route"], four["route"]);
             assert_eq!(shape(six), shape(four), "{}", six["id"]);
+            assert_eq!(six["probe"]["engine"], four["probe"]["engine"], "{six:#}");
             let evidence = six["proof"]["evidence"].to_string();
             assert!(evidence.contains("asked [fd00:10:"), "{evidence}");
             assert!(!evidence.contains(" 10.244."), "{evidence}");
@@ -119,6 +126,7 @@ fn names_have_addresses_of_ipv6_and_tls_ends_at_the_ingress_controller() {
     let dir = tempfile::tempdir().unwrap();
     let arguments =
         ["--ip", "ipv6", "--cni", "bridge", "--route", "ingress-remote,clusterip-local"];
+    let arguments = [&arguments[..], &["--engine", "tap"]].concat();
     let workloads = ["--mode", "iptables,nftables", "--workload", "dns-newconn,tls-newconn"];
     let cases = run(dir.path(), &[&arguments[..], &workloads].concat());
     assert_eq!(cases.len(), 2 * 2 * 2);
@@ -141,20 +149,13 @@ fn what_there_is_not_for_ipv6_is_skipped_with_the_reason() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let modes = "none,ipvs,ebpf";
-    let arguments = ["--ip", "ipv6", "--mode", modes, "--cni", "bridge"];
-    let cases = run(dir.path(), &[&arguments[..], &["--route", "direct-local"]].concat());
-    for case in &cases {
-        let reason = &case["reason"];
-        match case["mode"].as_str().unwrap() {
-            "none.ipv6" => assert_sound(case),
-            mode => {
-                let mode = mode.strip_suffix(".ipv6").unwrap();
-                assert_eq!(reason["need"], format!("mode {mode} with addresses of IPv6"));
-                assert_eq!(reason["found"], "rules of IPv4 alone", "{case:#}");
-            }
-        }
-    }
+    let arguments = ["--ip", "ipv6", "--mode", "iptables", "--cni", "bridge"];
+    let more = ["--ingress", "nginx", "--route", "direct-local,ingress-remote"];
+    let cases = run(dir.path(), &[&arguments[..], &more].concat());
+    let [direct, ingress] = &cases[..] else { panic!("two cases") };
+    assert_sound(direct);
+    assert_eq!(ingress["status"], "skipped", "{ingress:#}");
+    assert_eq!(ingress["reason"]["found"], "one for IPv4 alone", "{ingress:#}");
     // A tunnel takes 70 bytes, and with less than 1280 left there is no IPv6.
     let narrow = dir.path().join("narrow.toml");
     let text = format!("{PROFILE}\n[lab]\nmtu = 1340\n");

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ring 3: a distribution's kernel in QEMU, with this program as process 1. The kernel is the file
 //! that NIC2POD_QEMU_KERNEL names. No times are asserted: an emulated processor has none.
-#![expect(clippy::print_stderr, reason = "a test says what it skips")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test stops where it fails and says what it skips"
+)]
 
 use std::path::Path;
 use std::process::Command;
@@ -57,27 +61,52 @@ fn a_guest_boots_says_which_kernel_it_runs_and_powers_off() {
     guest.down().unwrap();
 }
 
-#[test]
-fn modes_carry_requests_on_a_kernel_that_loads_their_modules_when_asked() {
-    let Some(path) = kernel() else { return };
+/// A run's cases.
+fn run(kernel: &str, arguments: &[&str]) -> Vec<Value> {
     let dir = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["bench", "--kernel", &format!("qemu:{path}")])
-        .args(["--mode", "ipvs,nftables", "--cni", "bridge"])
-        .args(["--route", "nodeport-remote", "--services", "10", "--workload", "newconn"])
+        .args(["bench", "--kernel", &format!("qemu:{kernel}")])
+        .args(["--cni", "bridge", "--services", "10", "--workload", "newconn"])
         .args(["--duration", "300ms", "--iterations", "1", "--json", "--out"])
         .arg(dir.path().join("run"))
+        .args(arguments)
         .env("CI", "true")
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let cases = summary["cases"].as_array().unwrap();
-    assert_eq!(cases.len(), 2, "{stderr}");
-    for case in cases {
+    let cases = summary["cases"].as_array().unwrap().clone();
+    for case in &cases {
         assert_eq!(case["status"], "measured", "{case:#}\n{stderr}");
         assert_eq!(case["errors"], 0, "{case:#}");
         assert!(case["requests"].as_u64().unwrap() > 0, "{case:#}");
+    }
+    cases
+}
+
+#[test]
+fn modes_carry_requests_on_a_kernel_that_loads_their_modules_when_asked() {
+    let Some(path) = kernel() else { return };
+    let cases = run(&path, &["--mode", "ipvs,nftables", "--route", "nodeport-remote"]);
+    assert_eq!(cases.len(), 2);
+}
+
+#[test]
+fn ipvs_carries_connections_of_ipv6_by_as_many_rules() {
+    let Some(path) = kernel() else { return };
+    let routes = "clusterip-remote,nodeport-remote,lbip-local";
+    let cases = run(&path, &["--mode", "ipvs", "--ip", "ipv4,ipv6", "--route", routes]);
+    assert_eq!(cases.len(), 3 * 2);
+    for pair in cases.chunks(2) {
+        let [four, six] = pair else { panic!("two families") };
+        assert_eq!((&six["mode"], &six["route"]), (&Value::from("ipvs.ipv6"), &four["route"]));
+        assert!(six["joined_ratio"].as_f64().unwrap() >= 0.99, "{six:#}");
+        for count in ["rules_walked", "conntrack_entries"] {
+            assert_eq!(six["counts"][count], four["counts"][count], "{count}: {six:#}");
+        }
+        let evidence = six["proof"]["evidence"].to_string();
+        assert!(evidence.contains("ip_vs has the connection [fd00:10:"), "{evidence}");
+        assert!(evidence.contains("ipvsadm --stats of -t [fd00:10:"), "{evidence}");
     }
 }

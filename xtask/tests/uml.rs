@@ -266,6 +266,31 @@ fn a_request_through_ipvs_is_told_from_inside_a_guest() {
     assert!(rules.contains("KUBE-"), "no rule of the mode's is told: {rules}");
 }
 
+#[test]
+fn programs_that_are_interpreted_follow_connections_of_ipv6_as_well() {
+    let Some(kernel) = kernel() else { return };
+    let dir = scratch();
+    let output = xtask(&dir.path().join("cache"))
+        .args(["bench", "--kernel", &kernel, "--mode", "nftables", "--ip", "ipv4,ipv6"])
+        .args(["--cni", "vxlan", "--services", "10", "--workload", "newconn"])
+        .args(["--route", "nodeport-remote"])
+        .args(["--duration", "200ms", "--iterations", "1", "--out"])
+        .arg(dir.path().join("run"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let cases = cases(dir.path());
+    let [four, six] = &cases[..] else { panic!("two families") };
+    assert_measured(six);
+    assert_eq!((&six["mode"], &six["probe"]["engine"]), (&"nftables.ipv6".into(), &"bpf".into()));
+    assert!(six["joined_ratio"].as_f64().unwrap() >= 0.99, "{six:#}");
+    let names = |case: &Value| {
+        let stages = case["stages"].as_array().unwrap();
+        stages.iter().map(|stage| stage["name"].to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(six), names(four));
+}
+
 /// By ipvsadm's own count nothing comes back through it.
 #[test]
 fn ip_vs_before_the_nodes_passes_requests_on_and_sees_no_answer() {

@@ -13,6 +13,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::BpfError;
 use crate::net::Netns;
+use crate::plan::IpFamily;
 
 /// Programs on one side of a device that are told of, at most.
 const ATTACHED_MAX: usize = 64;
@@ -80,18 +81,27 @@ impl Link {
         .map_err(failed)
     }
 
-    /// Links a program of type `netfilter` to a hook of `host` (Linux 6.4).
+    /// Links a program of type `netfilter` to a hook of `host` for packets of a family (Linux 6.4).
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn to_hook(program: &OwnedFd, host: &Netns, hook: Hook) -> Result<Self, BpfError> {
+    pub fn to_hook(
+        program: &OwnedFd,
+        host: &Netns,
+        family: IpFamily,
+        hook: Hook,
+    ) -> Result<Self, BpfError> {
+        let protocol = match family {
+            IpFamily::Ipv4 => nix::libc::NFPROTO_IPV4,
+            IpFamily::Ipv6 => nix::libc::NFPROTO_IPV6,
+        };
         let subject = format!("hook {} of {}", hook.number, host.name());
         let failed = BpfError::refused("link a program to", subject.clone());
         let program =
             program.try_clone().map_err(BpfError::refused("share a program for", subject))?;
         host.run(move || {
             let mut options = options();
-            options.__bindgen_anon_1.netfilter.pf = nix::libc::NFPROTO_IPV4 as u32;
+            options.__bindgen_anon_1.netfilter.pf = protocol as u32;
             options.__bindgen_anon_1.netfilter.hooknum = hook.number;
             options.__bindgen_anon_1.netfilter.priority = hook.priority;
             create(program.as_fd(), 0, BPF_NETFILTER, &options)

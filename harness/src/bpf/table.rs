@@ -42,17 +42,21 @@ impl Table {
     ///
     /// # Errors
     /// There is no room, or keys or values are not as long as the map's.
-    pub fn put_all<const K: usize, const V: usize>(
+    pub fn put_all(
         &self,
-        entries: impl IntoIterator<Item = ([u8; K], [u8; V])>,
+        entries: impl IntoIterator<Item = (impl AsRef<[u8]>, impl AsRef<[u8]>)>,
     ) -> Result<(), BpfError> {
-        let (keys, values): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
-        if keys.is_empty() {
+        let (mut keys, mut values, mut count) = (Vec::new(), Vec::new(), 0);
+        for (key, value) in entries {
+            keys.extend_from_slice(key.as_ref());
+            values.extend_from_slice(value.as_ref());
+            count += 1;
+        }
+        if count == 0 {
             return Ok(());
         }
-        let count = u32::try_from(keys.len()).expect("a map has fewer entries than 2^32");
         self.map
-            .update_batch(keys.as_flattened(), values.as_flattened(), count, ANY, ANY)
+            .update_batch(&keys, &values, count, ANY, ANY)
             .map_err(BpfError::libbpf("write", self.name))
     }
 

@@ -248,7 +248,7 @@ pub(crate) struct BenchArgs {
     pub(crate) mode: Vec<Mode>,
     #[command(flatten)]
     pub(crate) proxy: ProxyArgs,
-    /// Addresses of hosts, pods and Services: ipv4, ipv6 (lab netns; not modes ipvs, ebpf)
+    /// Addresses of hosts, pods and Services: ipv4, ipv6 (lab netns)
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) ip: Vec<IpFamily>,
     /// CNIs: ptp, bridge, vxlan, ipvlan, macvlan; exec:FILE.conflist (plugins of others); in lab kind also kindnet,

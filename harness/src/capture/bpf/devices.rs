@@ -9,7 +9,7 @@ use std::rc::{Rc, Weak};
 use libbpf_rs::MapHandle;
 
 use super::event::Place;
-use super::objects::{self, DEVICES_INTERPRETED, EVENTS, VARIABLES};
+use super::objects::{self, EVENTS, VARIABLES, devices_interpreted};
 use super::probes::ProbeOptions;
 use crate::bpf::{BpfError, Link, Loaded, Order, Side};
 use crate::net::Netns;
@@ -85,7 +85,8 @@ impl Each {
         if let Some(programs) = loaded.get(&netns).and_then(Weak::upgrade) {
             return Ok(programs);
         }
-        let mut opened = objects::open(DEVICES_INTERPRETED, self.options, netns)?;
+        let mut opened =
+            objects::open(devices_interpreted(self.options.family), self.options, netns)?;
         opened.share_map(EVENTS, &self.events)?;
         opened.share_map(VARIABLES, &self.variables)?;
         let programs = Rc::new(DevicePrograms::of(&opened.load()?)?);

@@ -4,9 +4,18 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::capture::packet::{Direction, Message, Segment};
+use crate::plan::IpFamily;
 
-/// Bytes of an event in the ring: a cache line.
-pub const EVENT_BYTES: usize = 64;
+/// Most bytes of an event in the ring.
+pub const EVENT_BYTES_MAX: usize = event_bytes(IpFamily::Ipv6);
+
+/// Bytes of an event of a family in the ring: of IPv4, a cache line.
+pub const fn event_bytes(family: IpFamily) -> usize {
+    match family {
+        IpFamily::Ipv4 => 64,
+        IpFamily::Ipv6 => 88,
+    }
+}
 
 /// Which probe wrote an event: `enum place` of the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,30 +98,45 @@ pub struct Event {
 }
 
 impl Event {
-    /// Reads an event. `None` for anything that no probe of ours wrote.
+    /// Reads an event of either family. `None` for anything that no probe of ours wrote.
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; EVENT_BYTES] = bytes.try_into().ok()?;
-        let four = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
-        let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
-        let address = |at: usize| IpAddr::from(four(at));
-        let tsval = u32::from_be_bytes(four(36));
+        let family = IpFamily::ALL.iter().find(|family| event_bytes(**family) == bytes.len())?;
+        let (head, rest) = bytes.split_first_chunk::<16>()?;
+        let (source, destination, rest) = match family {
+            IpFamily::Ipv4 => {
+                let (addresses, rest) = rest.split_first_chunk::<8>()?;
+                let [a, b, c, d, e, f, g, h] = *addresses;
+                (IpAddr::from([a, b, c, d]), IpAddr::from([e, f, g, h]), rest)
+            }
+            IpFamily::Ipv6 => {
+                let (source, rest) = rest.split_first_chunk::<16>()?;
+                let (destination, rest) = rest.split_first_chunk::<16>()?;
+                (IpAddr::from(*source), IpAddr::from(*destination), rest)
+            }
+        };
+        // What follows the addresses is laid out alike.
+        let rest: &[u8; 24] = rest.first_chunk()?;
+        let four =
+            |bytes: &[u8], at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+        let port = |at: usize| u16::from_be_bytes([rest[at], rest[at + 1]]);
+        let tsval = u32::from_be_bytes(four(rest, 12));
         Some(Self {
-            time_ns: u64::from_ne_bytes(bytes[..8].try_into().expect("eight bytes")),
-            netns: u32::from_ne_bytes(four(8)),
-            device: u32::from_ne_bytes(four(12)),
-            place: *Place::ALL.get(usize::from(bytes[44]))?,
+            time_ns: u64::from_ne_bytes(head[..8].try_into().expect("eight bytes")),
+            netns: u32::from_ne_bytes(four(head, 8)),
+            device: u32::from_ne_bytes(four(head, 12)),
+            place: *Place::ALL.get(usize::from(rest[20]))?,
             segment: Segment {
-                src: SocketAddr::new(address(16), port(24)),
-                dst: SocketAddr::new(address(20), port(26)),
-                seq: u32::from_be_bytes(four(28)),
-                ack: u32::from_be_bytes(four(32)),
+                src: SocketAddr::new(source, port(0)),
+                dst: SocketAddr::new(destination, port(2)),
+                seq: u32::from_be_bytes(four(rest, 4)),
+                ack: u32::from_be_bytes(four(rest, 8)),
                 tsval: (tsval != 0).then_some(tsval),
-                payload_bytes: u32::from_ne_bytes(four(40)),
-                flags: bytes[45],
-                encapsulated: bytes[46] != 0,
+                payload_bytes: u32::from_ne_bytes(four(rest, 16)),
+                flags: rest[21],
+                encapsulated: rest[22] != 0,
                 names: None,
             }
-            .of_names(bytes[47] != 0),
+            .of_names(rest[23] != 0),
         })
     }
 }
@@ -124,7 +148,7 @@ mod tests {
 
     #[test]
     fn an_event_is_read_field_by_field() {
-        let mut bytes = [0u8; EVENT_BYTES];
+        let mut bytes = [0u8; event_bytes(IpFamily::Ipv4)];
         bytes[..8].copy_from_slice(&7_000_000_123u64.to_ne_bytes());
         bytes[8..12].copy_from_slice(&4_026_532_000u32.to_ne_bytes());
         bytes[12..16].copy_from_slice(&3u32.to_ne_bytes());
@@ -148,8 +172,24 @@ mod tests {
     }
 
     #[test]
+    fn an_event_of_ipv6_has_longer_addresses_and_the_same_behind_them() {
+        let mut bytes = [0u8; event_bytes(IpFamily::Ipv6)];
+        bytes[16..32].copy_from_slice(&[0xfd, 0, 0, 0x10, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+        bytes[32..48].copy_from_slice(&[0xfd, 0, 0, 0x10, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x11]);
+        bytes[48..52].copy_from_slice(&[0x9c, 0x40, 0x75, 0x80]);
+        bytes[52..56].copy_from_slice(&77u32.to_be_bytes());
+        bytes[64..68].copy_from_slice(&120u32.to_ne_bytes());
+        bytes[68..70].copy_from_slice(&[Place::LocalIn as u8, 0x18]);
+        let Event { place, segment, .. } = Event::read(&bytes).unwrap();
+        assert_eq!(place, Place::LocalIn);
+        assert_eq!(segment.src, "[fd00:10:8::2]:40000".parse().unwrap());
+        assert_eq!(segment.dst, "[fd00:10:9::11]:30080".parse().unwrap());
+        assert_eq!((segment.seq, segment.payload_bytes, segment.flags), (77, 120, 0x18));
+    }
+
+    #[test]
     fn a_message_for_names_is_read_where_its_header_is() {
-        let mut bytes = [0u8; EVENT_BYTES];
+        let mut bytes = [0u8; event_bytes(IpFamily::Ipv4)];
         bytes[24..28].copy_from_slice(&[0x9c, 0x40, 0, 53]);
         // Length and checksum, then the id and the flags of an answer.
         bytes[28..36].copy_from_slice(&[0, 60, 0xab, 0xcd, 0x12, 0x34, 0x85, 0x03]);
@@ -181,9 +221,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             let event = Event::read(&bytes);
-            let ours = bytes.len() == EVENT_BYTES && usize::from(bytes[44]) < Place::ALL.len();
+            let place = match bytes.len() {
+                64 => Some(bytes[44]),
+                88 => Some(bytes[68]),
+                _ => None,
+            };
+            let ours = place.is_some_and(|place| usize::from(place) < Place::ALL.len());
             prop_assert_eq!(event.is_some(), ours);
         }
     }

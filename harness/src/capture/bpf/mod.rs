@@ -16,7 +16,7 @@ mod reader;
 mod ring;
 mod sockets;
 
-pub use event::{EVENT_BYTES, Event, Place};
+pub use event::{EVENT_BYTES_MAX, Event, Place, event_bytes};
 pub use missing::{Facts, explain};
 pub use placement::{Placement, ProbePoint};
 pub use probes::{ProbeCapture, ProbeOptions, Probes};

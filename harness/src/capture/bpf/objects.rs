@@ -16,17 +16,41 @@ use super::probes::{HOOKS, ProbeOptions};
 use super::sockets::Sockets;
 use crate::bpf::{BpfError, Loaded, Opened};
 use crate::net::addresses::VXLAN_PORT;
+use crate::plan::IpFamily;
 
 /// An object file and its name.
 pub(super) type ObjectFile = (&'static str, &'static [u8]);
 
+/// An object of a name below `harness/bpf`.
+macro_rules! object {
+    ($name:literal) => {
+        ($name, include_bytes!(concat!("../../../bpf/", $name)))
+    };
+}
+
 /// For kernels that compile programs for the processor.
-const PROBES: ObjectFile = ("probes.bpf.o", include_bytes!("../../../bpf/probes.bpf.o"));
-/// For kernels that interpret them.
-const HOOKS_INTERPRETED: ObjectFile =
-    ("hooks-interpreted.bpf.o", include_bytes!("../../../bpf/hooks-interpreted.bpf.o"));
-pub(super) const DEVICES_INTERPRETED: ObjectFile =
-    ("devices-interpreted.bpf.o", include_bytes!("../../../bpf/devices-interpreted.bpf.o"));
+fn compiled(family: IpFamily) -> ObjectFile {
+    match family {
+        IpFamily::Ipv4 => object!("probes.bpf.o"),
+        IpFamily::Ipv6 => object!("probes-ipv6.bpf.o"),
+    }
+}
+
+/// Those at hooks, for kernels that interpret programs.
+fn hooks_interpreted(family: IpFamily) -> ObjectFile {
+    match family {
+        IpFamily::Ipv4 => object!("hooks-interpreted.bpf.o"),
+        IpFamily::Ipv6 => object!("hooks-interpreted-ipv6.bpf.o"),
+    }
+}
+
+/// Those at devices, for the same.
+pub(super) fn devices_interpreted(family: IpFamily) -> ObjectFile {
+    match family {
+        IpFamily::Ipv4 => object!("devices-interpreted.bpf.o"),
+        IpFamily::Ipv6 => object!("devices-interpreted-ipv6.bpf.o"),
+    }
+}
 
 /// The ring.
 pub(super) const EVENTS: &str = "events";
@@ -38,6 +62,8 @@ const EMPTY: &str = "empty";
 /// Everything the probes are made of, in the kernel.
 #[derive(Debug)]
 pub(super) struct Programs {
+    /// Of the packets that they look at.
+    pub(super) family: IpFamily,
     pub(super) hooks: HashMap<Place, OwnedFd>,
     pub(super) devices: Devices,
     /// Or why there is none.
@@ -55,37 +81,43 @@ impl Programs {
         if options.interpreted {
             return Self::interpreted(options, "asked for".to_owned());
         }
-        match open(PROBES, options, 0)?.load() {
+        let family = options.family;
+        match open(compiled(family), options, 0)?.load() {
             Ok(loaded) => {
                 let sockets = Sockets::of(&loaded).map_err(|error| chain(&error));
-                Self::compiled(&loaded, sockets)
+                Self::compiled(family, &loaded, sockets)
             }
             Err(error) if error.lacks_compiler() => Self::interpreted(options, chain(&error)),
             // A kernel without tracepoints refuses that one program; the others do without it.
             Err(error) => {
-                let mut opened = open(PROBES, options, 0)?;
+                let mut opened = open(compiled(family), options, 0)?;
                 opened.leave_out(Sockets::NAME)?;
                 let Ok(loaded) = opened.load() else { return Err(error) };
-                Self::compiled(&loaded, Err(chain(&error)))
+                Self::compiled(family, &loaded, Err(chain(&error)))
             }
         }
     }
 
-    fn compiled(loaded: &Loaded, sockets: Result<Sockets, String>) -> Result<Self, BpfError> {
+    fn compiled(
+        family: IpFamily,
+        loaded: &Loaded,
+        sockets: Result<Sockets, String>,
+    ) -> Result<Self, BpfError> {
         let devices = Devices::Same(Rc::new(DevicePrograms::of(loaded)?));
-        Self::new(loaded, devices, sockets, None)
+        Self::new(family, loaded, devices, sockets, None)
     }
 
     fn interpreted(options: ProbeOptions, said: String) -> Result<Self, BpfError> {
-        let loaded = open(HOOKS_INTERPRETED, options, 0)?.load()?;
+        let loaded = open(hooks_interpreted(options.family), options, 0)?.load()?;
         let (events, variables) = (loaded.map(EVENTS)?, loaded.map(VARIABLES)?);
         let devices =
             Devices::Each(Each { options, events, variables, loaded: RefCell::default() });
         let without = "their program is not one that can be interpreted".to_owned();
-        Self::new(&loaded, devices, Err(without), Some(said))
+        Self::new(options.family, &loaded, devices, Err(without), Some(said))
     }
 
     fn new(
+        family: IpFamily,
         loaded: &Loaded,
         devices: Devices,
         sockets: Result<Sockets, String>,
@@ -93,6 +125,7 @@ impl Programs {
     ) -> Result<Self, BpfError> {
         let hooks = HOOKS.iter().map(|&(place, name, _)| Ok((place, loaded.program(name)?)));
         Ok(Self {
+            family,
             hooks: hooks.collect::<Result<_, BpfError>>()?,
             devices,
             sockets,

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use libbpf_rs::MapHandle;
 
 use super::devices::DevicePrograms;
-use super::event::{Event, Place};
+use super::event::{Event, Place, event_bytes};
 use super::missing::{Facts, explain};
 use super::objects::{Programs, VARIABLES};
 use super::reader::Reader;
@@ -17,6 +17,7 @@ use crate::Unavailable;
 use crate::bpf::{BpfError, Hook, Link, Order, RunStats, Side};
 use crate::capture::{CaptureError, Cost};
 use crate::net::Netns;
+use crate::plan::IpFamily;
 
 /// Lowest priority that netfilter gives away: what has it runs before everything else that is hooked.
 /// The very lowest is reserved (`net/netfilter/nf_bpf_link.c`).
@@ -40,14 +41,22 @@ pub(super) const HOOKS: [(Place, &str, Hook); 8] = [
 ];
 
 /// Settings of the probes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeOptions {
+    /// Family of the packets that are looked at.
+    pub family: IpFamily,
     /// Whether segments that only acknowledge are events; joining does not need them.
     pub keep_acks: bool,
     /// Whether to have programs as for a kernel that interprets them, whatever this one does.
     pub interpreted: bool,
     /// Most events kept between two drains, where less than the usual; more are counted as dropped.
     pub events_max: Option<usize>,
+}
+
+impl Default for ProbeOptions {
+    fn default() -> Self {
+        Self { family: IpFamily::Ipv4, keep_acks: false, interpreted: false, events_max: None }
+    }
 }
 
 /// What the probes saw since they were last asked.
@@ -87,7 +96,7 @@ impl Probes {
 
     fn begin(options: ProbeOptions) -> Result<Self, CaptureError> {
         let programs = Programs::load(options)?;
-        let ring = Ring::map(&programs.events)?;
+        let ring = Ring::map(&programs.events, event_bytes(options.family))?;
         let variables = MapHandle::try_from(&programs.variables)
             .map_err(BpfError::libbpf("share map", VARIABLES))?;
         Ok(Self { reader: Reader::start(ring, variables, options.events_max)?, programs })
@@ -110,7 +119,7 @@ impl Probes {
 
     pub(super) fn link_hook(&self, host: &Netns, place: Place) -> Result<Link, BpfError> {
         let (_, _, hook) = HOOKS.iter().find(|(at, ..)| *at == place).expect("a hook's place");
-        Link::to_hook(&self.programs.hooks[&place], host, *hook)
+        Link::to_hook(&self.programs.hooks[&place], host, self.programs.family, *hook)
     }
 
     /// Links the program that does nothing to what a device sends, to be counted beside the others.

@@ -131,7 +131,7 @@ impl Tail {
             match self.ring.read(self.next) {
                 Slot::Pending => return,
                 Slot::Overwritten => self.dropped += 1,
-                Slot::Event(bytes) => match Event::read(&bytes) {
+                Slot::Event(bytes) => match Event::read(&bytes[..self.ring.event_bytes()]) {
                     Some(event) if self.events.len() < self.events_max => self.events.push(event),
                     _ => self.dropped += 1,
                 },

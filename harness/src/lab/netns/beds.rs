@@ -23,9 +23,7 @@ use crate::cni::exec::{Exec, Plugins};
 use crate::lab::scratch::Scratch;
 use crate::lab::{Bed, Lab, LabError};
 use crate::net::{NetError, Netns};
-use crate::plan::{
-    Case, CniKind, IpFamily, Mode, PolicyKind, Profile, Proxy, Road, WorkloadSettings,
-};
+use crate::plan::{Case, CniKind, Mode, PolicyKind, Profile, Proxy, Road, WorkloadSettings};
 use crate::proxy::{self, Program, ProxyMode, StandIn};
 use crate::{Cancel, Unavailable, cni};
 
@@ -89,12 +87,8 @@ impl Ground {
     /// # Errors
     /// The machine has none of them.
     pub(in crate::lab) fn engine(&self, question: &Netns) -> Result<&Engine, Unavailable> {
-        let asked = self.profile.run.engine;
-        let choose = || match self.profile.matrix.ip.contains(&IpFamily::Ipv6) {
-            // One engine for all cases of a run, or their stages could not be compared.
-            true => Engine::choose_for_ipv6(asked, question),
-            false => Engine::choose(asked, self.thorough, question),
-        };
+        let Profile { run, matrix, .. } = &self.profile;
+        let choose = || Engine::choose(run.engine, self.thorough, &matrix.ip, question);
         self.engine.get_or_init(choose).as_ref().map_err(Clone::clone)
     }
 

@@ -16,7 +16,9 @@ use crate::capture::Cost;
 use crate::capture::bpf::{Placement, ProbeOptions, Probes};
 use crate::capture::{CaptureError, Packet, Path, TapInfo, TapOptions, Taps};
 use crate::net::Netns;
-use crate::plan::{self, Road};
+#[cfg(feature = "bpf")]
+use crate::net::addresses::family;
+use crate::plan::{self, IpFamily, Road};
 
 /// The engine of a run.
 #[derive(Clone, Debug)]
@@ -25,25 +27,27 @@ pub(in crate::lab) enum Engine {
     Client,
     /// Packet sockets; and why not what was asked for.
     Tap(Option<Unavailable>),
-    /// BPF programs, loaded once for all labs of the run.
+    /// BPF programs, loaded once for all labs of the run, for each family that it has cases of.
     #[cfg(feature = "bpf")]
-    Bpf(Rc<Probes>),
+    Bpf(Vec<(IpFamily, Rc<Probes>)>),
 }
 
 impl Engine {
-    /// The engine asked for. Taps stand in for programs that cannot run.
+    /// The engine asked for, for packets of some families. Taps stand in for programs that cannot run: for all
+    /// cases of a run, or their stages could not be compared.
     ///
     /// # Errors
     /// There are no taps either.
     pub(super) fn choose(
         asked: plan::Engine,
         thorough: bool,
+        families: &[IpFamily],
         question: &Netns,
     ) -> Result<Self, Unavailable> {
         let instead = match asked {
             plan::Engine::Client => return Ok(Self::Client),
             plan::Engine::Tap => None,
-            plan::Engine::Bpf => match Self::bpf(thorough, question) {
+            plan::Engine::Bpf => match Self::bpf(thorough, families, question) {
                 Ok(engine) => return Ok(engine),
                 Err(unavailable) => Some(unavailable),
             },
@@ -52,30 +56,17 @@ impl Engine {
         Ok(Self::Tap(instead))
     }
 
-    /// The same for a run with cases of IPv6, of which the programs know nothing.
-    ///
-    /// # Errors
-    /// As [`Engine::choose`].
-    pub(super) fn choose_for_ipv6(
-        asked: plan::Engine,
-        question: &Netns,
-    ) -> Result<Self, Unavailable> {
-        if asked != plan::Engine::Bpf {
-            return Self::choose(asked, false, question);
-        }
-        Taps::check(question)?;
-        let (need, found) = ("engine bpf for IPv6", "programs that read IPv4 alone");
-        Ok(Self::Tap(Some(Unavailable::new(need, found, "--ip ipv4"))))
-    }
-
     #[cfg(feature = "bpf")]
-    fn bpf(thorough: bool, question: &Netns) -> Result<Self, Unavailable> {
-        Probes::load(ProbeOptions { keep_acks: thorough, ..ProbeOptions::default() }, question)
-            .map(|probes| Self::Bpf(Rc::new(probes)))
+    fn bpf(thorough: bool, families: &[IpFamily], question: &Netns) -> Result<Self, Unavailable> {
+        let load = |&family: &IpFamily| {
+            let options = ProbeOptions { family, keep_acks: thorough, ..ProbeOptions::default() };
+            Ok((family, Rc::new(Probes::load(options, question)?)))
+        };
+        families.iter().map(load).collect::<Result<_, _>>().map(Self::Bpf)
     }
 
     #[cfg(not(feature = "bpf"))]
-    fn bpf(_: bool, _: &Netns) -> Result<Self, Unavailable> {
+    fn bpf(_: bool, _: &[IpFamily], _: &Netns) -> Result<Self, Unavailable> {
         Err(Unavailable::new(
             "a build with the feature `bpf`",
             "one without it",
@@ -123,7 +114,12 @@ impl Capture {
                 Self::Taps { options, infos, on: None }
             }
             #[cfg(feature = "bpf")]
-            Engine::Bpf(probes) => {
+            Engine::Bpf(loaded) => {
+                let family = family(lab.nodes()[0].address);
+                let (_, probes) = loaded
+                    .iter()
+                    .find(|(of, _)| *of == family)
+                    .expect("programs are loaded for the families of all cases");
                 let points = points::probes(lab, road, backends);
                 let placement = Placement::new(probes, paths, &points, thorough)?;
                 Self::Probes { probes: probes.clone(), placement, on: Vec::new(), empty: None }

@@ -3,10 +3,8 @@
 
 use crate::Unavailable;
 use crate::net::Netns;
-use crate::plan::{BalancerKind, Case, CniKind, IngressKind, IpFamily, Mode, Profile, Proxy, Road};
+use crate::plan::{BalancerKind, Case, CniKind, IngressKind, IpFamily, Profile, Proxy, Road};
 
-/// Modes that have rules for it.
-const MODES: [Mode; 4] = [Mode::None, Mode::Userspace, Mode::Iptables, Mode::Nftables];
 /// Smallest packet that a link has to carry, bytes (RFC 8200, section 5): with less a device has no IPv6.
 const MTU_MIN: u32 = 1280;
 /// What a tunnel takes of it: the header of IPv6 40, UDP 8, VXLAN 8, inner Ethernet 14 bytes.
@@ -27,12 +25,11 @@ pub(super) fn check(case: &Case, profile: &Profile, question: &Netns) -> Result<
         return refused("a kernel with CONFIG_IPV6".to_owned(), "one without", remedy);
     }
     let (lab, road) = (&profile.lab, case.route.road);
-    if !MODES.contains(&case.mode) || case.proxy != Proxy::Own {
+    if case.proxy != Proxy::Own {
         let need =
             format!("mode {} with addresses of IPv6", case.mode_label().trim_end_matches(".ipv6"));
-        let remedy =
-            "--ip ipv4, or --mode none,userspace,iptables,nftables with rules of nic2pod's own";
-        return refused(need, "rules of IPv4 alone", remedy);
+        let remedy = "--ip ipv4, or rules of nic2pod's own";
+        return refused(need, "a kube-proxy that is told of IPv4 alone", remedy);
     }
     if !case.cni.is_own() {
         let need = format!("pods of CNI {} with addresses of IPv6", case.cni_label());

@@ -84,7 +84,7 @@ impl Follower {
             Engine::Client | Engine::Tap(None) => None,
             Engine::Tap(Some(instead)) => Some(instead.to_string()),
             #[cfg(feature = "bpf")]
-            Engine::Bpf(probes) => probes.interpreted(),
+            Engine::Bpf(loaded) => loaded.iter().find_map(|(_, probes)| probes.interpreted()),
         };
         Ok(Some(Self {
             capture,

@@ -2,7 +2,7 @@
 //! Whether this machine can run the mode: by loading and linking what the mode loads and links.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::error::with_reasons;
 use super::kernel::Kernel;
@@ -10,15 +10,21 @@ use super::{Ebpf, Plan};
 use crate::Unavailable;
 use crate::bpf::{BpfError, Link, Order, Side};
 use crate::net::Netns;
+use crate::plan::IpFamily;
 
 /// Small, because the kernel allocates the map before its first entry.
 const CONNECTIONS: u32 = 64;
 
 const NEWER: &str = "Linux 6.6 or later, with CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_ACT";
 
-pub(super) fn check(scratch: &Netns) -> Result<(), Unavailable> {
+/// For addresses of a family.
+pub(super) fn check(scratch: &Netns, family: IpFamily) -> Result<(), Unavailable> {
     let options = Ebpf { connections_max: CONNECTIONS, ..Ebpf::default() };
-    let kernel = Kernel::load(&options, IpAddr::V4(Ipv4Addr::LOCALHOST), &Plan::default());
+    let loopback = match family {
+        IpFamily::Ipv4 => IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpFamily::Ipv6 => IpAddr::from(Ipv6Addr::LOCALHOST),
+    };
+    let kernel = Kernel::load(&options, loopback, &Plan::default());
     let kernel = kernel.map_err(|error| unavailable(error, "BPF programs at tc"))?;
     for program in [&kernel.from_pod, &kernel.from_outside] {
         Link::to_device(&program.fd, scratch, "lo", Side::Ingress, Order::Last)

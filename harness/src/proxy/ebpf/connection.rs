@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Entries of the map of connections (`struct tuple`, `struct connection`).
 
-use crate::net::addresses::octets4;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+
+use super::entry::Packed;
+use crate::plan::IpFamily;
 
 /// Addresses and ports of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,30 +56,30 @@ impl State {
 }
 
 impl Tuple {
-    pub(super) const BYTES: usize = 16;
-
     /// As it is a key.
-    pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        bytes[..4].copy_from_slice(&octets4(self.source.ip()));
-        bytes[4..8].copy_from_slice(&octets4(self.destination.ip()));
-        bytes[8..10].copy_from_slice(&self.source.port().to_be_bytes());
-        bytes[10..12].copy_from_slice(&self.destination.port().to_be_bytes());
-        bytes[12..].copy_from_slice(&u32::from(self.protocol).to_ne_bytes());
-        bytes
+    pub(super) fn packed(self) -> Packed {
+        Packed::new()
+            .address(self.source.ip())
+            .address(self.destination.ip())
+            .with(&self.source.port().to_be_bytes())
+            .with(&self.destination.port().to_be_bytes())
+            .with(&u32::from(self.protocol).to_ne_bytes())
     }
 
-    /// None if the bytes are not as many.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
-        let address = |at: usize, port_at: usize| {
-            let octets: [u8; 4] = bytes[at..at + 4].try_into().expect("four of them");
-            let port = u16::from_be_bytes([bytes[port_at], bytes[port_at + 1]]);
-            SocketAddr::new(IpAddr::from(octets), port)
+    /// Reads one of a family, and returns what follows it; `None` if there are not as many bytes.
+    fn read(bytes: &[u8], family: IpFamily) -> Option<(Self, &[u8])> {
+        let (source, rest) = address(bytes, family)?;
+        let (destination, rest) = address(rest, family)?;
+        let ([source_port, destination_port], rest) = rest
+            .split_first_chunk::<4>()
+            .map(|([a, b, c, d], rest)| ([[*a, *b], [*c, *d]].map(u16::from_be_bytes), rest))?;
+        let (protocol, rest) = rest.split_first_chunk()?;
+        let tuple = Self {
+            source: SocketAddr::new(source, source_port),
+            destination: SocketAddr::new(destination, destination_port),
+            protocol: u8::try_from(u32::from_ne_bytes(*protocol)).ok()?,
         };
-        let protocol = u32::from_ne_bytes(bytes[12..].try_into().expect("four of them"));
-        let protocol = u8::try_from(protocol).ok()?;
-        Some(Self { source: address(0, 8), destination: address(4, 10), protocol })
+        Some((tuple, rest))
     }
 
     /// The tuple of an answer.
@@ -87,20 +89,38 @@ impl Tuple {
 }
 
 impl Connection {
-    pub(super) const BYTES: usize = 64;
+    /// Bytes of one: what has an address of IPv6 four times over is longer.
+    const BYTES: [(IpFamily, usize); 2] = [(IpFamily::Ipv4, 64), (IpFamily::Ipv6, 104)];
 
-    /// None if the bytes are no connection.
+    /// None if the bytes are no connection of either family.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
-        let word = |at: usize| bytes[at..at + 4].try_into().map(u32::from_ne_bytes);
+        let (family, _) = Self::BYTES.into_iter().find(|(_, length)| bytes.len() == *length)?;
+        let (becomes, rest) = Tuple::read(bytes, family)?;
+        let (seen_ns, rest) = rest.split_first_chunk()?;
+        // When the other direction was told, and the way: device, next hop, MTU.
+        let (_, rest) = address(rest.get(8 + 4..)?, family)?;
+        let (words, rest) = rest.get(4..)?.split_first_chunk::<12>()?;
+        let word = |at: usize| words[at..at + 4].try_into().map(u32::from_ne_bytes);
         Some(Self {
-            becomes: Tuple::from_bytes(&bytes[..Tuple::BYTES])?,
-            seen_ns: u64::from_ne_bytes(bytes[16..24].try_into().ok()?),
-            service: word(44).ok()?,
-            endpoint: word(48).ok()?,
-            packets: word(52).ok()?,
-            state: State::ALL.get(usize::from(bytes[56]))?.0,
+            becomes,
+            seen_ns: u64::from_ne_bytes(*seen_ns),
+            service: word(0).ok()?,
+            endpoint: word(4).ok()?,
+            packets: word(8).ok()?,
+            state: State::ALL.get(usize::from(*rest.first()?))?.0,
         })
+    }
+}
+
+/// Reads an address of a family, and returns what follows it.
+fn address(bytes: &[u8], family: IpFamily) -> Option<(IpAddr, &[u8])> {
+    match family {
+        IpFamily::Ipv4 => {
+            bytes.split_first_chunk::<4>().map(|(ip, rest)| (IpAddr::from(*ip), rest))
+        }
+        IpFamily::Ipv6 => {
+            bytes.split_first_chunk::<16>().map(|(ip, rest)| (IpAddr::from(*ip), rest))
+        }
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Device {
 pub(super) struct Devices {
     /// Those that Services' packets come in by.
     pub(super) entrances: Vec<Device>,
-    /// First address of each device that has one, by its index.
+    /// First address of the node's family of each device that has one, by its index.
     pub(super) sources: Vec<(u32, IpAddr)>,
 }
 
@@ -47,11 +47,13 @@ impl Devices {
             };
             let entrance = pods.map(|pods| Device { name: link.name.clone(), pods });
             found.entrances.extend(entrance);
-            let own = state.addresses.iter().find(|address| {
-                // Docker may give a node one of IPv6, too, which these programs know nothing of.
-                address.device == link.name && address.cidr.address.is_ipv4()
-            });
-            let own = own.map(|address| address.cidr.address);
+            // Devices have addresses of the other family as well, or, of IPv6, one for the link alone.
+            let may_be_source = |ip: &IpAddr| match ip {
+                IpAddr::V4(_) => address.is_ipv4(),
+                IpAddr::V6(ip) => address.is_ipv6() && !ip.is_unicast_link_local(),
+            };
+            let own = state.addresses.iter().filter(|address| address.device == link.name);
+            let own = own.map(|address| address.cidr.address).find(may_be_source);
             let source = if link.name == nic { Some(address) } else { own };
             found.sources.extend(source.map(|source| (link.index, source)));
         }

@@ -13,10 +13,16 @@ use super::watch::EbpfWatch;
 use super::{Ebpf, Plan, proof};
 use crate::bpf::{BpfError, Link, Order, Side, ingress_programs};
 use crate::net::NetError;
-use crate::plan::Mode;
+use crate::net::addresses::family;
+use crate::plan::{IpFamily, Mode};
 
 /// `bpf_fib_lookup()` finds no way for what comes in by a device that does not forward.
-const SYSCTLS: &[(&str, &str)] = &[("net/ipv4/ip_forward", "1")];
+fn forwarding(family: IpFamily) -> (&'static str, &'static str) {
+    match family {
+        IpFamily::Ipv4 => ("net/ipv4/ip_forward", "1"),
+        IpFamily::Ipv6 => ("net/ipv6/conf/all/forwarding", "1"),
+    }
+}
 
 /// Mode ebpf on a node.
 #[derive(Debug)]
@@ -54,7 +60,8 @@ impl InstalledEbpf {
         };
         let links = devices.entrances.iter().map(link).collect::<Result<_, _>>();
         let links = links.map_err(bpf("install"))?;
-        let sysctls = Sysctls::write(node.netns, SYSCTLS).map_err(net)?;
+        let sysctls =
+            Sysctls::write(node.netns, &[forwarding(family(node.address))]).map_err(net)?;
         let (entrances, address, ports) = (devices.entrances, node.address, plan.ports.len());
         Ok(Self { links, entrances, kernel, sweeper, sysctls, address, ports })
     }

@@ -6,13 +6,20 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::connection::{Connection, Tuple};
 use super::devices::Devices;
+use super::entry::Packed;
 use super::plan::Plan;
 use super::{Ebpf, entry};
 use crate::bpf::{BpfError, Opened, RunStats, Table};
-use crate::net::addresses::octets4;
+use crate::net::addresses::family;
+use crate::plan::IpFamily;
 
-/// Compiled from `proxy.bpf.c` by `cargo xtask bpf`.
-const OBJECT: &[u8] = include_bytes!("../../../bpf/proxy.bpf.o");
+/// The programs of a family, compiled by `cargo xtask bpf` from the source of that name.
+fn object(family: IpFamily) -> (&'static str, &'static [u8]) {
+    match family {
+        IpFamily::Ipv4 => ("proxy.bpf.o", include_bytes!("../../../bpf/proxy.bpf.o")),
+        IpFamily::Ipv6 => ("proxy-ipv6.bpf.o", include_bytes!("../../../bpf/proxy-ipv6.bpf.o")),
+    }
+}
 
 /// Entries there is room for beyond those of the table that is installed.
 const ROOM: u32 = 4096;
@@ -46,13 +53,14 @@ pub(super) struct Tables {
 }
 
 impl Kernel {
-    /// Loads the programs with maps that have room for `plan` and what may be added to it.
+    /// Loads the programs of the address's family with maps that have room for `plan` and what may be added to it.
     ///
     /// # Errors
     /// The kernel refuses.
     pub(super) fn load(options: &Ebpf, address: IpAddr, plan: &Plan) -> Result<Self, BpfError> {
-        let mut object = Opened::read("proxy.bpf.o", OBJECT)?;
-        object.set_constants(&entry::settings(options, address))?;
+        let (name, object) = object(family(address));
+        let mut object = Opened::read(name, object)?;
+        object.set_constants(entry::settings(options, address).as_ref())?;
         object.set_max_entries("services", plan.frontends() + ROOM)?;
         object.set_max_entries("endpoints", plan.endpoints() + ROOM)?;
         // One entry for each direction.
@@ -115,12 +123,14 @@ impl Tables {
     /// Writes the addresses that packets may be given as their source.
     pub(super) fn write_sources(&self, devices: &Devices) -> Result<(), BpfError> {
         let entries = devices.sources.iter();
-        self.sources.put_all(entries.map(|(index, source)| (index.to_ne_bytes(), octets4(*source))))
+        let entry =
+            |(index, source): &(u32, IpAddr)| (index.to_ne_bytes(), Packed::new().address(*source));
+        self.sources.put_all(entries.map(entry))
     }
 
     /// The entry of one direction of a connection.
     pub(super) fn connection(&self, tuple: Tuple) -> Result<Option<Connection>, BpfError> {
-        let value = self.connections.get(&tuple.to_bytes())?;
+        let value = self.connections.get(tuple.packed().as_ref())?;
         Ok(value.and_then(|value| Connection::from_bytes(&value)))
     }
 }

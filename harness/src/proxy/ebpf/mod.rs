@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Services by BPF programs at the node's devices: a kube-proxy replacement small enough to read.
 //!
-//! What the programs do is in `harness/bpf/proxy.bpf.c`. This side writes the maps they look into,
+//! What the programs do is in `harness/bpf/services.h`, compiled for either family (`proxy.bpf.c`,
+//! `proxy-ipv6.bpf.c`). This side writes the maps they look into,
 //! links them to the pods' veth pairs, the NIC and the VXLAN device, and removes connections that
 //! are over. No Service costs a packet anything but the one look-up that finds it.
 //!
@@ -44,6 +45,8 @@ use self::plan::Plan;
 use super::{Installed, NodeView, ProxyError, ProxyMode, RuleText, ServiceTable};
 use crate::Unavailable;
 use crate::net::Netns;
+#[cfg(feature = "bpf")]
+use crate::plan::IpFamily;
 use crate::plan::Mode;
 
 /// How long an idle connection is remembered.
@@ -104,12 +107,21 @@ impl ProxyMode for Ebpf {
 
     #[cfg(feature = "bpf")]
     fn check(&self, scratch: &Netns) -> Result<(), Unavailable> {
-        check::check(scratch)
+        check::check(scratch, IpFamily::Ipv4)
     }
 
     #[cfg(not(feature = "bpf"))]
     fn check(&self, _: &Netns) -> Result<(), Unavailable> {
         Err(without_feature())
+    }
+
+    #[cfg(feature = "bpf")]
+    fn check_texts(&self, node: &Netns, texts: &[RuleText]) -> Result<(), Unavailable> {
+        // The line of a Service begins with its address.
+        match texts.iter().any(|text| text.text.starts_with('[')) {
+            true => check::check(node, IpFamily::Ipv6),
+            false => Ok(()),
+        }
     }
 
     /// The text and what is installed are written from one plan, which is made of the table.

@@ -10,7 +10,7 @@ use super::installed::{InstalledEbpf, bpf};
 use super::plan::{Plan, Target};
 use super::{entry, plan};
 use crate::bpf::ingress_programs;
-use crate::plan::IpFamily;
+use crate::net::addresses::family;
 use crate::plan::Mode;
 use crate::proxy::Protocol;
 
@@ -23,7 +23,8 @@ pub(super) fn prove(
     table: &ServiceTable,
     probe: &Probe,
 ) -> Result<Vec<String>, ProxyError> {
-    let mut evidence = vec![foreign::expect_only(node.netns, Mode::Ebpf, None, IpFamily::Ipv4)?];
+    let family = family(node.address);
+    let mut evidence = vec![foreign::expect_only(node.netns, Mode::Ebpf, None, family)?];
     evidence.push(linked(mode, node)?);
     let tables = &mode.kernel.tables;
     let tuple = Tuple { source: probe.client, destination: probe.destination, protocol: TCP };
@@ -101,8 +102,8 @@ fn service(
         return Err(not_proved(node, expected, probe.destination.to_string()));
     };
     let key = entry::frontend(frontend.address, Protocol::Tcp);
-    let held = mode.kernel.tables.services.get(&key).map_err(bpf("read back"))?;
-    if held.as_deref() != Some(&entry::service(id, port, frontend)) {
+    let held = mode.kernel.tables.services.get(key.as_ref()).map_err(bpf("read back"))?;
+    if held.as_deref() != Some(entry::service(id, port, frontend).as_ref()) {
         let expected = format!("map services: {} is {}", frontend.address, port.name);
         return Err(not_proved(node, expected, format!("{held:?}")));
     }
@@ -111,7 +112,7 @@ fn service(
         return Err(not_proved(node, expected, probe.backend.to_string()));
     };
     let held = mode.kernel.tables.endpoints.get(&place.to_ne_bytes()).map_err(bpf("read back"))?;
-    if held.as_deref() != Some(&entry::endpoint(target)) {
+    if held.as_deref() != Some(entry::endpoint(target).as_ref()) {
         let expected = format!("map endpoints: {place} is {target}");
         return Err(not_proved(node, expected, format!("{held:?}")));
     }

@@ -66,20 +66,40 @@ mod bytes {
 
     #[test]
     fn a_tuple_is_laid_out_as_the_program_reads_it() {
-        let bytes = tuple().to_bytes();
+        let packed = tuple().packed();
+        let bytes = packed.as_ref();
         assert_eq!(bytes[..12], [10, 8, 0, 2, 10, 96, 0, 1, 0x9c, 0x40, 0, 80]);
         assert_eq!(bytes[12..], 6u32.to_ne_bytes());
-        assert_eq!(Tuple::from_bytes(&bytes), Some(tuple()));
-        assert_eq!(Tuple::from_bytes(&bytes[1..]), None);
+    }
+
+    /// What the program writes: a tuple, two times, the way, three numbers, the state.
+    fn connection(tuple: Tuple, state: u8) -> Vec<u8> {
+        let hop = if tuple.source.is_ipv4() { 4 } else { 16 };
+        let words = [7u32, 8, 9].map(u32::to_ne_bytes);
+        let mut bytes = tuple.packed().as_ref().to_vec();
+        bytes.extend(5u64.to_ne_bytes());
+        bytes.extend(vec![0; 8 + 4 + hop + 4]);
+        bytes.extend(words.as_flattened());
+        bytes.extend([state, 0, 0, 0, 0, 0, 0, 0]);
+        // As long as its longest field asks for.
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes
     }
 
     #[test]
-    fn a_connection_of_an_unknown_state_is_none() {
-        let mut bytes = [0; Connection::BYTES];
-        bytes[..16].copy_from_slice(&tuple().to_bytes());
-        bytes[56] = State::Reset as u8;
-        assert_eq!(Connection::from_bytes(&bytes).map(|c| c.state), Some(State::Reset));
-        bytes[56] = 6;
-        assert_eq!(Connection::from_bytes(&bytes), None);
+    fn a_connection_of_either_family_is_read_and_one_of_an_unknown_state_is_none() {
+        let six = Tuple {
+            source: "[fd00:10:8::2]:40000".parse().expect("an address"),
+            destination: "[fd00:10:96::1]:80".parse().expect("an address"),
+            protocol: 6,
+        };
+        for tuple in [tuple(), six] {
+            let bytes = connection(tuple, State::Reset as u8);
+            let read = Connection::from_bytes(&bytes).expect("one");
+            assert_eq!((read.becomes, read.state), (tuple, State::Reset));
+            assert_eq!((read.seen_ns, read.service, read.endpoint, read.packets), (5, 7, 8, 9));
+            assert_eq!(Connection::from_bytes(&bytes[1..]), None);
+            assert_eq!(Connection::from_bytes(&connection(tuple, 6)), None);
+        }
     }
 }

@@ -65,8 +65,11 @@ impl EbpfWatch {
             return Ok(None);
         }
         let client = probe.client.ip();
-        let kept =
-            self.tables.affinities.get(&entry::client(client, id)).map_err(bpf("read back"))?;
+        let kept = self
+            .tables
+            .affinities
+            .get(entry::client(client, id).as_ref())
+            .map_err(bpf("read back"))?;
         let of = self.tables.affinities.entries().map_err(bpf("read back"))?.count();
         Ok(kept.as_deref().and_then(entry::affinity).map(|(_, endpoint)| {
             let text = format!("{client} at Service port {id} stays with endpoint {endpoint}");
