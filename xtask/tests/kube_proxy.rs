@@ -162,6 +162,38 @@ fn a_kube_proxy_is_measured_beside_our_own_rules_and_never_taken_for_them() {
     assert!(report.contains("iptables.kube-proxy") && report.contains(&digest));
 }
 
+#[test]
+fn a_kube_proxy_writes_as_many_rules_for_ipv6_and_its_requests_pass_the_same_stages() {
+    let Some(program) = program() else { return };
+    if !Path::new("/proc/sys/net/ipv6").exists() {
+        eprintln!("SKIP the kernel has no IPv6");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["--kernel", "host", "--mode", "iptables", "--ip", "ipv4,ipv6"];
+    let more = ["--route", "nodeport-remote", "--services", "20", "--iterations", "1"];
+    let run = Run::of(program, dir.path(), &[&arguments[..], &more].concat());
+    let real = |case: &&Value| case["mode"].as_str().unwrap().contains("kube-proxy");
+    let cases: Vec<_> = run.cases.iter().filter(real).collect();
+    let [four, six] = cases[..] else { panic!("two families") };
+    for case in [four, six] {
+        assert_eq!(case["status"], "measured", "{case:#}");
+        assert_eq!(case["errors"], 0, "{case:#}");
+    }
+    let names = |case: &Value| {
+        let stages = case["stages"].as_array().unwrap();
+        stages.iter().map(|stage| stage["name"].to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(six), names(four));
+    assert_eq!(six["counts"]["conntrack_entries"], four["counts"]["conntrack_entries"]);
+    assert!(six["counts"]["rules_walked"].as_u64().unwrap() > 0, "{six:#}");
+    let folder = run.out.join("cases").join(six["id"].as_str().unwrap());
+    let held = fs::read_to_string(folder.join("iptables.rules")).unwrap();
+    let rules: Vec<_> = held.lines().filter(|line| line.contains("-A KUBE-")).collect();
+    assert!(rules.iter().any(|line| line.contains("--to-destination [fd00:10:244:")), "{held}");
+    assert!(!rules.iter().any(|line| line.contains(" 10.")), "{held}");
+}
+
 /// The kernel that an environment variable names to tests.
 fn kernel(variable: &str) -> Option<String> {
     let path = std::env::var(variable).ok().filter(|path| !path.is_empty());

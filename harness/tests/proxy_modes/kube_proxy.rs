@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use harness::net::{Netns, Tool};
-use harness::plan::{Mode, Position};
+use harness::plan::{IpFamily, Mode, Position};
 use harness::proxy::{
     Affinity, Backend, Endpoint, Fill, Installed, KubeProxy, Matched, Options, Policy, Probe,
     Program, Protocol, ProxyError, ProxyMode, RuleText, Service, ServicePort, ServiceTable,
@@ -354,7 +354,8 @@ fn rules_in_the_shape_of_a_kube_proxys_nftables_are_proved_watched_and_recorded_
     let table = filled(3);
     let Some(bench) = Bench::up(Mode::Nftables, NFT, table.clone()) else { return };
     let find = |bench: &Bench| {
-        KubeProxy::find(Mode::Nftables, "it says so".to_owned(), &bench.lab.node).expect("found")
+        KubeProxy::find(Mode::Nftables, IpFamily::Ipv4, "it says so".to_owned(), &bench.lab.node)
+            .expect("found")
     };
     let mut found = find(&bench);
     let texts = found.texts(&bench.lab.node).expect("listed");

@@ -23,6 +23,7 @@ use crate::lab::{
     Bed, Lab, LabError, has_its_own_addresses, resolves_no_names, runs_no_kube_proxy,
 };
 use crate::net::Netns;
+use crate::net::addresses::family;
 use crate::plan::{
     Case, CniKind, HOST_KERNEL, Mode, Place, PolicyKind, Profile, Proxy, Road, Route,
 };
@@ -315,7 +316,7 @@ impl KindBeds {
         };
         for node in hosts.nodes() {
             let word = self.word(cluster, node, mode)?;
-            let proxy = KubeProxy::find(mode, word, &node.netns)?;
+            let proxy = KubeProxy::find(mode, family(node.address), word, &node.netns)?;
             if datapath.installed.is_empty() {
                 datapath.texts = proxy.texts(&node.netns)?;
             }

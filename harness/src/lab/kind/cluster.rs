@@ -21,6 +21,7 @@ use crate::docker::Engine;
 use crate::kube::{Addresses, Namespace, Services};
 use crate::lab::LabError;
 use crate::lab::netns::{Client as ClientHost, Hosts, Node as NodeHost, Pod as PodHost};
+use crate::net::addresses::family;
 use crate::plan::{CniKind, Mode};
 use crate::proxy::{ServiceTable, kube_proxy};
 
@@ -156,7 +157,9 @@ impl Cluster {
             before.into_iter().filter(|address| !self.services.contains(address)).collect();
         for node in hosts.nodes() {
             loop {
-                let missing = kube_proxy::missing(self.path.mode, &node.netns, table, &gone)?;
+                let family = family(node.address);
+                let missing =
+                    kube_proxy::missing(self.path.mode, family, &node.netns, table, &gone)?;
                 if missing.is_nothing() {
                     break;
                 }

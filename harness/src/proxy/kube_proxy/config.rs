@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use super::ask::{HEALTH, METRICS};
 use crate::net::addresses::PODS;
-use crate::plan::IpFamily;
-use crate::plan::{IpvsScheduler, Mode};
+use crate::plan::{IpFamily, IpvsScheduler, Mode};
 
 /// Name of the kubeconfig; the configuration's key is relative to the folder kube-proxy is started in.
 pub(super) const KUBECONFIG: &str = "kubeconfig.json";
@@ -21,7 +20,12 @@ const MASQUERADE_BIT: u32 = 14;
 /// kube-proxy's configuration (`KubeProxyConfiguration`, v1alpha1) for a node. What is not its default is
 /// here for a reason: nothing outside of the node's namespace is written to (`conntrack`,
 /// `oomScoreAdj`), and pods are told by their addresses, as by our own rules.
-pub(super) fn configuration(mode: Mode, scheduler: IpvsScheduler, node: &str) -> String {
+pub(super) fn configuration(
+    mode: Mode,
+    scheduler: IpvsScheduler,
+    node: &str,
+    family: IpFamily,
+) -> String {
     let mut configuration = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
@@ -33,7 +37,7 @@ pub(super) fn configuration(mode: Mode, scheduler: IpvsScheduler, node: &str) ->
         },
         "hostnameOverride": node,
         "mode": mode.word(),
-        "clusterCIDR": PODS.of(IpFamily::Ipv4).to_string(),
+        "clusterCIDR": PODS.of(family).to_string(),
         "detectLocalMode": "ClusterCIDR",
         "metricsBindAddress": METRICS.to_string(),
         "healthzBindAddress": HEALTH.to_string(),
@@ -80,7 +84,7 @@ mod tests {
 
     #[test]
     fn the_configuration_of_each_mode_is_written_as_kube_proxy_reads_it() {
-        let text = |mode| configuration(mode, IpvsScheduler::Sh, "node1");
+        let text = |mode| configuration(mode, IpvsScheduler::Sh, "node1", IpFamily::Ipv4);
         insta::assert_snapshot!("iptables", text(Mode::Iptables));
         insta::assert_snapshot!("ipvs", text(Mode::Ipvs));
         insta::assert_snapshot!("nftables", text(Mode::Nftables));

@@ -9,16 +9,18 @@ use super::super::{
     Backend, Installed, NodeView, Options, Probe, ProxyError, RuleText, ServiceTable, Watch,
     iptables, ipvs, nftables,
 };
+use crate::net::addresses::word_of_nft;
 use crate::net::conntrack::{self, Tuple};
 use crate::net::{Netns, Tool, ToolError};
-use crate::plan::IpFamily;
-use crate::plan::Mode;
+use crate::plan::{IpFamily, Mode};
 use crate::proxy::iptables::Tables;
 
 /// A kube-proxy on a node.
 #[derive(Debug)]
 pub struct KubeProxy {
     mode: Mode,
+    /// Of the Services that it is watched for.
+    family: IpFamily,
     /// Where its rules are, if it has iptables rules.
     tables: Option<Tables>,
     /// What it says of itself.
@@ -28,16 +30,22 @@ pub struct KubeProxy {
 }
 
 impl KubeProxy {
-    /// The kube-proxy of a node, in a mode that it has said it is in; `word` is how it said so.
+    /// The kube-proxy of a node, in a mode that it has said it is in, and its rules for a family; `word` is how it
+    /// said so.
     ///
     /// # Errors
     /// [`ProxyError::NotProved`] where the kernel has no rules of such a mode.
-    pub fn find(mode: Mode, word: String, netns: &Netns) -> Result<Self, ProxyError> {
+    pub fn find(
+        mode: Mode,
+        family: IpFamily,
+        word: String,
+        netns: &Netns,
+    ) -> Result<Self, ProxyError> {
         let tables = match mode {
-            Mode::Iptables | Mode::Ipvs => Some(tables(mode, netns)?),
+            Mode::Iptables | Mode::Ipvs => Some(tables(mode, family, netns)?),
             _ => None,
         };
-        Ok(Self { mode, tables, word, carriage: Carriage::default() })
+        Ok(Self { mode, family, tables, word, carriage: Carriage::default() })
     }
 
     /// The same, which is to have its rules in that iptables, if it has any there, and ip_vs choose by that
@@ -47,11 +55,11 @@ impl KubeProxy {
     /// As [`KubeProxy::find`]; or its rules are in the other one.
     pub(super) fn find_as(
         Options { backend: asked, scheduler }: Options,
-        mode: Mode,
+        (mode, family): (Mode, IpFamily),
         word: String,
         netns: &Netns,
     ) -> Result<Self, ProxyError> {
-        let found = Self::find(mode, word, netns)?;
+        let found = Self::find(mode, family, word, netns)?;
         match found.tables.map(|tables| tables.backend) {
             Some(other) if other != asked => Err(ProxyError::NotProved {
                 mode,
@@ -85,7 +93,7 @@ impl KubeProxy {
         match self.mode {
             Mode::Ipvs => texts.push(read("ipvs.rules", "ipvsadm", &["-S", "-n"], lines)?),
             Mode::Nftables => {
-                let list = ["list", "table", "ip", "kube-proxy"];
+                let list = ["list", "table", word_of_nft(self.family), "kube-proxy"];
                 texts.push(read("nftables.nft", "nft", &list, rules_and_elements)?);
             }
             _ => {}
@@ -165,8 +173,8 @@ fn rules_and_elements(listing: &str) -> u64 {
 }
 
 /// Where kube-proxy's chains are: its image chooses, not the node.
-fn tables(mode: Mode, netns: &Netns) -> Result<Tables, ProxyError> {
-    for tables in [Backend::Nft, Backend::Legacy].map(|backend| backend.of(IpFamily::Ipv4)) {
+fn tables(mode: Mode, family: IpFamily, netns: &Netns) -> Result<Tables, ProxyError> {
+    for tables in [Backend::Nft, Backend::Legacy].map(|backend| backend.of(family)) {
         if !tables.has_table(netns, "nat") {
             continue;
         }
@@ -193,7 +201,7 @@ impl Installed for KubeProxy {
     ) -> Result<Vec<String>, ProxyError> {
         let mut evidence = vec![self.word.clone()];
         let backend = self.tables.map(|tables| tables.backend);
-        evidence.push(foreign::expect_only(node.netns, self.mode, backend, IpFamily::Ipv4)?);
+        evidence.push(foreign::expect_only(node.netns, self.mode, backend, self.family)?);
         if probe.destination == probe.backend {
             return Ok(evidence);
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::KubeProxy;
 use super::process::Process;
 use super::stand_in::{CONFIGURATION, StandIn};
+use crate::net::addresses::family;
 use crate::proxy::{
     Applied, Installed, NodeView, Probe, ProxyError, RuleText, ServiceTable, Watch,
 };
@@ -33,9 +34,10 @@ impl Running {
         let configuration = configuration.expect("it is what is rendered");
         let begun = Instant::now();
         let mut process = Process::start(stand_in, node, table, configuration)?;
+        let asked = (stand_in.mode, family(node.address));
         let synced = process.mode(node).and_then(|word| {
             let took = process.synced(node, table, None, begun)?;
-            Ok((KubeProxy::find_as(stand_in.options, stand_in.mode, word, node.netns)?, took))
+            Ok((KubeProxy::find_as(stand_in.options, asked, word, node.netns)?, took))
         });
         let (found, took) = match synced {
             Ok(synced) => synced,

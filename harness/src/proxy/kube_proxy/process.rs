@@ -14,6 +14,7 @@ use super::config::{KUBECONFIG, kubeconfig};
 use super::stand_in::{CONFIGURATION, StandIn};
 use super::{ApiServer, ask, programmed};
 use crate::Unavailable;
+use crate::net::addresses::family;
 use crate::net::daemon::Daemon;
 use crate::net::process::search_path;
 use crate::net::{Tool, ToolError};
@@ -128,8 +129,10 @@ impl Process {
                 Ok(Some(count)) if count == seen.unwrap_or(0.0) => "no sync".to_owned(),
                 Ok(count) => {
                     seen = count;
-                    let missing = programmed::missing(self.stand_in.mode, node.netns, table, &[])
-                        .map_err(self.stand_in.failed("read back"))?;
+                    let mode = self.stand_in.mode;
+                    let missing =
+                        programmed::missing(mode, family(node.address), node.netns, table, &[])
+                            .map_err(self.stand_in.failed("read back"))?;
                     match node.netns.block_on(ask::health) {
                         Ok(()) if missing.is_nothing() => return Ok(took),
                         Ok(()) => missing.to_string(),

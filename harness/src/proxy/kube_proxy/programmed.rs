@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::net::addresses::word_of_nft;
 use crate::net::{Netns, Tool, ToolError};
-use crate::plan::IpFamily;
-use crate::plan::Mode;
+use crate::plan::{IpFamily, Mode};
 use crate::proxy::{Backend, ServiceTable};
 
 /// What is not yet in a node's kernel, or no longer should be.
@@ -39,9 +39,10 @@ impl fmt::Display for Missing {
     }
 }
 
-/// Compares a node's kernel with a table; `gone` are cluster addresses that it had before.
+/// Compares a node's kernel with a table of a family; `gone` are cluster addresses that it had before.
 pub(crate) fn missing(
     mode: Mode,
+    family: IpFamily,
     netns: &Netns,
     table: &ServiceTable,
     gone: &[IpAddr],
@@ -50,7 +51,7 @@ pub(crate) fn missing(
         Mode::Iptables => {
             let mut text = String::new();
             for backend in [Backend::Nft, Backend::Legacy] {
-                let tables = backend.of(IpFamily::Ipv4);
+                let tables = backend.of(family);
                 if tables.has_table(netns, "nat") {
                     text.push_str(&tables.save(netns, "nat")?);
                 }
@@ -58,7 +59,9 @@ pub(crate) fn missing(
             text
         }
         Mode::Ipvs => listing(netns, "ipvsadm", &["-Sn"])?,
-        Mode::Nftables => listing(netns, "nft", &["list", "table", "ip", "kube-proxy"])?,
+        Mode::Nftables => {
+            listing(netns, "nft", &["list", "table", word_of_nft(family), "kube-proxy"])?
+        }
         Mode::None | Mode::Userspace | Mode::Ebpf => return Ok(Missing::default()),
     };
     Ok(compare(&text, table, gone))
@@ -74,8 +77,8 @@ fn listing(netns: &Netns, tool: &str, args: &[&str]) -> Result<String, ToolError
 
 fn compare(text: &str, table: &ServiceTable, gone: &[IpAddr]) -> Missing {
     // All three tools print addresses and endpoints as words of their own.
-    let words: HashSet<&str> =
-        text.split(|sign: char| !(sign.is_ascii_digit() || ".:".contains(sign))).collect();
+    let of_address = |sign: char| sign.is_ascii_hexdigit() || ".:[]".contains(sign);
+    let words: HashSet<&str> = text.split(|sign| !of_address(sign)).collect();
     let has = |address: IpAddr, ports: &[u16]| {
         words.contains(address.to_string().as_str())
             || ports

@@ -9,6 +9,7 @@ use super::config::configuration;
 use super::installed::Running;
 use crate::Unavailable;
 use crate::net::Netns;
+use crate::net::addresses::family;
 use crate::plan::Mode;
 use crate::proxy::{
     Installed, NodeView, Options, Policy, ProxyError, ProxyMode, RuleText, ServiceTable, mode,
@@ -61,10 +62,10 @@ impl ProxyMode for StandIn {
     }
 
     /// Not the rules, which are kube-proxy's to write, but its configuration.
-    fn render(&self, _: &ServiceTable, node_name: &str, _: IpAddr) -> Vec<RuleText> {
+    fn render(&self, _: &ServiceTable, node_name: &str, address: IpAddr) -> Vec<RuleText> {
         let program = self.program.path.to_string_lossy().into_owned();
         let tool = vec![program, "--config".to_owned(), CONFIGURATION.to_owned()];
-        let text = configuration(self.mode, self.options.scheduler, node_name);
+        let text = configuration(self.mode, self.options.scheduler, node_name, family(address));
         vec![RuleText { name: CONFIGURATION, tool, text, rules: 0 }]
     }
 

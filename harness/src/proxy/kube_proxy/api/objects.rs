@@ -10,8 +10,7 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 
 use super::resource::Resource;
-use crate::net::addresses::SERVICES;
-use crate::plan::IpFamily;
+use crate::net::addresses::{SERVICES, family};
 use crate::proxy::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort};
 
 /// Label of an EndpointSlice with its Service's name (`discovery/v1/well_known_labels.go`).
@@ -50,13 +49,21 @@ pub(super) fn node(name: &str, address: IpAddr) -> Value {
     })
 }
 
-/// The range of cluster addresses.
-pub(super) fn service_cidr() -> Value {
+/// What the API calls an address's family.
+fn ip_family(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "IPv4",
+        IpAddr::V6(_) => "IPv6",
+    }
+}
+
+/// The range of cluster addresses of a node's family.
+pub(super) fn service_cidr(node: IpAddr) -> Value {
     json!({
         "apiVersion": "networking.k8s.io/v1",
         "kind": "ServiceCIDR",
         "metadata": { "name": "kubernetes", "uid": "servicecidr", "resourceVersion": "1" },
-        "spec": { "cidrs": [SERVICES.of(IpFamily::Ipv4).to_string()] },
+        "spec": { "cidrs": [SERVICES.of(family(node)).to_string()] },
         "status": { "conditions": [{
             "type": "Ready", "status": "True", "reason": "", "message": "",
             "lastTransitionTime": "2024-01-01T00:00:00Z",
@@ -86,7 +93,7 @@ fn service_object(service: &Service, version: u64) -> Value {
         "type": kind,
         "clusterIP": service.cluster_ip.to_string(),
         "clusterIPs": [service.cluster_ip.to_string()],
-        "ipFamilies": ["IPv4"],
+        "ipFamilies": [ip_family(service.cluster_ip)],
         "ipFamilyPolicy": "SingleStack",
         "ports": service.ports.iter().map(service_port).collect::<Vec<_>>(),
         "sessionAffinity": "None",
@@ -192,7 +199,7 @@ fn slices(resource: Resource, service: &Service, version: u64) -> Vec<Value> {
                     "apiVersion": resource.api_version(),
                     "kind": resource.kind(),
                     "metadata": metadata,
-                    "addressType": "IPv4",
+                    "addressType": ip_family(service.cluster_ip),
                     "endpoints": endpoints,
                     "ports": [endpoint_port(port, number)],
                 }));

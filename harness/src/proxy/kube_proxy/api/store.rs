@@ -63,7 +63,7 @@ impl Store {
         let newest = FIRST + (services.len() - self.first) as u64;
         let mut found = match resource {
             Resource::Nodes if version < FIRST => vec![objects::node(&self.node.0, self.node.1)],
-            Resource::ServiceCidrs if version < FIRST => vec![objects::service_cidr()],
+            Resource::ServiceCidrs if version < FIRST => vec![objects::service_cidr(self.node.1)],
             Resource::Nodes | Resource::ServiceCidrs => Vec::new(),
             _ => {
                 let numbered = services.iter().enumerate().map(|(index, service)| {
