@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     for version in CNI_VERSIONS {
         if let Ok(answer) = Answer::parse(bytes, version) {
-            assert!(answer.addresses.iter().all(|cidr| cidr.prefix <= 32));
+            assert!(answer.addresses.iter().all(|cidr| cidr.prefix <= 128));
         }
     }
     let _ = (Refusal::parse(bytes), versions(bytes));

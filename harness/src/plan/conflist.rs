@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 /// Versions of the protocol that are spoken. Older ones have results of another shape.
 pub const CNI_VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 /// What is put in for each node when plugins are called, between `{{` and `}}`.
-const PLACEHOLDERS: [&str; 5] = ["pod_cidr", "gateway", "node_address", "nic", "mtu"];
+const PLACEHOLDERS: [&str; 6] =
+    ["pod_cidr", "gateway", "default_route", "node_address", "nic", "mtu"];
 
 /// Longest file read, bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::net::Cidr;
+use crate::net::addresses::family;
 
 /// Longest that is kept of a plugin's own words, characters.
 const WORDS_MAX: usize = 2000;
@@ -17,9 +18,9 @@ const WORDS_MAX: usize = 2000;
 pub struct Answer {
     /// Interfaces made, in the node's namespace and the pod's.
     pub interfaces: Vec<Interface>,
-    /// Addresses given; those of IPv4.
+    /// Addresses given.
     pub addresses: Vec<Cidr>,
-    /// Routes made in the pod, those of IPv4: where to, and through which next hop if through one.
+    /// Routes made in the pod: where to, and through which next hop if through one.
     pub routes: Vec<(Cidr, Option<IpAddr>)>,
     /// The whole of it, for the next plugin.
     pub value: Value,
@@ -85,17 +86,17 @@ impl Answer {
         if success.version != version {
             return Err(format!("its cniVersion is `{}`, not {version}", success.version));
         }
-        let (mut addresses, mut gateway) = (Vec::new(), None);
+        let (mut addresses, mut gateways) = (Vec::new(), Vec::new());
         for ip in success.ips.unwrap_or_default() {
-            let Some(cidr) = prefix(&ip.address)? else { continue };
-            addresses.push(cidr);
-            gateway = gateway.or(ip.gateway.and_then(of_ipv4));
+            addresses.push(prefix(&ip.address)?);
+            gateways.extend(ip.gateway);
         }
         let mut routes = Vec::new();
         for route in success.routes.unwrap_or_default() {
-            let Some(to) = prefix(&route.dst)? else { continue };
+            let to = prefix(&route.dst)?;
             // Without a next hop of its own a route has that of the address (`ipam.ConfigureIface()`).
-            routes.push((to, route.gw.and_then(of_ipv4).or(gateway)));
+            let of_address = gateways.iter().find(|gateway| family(**gateway) == to.family());
+            routes.push((to, route.gw.or(of_address.copied())));
         }
         let interfaces = success.interfaces.unwrap_or_default();
         Ok(Self { interfaces, addresses, routes, value })
@@ -127,15 +128,9 @@ pub fn versions(bytes: &[u8]) -> Result<Vec<String>, String> {
     Ok(versions.supported)
 }
 
-/// An address with its prefix; `None` for IPv6's, which pods that plugins attach have not.
-fn prefix(text: &str) -> Result<Option<Cidr>, String> {
-    let cidr: Cidr =
-        text.parse().map_err(|_unnamed| format!("`{text}` is no address with a prefix"))?;
-    Ok(cidr.address.is_ipv4().then_some(cidr))
-}
-
-fn of_ipv4(address: IpAddr) -> Option<IpAddr> {
-    address.is_ipv4().then_some(address)
+/// An address with its prefix.
+fn prefix(text: &str) -> Result<Cidr, String> {
+    text.parse().map_err(|_unnamed| format!("`{text}` is no address with a prefix"))
 }
 
 #[cfg(test)]
@@ -143,6 +138,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::net::addresses::bits_of;
     use crate::plan::IpFamily;
 
     /// As the reference plugins' `bridge` answers, in 1.0.0.
@@ -165,11 +161,16 @@ mod tests {
         let answer = Answer::parse(RESULT.as_bytes(), "1.0.0").unwrap();
         assert_eq!(answer.interfaces[1].name, "eth0");
         assert_eq!(answer.interfaces[0].sandbox, "");
-        assert_eq!(answer.addresses, ["10.244.0.5/24".parse().unwrap()]);
+        let given = ["10.244.0.5/24", "fd00::5/64"].map(|text| text.parse().unwrap());
+        assert_eq!(answer.addresses, given);
         let via = |last| Some(IpAddr::from([10, 244, 0, last]));
         assert_eq!(
             answer.routes,
-            [(Cidr::any(IpFamily::Ipv4), via(1)), ("10.8.0.0/16".parse().unwrap(), via(9))]
+            [
+                (Cidr::any(IpFamily::Ipv4), via(1)),
+                ("10.8.0.0/16".parse().unwrap(), via(9)),
+                (Cidr::any(IpFamily::Ipv6), Some("fd00::1".parse().unwrap())),
+            ]
         );
         assert_eq!(answer.value["dns"], serde_json::json!({}));
     }
@@ -228,7 +229,7 @@ mod tests {
             let mut bytes = RESULT.as_bytes().to_vec();
             bytes[at] = byte;
             if let Ok(answer) = Answer::parse(&bytes, "1.0.0") {
-                prop_assert!(answer.addresses.iter().all(|cidr| cidr.prefix <= 32));
+                prop_assert!(answer.addresses.iter().all(|cidr| cidr.prefix <= bits_of(cidr.family())));
             }
         }
     }

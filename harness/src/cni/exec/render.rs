@@ -19,6 +19,8 @@ pub struct NodeValues {
     pub gateway: IpAddr,
     /// `{{node_address}}`: of its NIC.
     pub address: IpAddr,
+    /// `{{default_route}}`: to everywhere, of the family of these addresses.
+    pub default_route: Cidr,
     /// `{{nic}}`: name of its NIC.
     pub nic: String,
     /// `{{mtu}}`: of the wire between nodes, bytes; a number where it stands alone.
@@ -72,6 +74,7 @@ fn put_in(value: &mut Value, values: &NodeValues) {
                 .replace("{{pod_cidr}}", &values.pod_cidr.to_string())
                 .replace("{{gateway}}", &values.gateway.to_string())
                 .replace("{{node_address}}", &values.address.to_string())
+                .replace("{{default_route}}", &values.default_route.to_string())
                 .replace("{{nic}}", &values.nic)
                 .replace("{{mtu}}", &values.mtu.to_string());
         }
@@ -90,6 +93,7 @@ mod tests {
             pod_cidr: "10.244.1.0/24".parse().unwrap(),
             gateway: IpAddr::from([10, 244, 1, 1]),
             address: IpAddr::from([10, 9, 0, 12]),
+            default_route: "0.0.0.0/0".parse().unwrap(),
             nic: "eth0".to_owned(),
             mtu: 1400,
         }

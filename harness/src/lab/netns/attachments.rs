@@ -63,6 +63,7 @@ impl Attachments {
             pod_cidr,
             gateway: pod_cidr.nth(1),
             address: node.address,
+            default_route: Cidr::any(family(node.address)),
             nic: node.nic.clone(),
             mtu: topology.mtu,
         };
