@@ -144,18 +144,57 @@ fn names_have_addresses_of_ipv6_and_tls_ends_at_the_ingress_controller() {
 }
 
 #[test]
+fn programs_of_others_listen_at_addresses_of_ipv6_and_connect_from_them() {
+    if !has_ipv6() {
+        return;
+    }
+    let found = |program: &str| {
+        let ran = Command::new(program).arg("-v").output();
+        ran.inspect_err(|error| eprintln!("SKIP {program}: {error}")).is_ok()
+    };
+    for program in ["haproxy", "nginx"].into_iter().filter(|program| found(program)) {
+        let dir = tempfile::tempdir().unwrap();
+        let arguments = ["--balancer", program, "--ingress", program, "--ip", "ipv6"];
+        let routes = ["--route", "loadbalancer-remote,ingress-local", "--cni", "ptp"];
+        let more = ["--mode", "nftables", "--workload", "newconn,tls-newconn"];
+        let cases = run(dir.path(), &[&arguments[..], &routes, &more].concat());
+        assert_eq!(cases.len(), 4);
+        cases.iter().for_each(assert_sound);
+    }
+}
+
+#[test]
+fn plugins_of_others_attach_pods_with_addresses_of_ipv6() {
+    if !has_ipv6() {
+        return;
+    }
+    if !["/opt/cni/bin", "/usr/lib/cni"].iter().any(|folder| Path::new(folder).exists()) {
+        eprintln!("SKIP there are no plugins here");
+        return;
+    }
+    let lists = Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles/cni");
+    let list = |name: &str| format!("exec:{}", lists.join(name).display());
+    let dir = tempfile::tempdir().unwrap();
+    let cnis = [list("bridge.conflist"), list("ptp.conflist")].join(",");
+    let arguments = ["--ip", "ipv6", "--cni", &cnis, "--mode", "none,iptables"];
+    let cases = run(dir.path(), &[&arguments[..], &["--route", "nodeport-remote"]].concat());
+    assert_eq!(cases.len(), 2 * 2);
+    for case in &cases {
+        assert_sound(case);
+        let evidence = case["proof"]["evidence"].to_string();
+        assert!(
+            evidence.contains("on eth0 and routes to ::/0, as the result of ADD"),
+            "{evidence}"
+        );
+    }
+}
+
+#[test]
 fn what_there_is_not_for_ipv6_is_skipped_with_the_reason() {
     if !has_ipv6() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let arguments = ["--ip", "ipv6", "--mode", "iptables", "--cni", "bridge"];
-    let more = ["--ingress", "nginx", "--route", "direct-local,ingress-remote"];
-    let cases = run(dir.path(), &[&arguments[..], &more].concat());
-    let [direct, ingress] = &cases[..] else { panic!("two cases") };
-    assert_sound(direct);
-    assert_eq!(ingress["status"], "skipped", "{ingress:#}");
-    assert_eq!(ingress["reason"]["found"], "one for IPv4 alone", "{ingress:#}");
     // A tunnel takes 70 bytes, and with less than 1280 left there is no IPv6.
     let narrow = dir.path().join("narrow.toml");
     let text = format!("{PROFILE}\n[lab]\nmtu = 1340\n");

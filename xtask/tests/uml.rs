@@ -273,22 +273,29 @@ fn programs_that_are_interpreted_follow_connections_of_ipv6_as_well() {
     let output = xtask(&dir.path().join("cache"))
         .args(["bench", "--kernel", &kernel, "--mode", "nftables", "--ip", "ipv4,ipv6"])
         .args(["--cni", "vxlan", "--services", "10", "--workload", "newconn"])
-        .args(["--route", "nodeport-remote"])
+        .args(["--balancer", "ipvs", "--route", "nodeport-remote,loadbalancer-remote"])
         .args(["--duration", "200ms", "--iterations", "1", "--out"])
         .arg(dir.path().join("run"))
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let cases = cases(dir.path());
-    let [four, six] = &cases[..] else { panic!("two families") };
-    assert_measured(six);
-    assert_eq!((&six["mode"], &six["probe"]["engine"]), (&"nftables.ipv6".into(), &"bpf".into()));
-    assert!(six["joined_ratio"].as_f64().unwrap() >= 0.99, "{six:#}");
+    assert_eq!(cases.len(), 2 * 2);
     let names = |case: &Value| {
         let stages = case["stages"].as_array().unwrap();
         stages.iter().map(|stage| stage["name"].to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(names(six), names(four));
+    for pair in cases.chunks(2) {
+        let [four, six] = pair else { panic!("two families") };
+        assert_measured(six);
+        let said = (&six["mode"], &six["probe"]["engine"]);
+        assert_eq!(said, (&"nftables.ipv6".into(), &"bpf".into()));
+        assert!(six["joined_ratio"].as_f64().unwrap() >= 0.99, "{six:#}");
+        assert_eq!(names(six), names(four));
+    }
+    // With ip_vs before the node.
+    let evidence = cases[3]["proof"]["evidence"].to_string();
+    assert!(evidence.contains("ip_vs passed ") && evidence.contains("[fd00:10:"), "{evidence}");
 }
 
 /// By ipvsadm's own count nothing comes back through it.

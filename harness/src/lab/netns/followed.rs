@@ -11,12 +11,25 @@ use std::path::{Path, PathBuf};
 use workloads::protocol::SAMPLE_TOS;
 
 use super::NetnsError;
+use crate::Unavailable;
 use crate::net::addresses::{family, word_of_nft};
 use crate::net::{NetError, Netns, Tool, ToolError};
 
 /// Port of followed connections for a port of the others.
 pub(super) const fn port(port: u16) -> u16 {
     port + 1
+}
+
+/// Whether what marks connections is there.
+///
+/// # Errors
+/// There is no nft.
+pub(super) fn check(scratch: &Netns) -> Result<(), Unavailable> {
+    let said = Tool::new("nft").args(["--version"]).run_on(scratch);
+    said.map(drop).map_err(|error| {
+        let need = "program nft, which marks connections that a program of others opens";
+        Unavailable::new(need, error.to_string(), "apt-get install nftables")
+    })
 }
 
 /// Writes the rules on a host.

@@ -3,6 +3,7 @@
 //! kind of error.
 
 use std::io::{Read, Write};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,6 +38,15 @@ pub(super) fn version(host: &Netns) -> Result<String, ToolError> {
     let line = said.lines().next().unwrap_or(PROGRAM);
     // `HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/`
     Ok(line.split(" - ").next().unwrap_or(line).to_owned())
+}
+
+/// An address that it connects from, as its configuration has it: of IPv6, what stands behind the last colon
+/// would be a port.
+pub(super) fn source(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
 }
 
 /// Its socket for questions in a folder; a configuration names it.

@@ -74,7 +74,8 @@ fn configuration(socket: &Path, backends: &[SocketAddr], proxy_protocol: bool) -
         .collect();
     let (socket, followed) = (socket.display(), followed::port(PORT));
     let family = family(backends[0].ip());
-    let (any, source) = (Cidr::any(family).address, load_balancer_followed(family));
+    let any = Cidr::any(family).address;
+    let source = haproxy::source(load_balancer_followed(family));
     format!(
         "global\n    stats socket {socket} mode 600\n\
          defaults\n    mode tcp\n    balance roundrobin\n    timeout connect 5s\n    timeout client 10m\n    timeout server 10m\n\

@@ -29,7 +29,7 @@ use self::ipvs::Ipvs;
 use self::nginx::Nginx;
 use self::router::Router;
 use super::settings::Role;
-use super::{Hosts, Measured, NetnsError, road};
+use super::{Hosts, Measured, NetnsError, followed, road};
 use crate::Unavailable;
 use crate::net::Netns;
 use crate::net::addresses::load_balancer;
@@ -100,10 +100,17 @@ impl Balancer {
     pub(in crate::lab) fn check(kind: BalancerKind, scratch: &Netns) -> Result<(), Unavailable> {
         match kind {
             BalancerKind::Embedded | BalancerKind::Router => Ok(()),
-            BalancerKind::Haproxy => super::haproxy::version(scratch).map(drop).map_err(|error| {
-                Unavailable::new("program haproxy", error.to_string(), "apt-get install haproxy")
-            }),
-            BalancerKind::Nginx => super::nginx::check_stream(scratch),
+            BalancerKind::Haproxy => {
+                followed::check(scratch)?;
+                super::haproxy::version(scratch).map(drop).map_err(|error| {
+                    let remedy = "apt-get install haproxy";
+                    Unavailable::new("program haproxy", error.to_string(), remedy)
+                })
+            }
+            BalancerKind::Nginx => {
+                followed::check(scratch)?;
+                super::nginx::check_stream(scratch)
+            }
             BalancerKind::Ipvs => ipvs::has_servers(scratch, IpvsScheduler::Rr),
         }
     }

@@ -10,7 +10,8 @@ use workloads::protocol::IngressRule;
 use super::{Controller, Ingress, Tls};
 use crate::lab::netns::hosts::Pod;
 use crate::lab::netns::{NetnsError, followed, haproxy};
-use crate::net::NetError;
+use crate::net::addresses::family;
+use crate::net::{Cidr, NetError};
 use crate::plan::IngressTls;
 
 /// A running HAProxy. Ends when dropped.
@@ -125,6 +126,7 @@ fn configuration(files: &Files<'_>, source: IpAddr, rules: &[IngressRule]) -> St
         files.socket.display()
     );
     let (plain, marked) = (files.maps[0], files.maps[1]);
+    let any = Cidr::any(family(source)).address;
     for (name, map, port_of) in
         [("plain", plain, (|port| port) as fn(u16) -> u16), ("followed", marked, followed::port)]
     {
@@ -134,17 +136,19 @@ fn configuration(files: &Files<'_>, source: IpAddr, rules: &[IngressRule]) -> St
             (true, _) => {
                 let _ = writeln!(
                     text,
-                    "    bind :{tls_port}\n    tcp-request inspect-delay 10s\n    \
+                    "    bind {any}:{tls_port}\n    tcp-request inspect-delay 10s\n    \
                      tcp-request content accept if {{ req.ssl_hello_type 1 }}"
                 );
                 "req.ssl_sni"
             }
             (false, tls) => {
-                let _ = writeln!(text, "    bind :{port}");
+                let _ = writeln!(text, "    bind {any}:{port}");
                 if let Some(Secured { bundle, .. }) = tls {
                     let bundle = bundle.display();
-                    let _ =
-                        writeln!(text, "    bind :{tls_port} ssl crt {bundle} alpn h2,http/1.1");
+                    let _ = writeln!(
+                        text,
+                        "    bind {any}:{tls_port} ssl crt {bundle} alpn h2,http/1.1"
+                    );
                 }
                 "req.hdr(host),field(1,:)"
             }
@@ -163,7 +167,7 @@ fn configuration(files: &Files<'_>, source: IpAddr, rules: &[IngressRule]) -> St
         for (index, rule) in rules.iter().enumerate() {
             let _ = writeln!(text, "backend {kind}{index}");
             if let Some(source) = source {
-                let _ = writeln!(text, "    source {source}");
+                let _ = writeln!(text, "    source {}", haproxy::source(source));
             }
             for (nth, backend) in rule.backends.iter().enumerate() {
                 let _ = writeln!(text, "    server s{nth} {backend}{by}");

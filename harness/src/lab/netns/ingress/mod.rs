@@ -86,6 +86,9 @@ impl Ingress {
     /// # Errors
     /// What is missing.
     fn check(kind: IngressKind, passes_tls: bool, scratch: &Netns) -> Result<(), Unavailable> {
+        if kind != IngressKind::Embedded {
+            followed::check(scratch)?;
+        }
         let (program, version) = match kind {
             IngressKind::Embedded => return Ok(()),
             IngressKind::Nginx if passes_tls => return super::nginx::check_stream(scratch),

@@ -3,7 +3,7 @@
 //! as ingress-nginx configures it.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use workloads::protocol::IngressRule;
@@ -11,7 +11,8 @@ use workloads::protocol::IngressRule;
 use super::{Controller, Ingress, Tls};
 use crate::lab::netns::hosts::Pod;
 use crate::lab::netns::{NetnsError, followed, nginx};
-use crate::net::NetError;
+use crate::net::addresses::family;
+use crate::net::{Cidr, NetError};
 use crate::plan::IngressTls;
 
 /// A running nginx. Ends when dropped.
@@ -89,6 +90,16 @@ const KINDS: [(&str, PortOf); 2] = [("p", |port| port), ("f", followed::port)];
 /// From the port of others to the port of a kind.
 type PortOf = fn(u16) -> u16;
 
+/// Where it listens for a port: at all addresses of the family that it connects from.
+fn at(source: IpAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(Cidr::any(family(source)).address, port)
+}
+
+/// Has followed connections come from an address of their own.
+fn bind(kind: &str, source: IpAddr) -> String {
+    if kind == "f" { format!(" proxy_bind {source};") } else { String::new() }
+}
+
 /// `nginx.conf` where TLS is passed through: the stream module, a map from the name asked for to an
 /// upstream.
 fn passthrough(
@@ -112,11 +123,10 @@ fn passthrough(
             let _ = writeln!(text, "upstream {kind}{index} {{ {} }}", servers.join(" "));
             let _ = writeln!(map, "{host} {kind}{index};");
         }
-        let bind = if kind == "f" { format!(" proxy_bind {source};") } else { String::new() };
-        let port = port_of(Ingress::TLS_PORT);
+        let (at, bind) = (at(source, port_of(Ingress::TLS_PORT)), bind(kind, source));
         let _ = writeln!(
             text,
-            "{map}}}\nserver {{ listen {port} backlog=4096; ssl_preread on; \
+            "{map}}}\nserver {{ listen {at} backlog=4096; ssl_preread on; \
              proxy_pass $upstream_{kind};{bind} }}"
         );
     }
@@ -166,10 +176,10 @@ fn configuration(
         );
     }
     for (kind, port_of) in KINDS {
-        let mut listen = format!("listen {}", port_of(Ingress::PORT));
+        let mut listen = format!("listen {}", at(source, port_of(Ingress::PORT)));
         let mut listen_tls = String::new();
         if secured.is_some() {
-            listen_tls = format!(" listen {} ssl http2", port_of(Ingress::TLS_PORT));
+            listen_tls = format!(" listen {} ssl http2", at(source, port_of(Ingress::TLS_PORT)));
         }
         // The first server of a port has its settings, and whoever asks for a host of no rule.
         let _ = write!(text, "server {{ {listen} default_server backlog=4096;");
@@ -190,7 +200,7 @@ fn configuration(
                  keepalive_timeout 600s; }}",
                 servers.join(" ")
             );
-            let bind = if kind == "f" { format!(" proxy_bind {source};") } else { String::new() };
+            let bind = bind(kind, source);
             let _ = writeln!(
                 text,
                 "server {{ {listen}{listen_tls} server_name {host}; location {path} {{ \
