@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use harness::net::Tool;
-use harness::plan::Mode;
+use harness::plan::{IpFamily, Mode};
 use harness::proxy::{
     Installed, Matched, NodeView, Options, Probe, ProxyError, ProxyMode, ServiceTable, StandIn,
     Watch, mode,
@@ -39,13 +39,14 @@ impl Bench {
         }
         assert_clean(&lab, "check");
         let agent = PathBuf::from(env!("CARGO_BIN_EXE_proxy-agent"));
-        let texts = mode.render(&table, NODE, NIC);
+        let real = lab.real_table(&table);
+        let texts = mode.render(&real, NODE, lab.real(NIC));
         if let Err(missing) = mode.check_texts(&lab.node, &texts) {
             eprintln!("SKIP {which} with this table: {missing}");
             return None;
         }
         assert_clean(&lab, "check of the texts");
-        let installed = match mode.install(&node(&lab, &agent), &table, &texts) {
+        let installed = match mode.install(&node(&lab, &agent), &real, &texts) {
             Ok(installed) => installed,
             // An old kube-proxy takes ip_vs for absent there, and runs another mode. Elsewhere it may not.
             Err(ProxyError::Unavailable(missing))
@@ -65,10 +66,16 @@ impl Bench {
     }
 
     /// Whether this machine can take `table`; says why not.
-    pub(crate) fn takes(which: Mode, options: Options, table: &ServiceTable) -> bool {
-        let Some(lab) = Lab::up() else { return false };
+    pub(crate) fn takes(
+        family: IpFamily,
+        which: Mode,
+        options: Options,
+        table: &ServiceTable,
+    ) -> bool {
+        let Some(lab) = Lab::up_for(family) else { return false };
         let mode = mode(which, options);
-        let refused = mode.check_texts(&lab.node, &mode.render(table, NODE, NIC));
+        let texts = mode.render(&lab.real_table(table), NODE, lab.real(NIC));
+        let refused = mode.check_texts(&lab.node, &texts);
         assert_clean(&lab, "check of the texts");
         if let Err(missing) = &refused {
             eprintln!("SKIP {which}, Services without endpoints: {missing}");
@@ -82,14 +89,17 @@ impl Bench {
 
     pub(crate) fn prove(&mut self, probe: &Probe) -> Result<Vec<String>, ProxyError> {
         let node = node(&self.lab, &self.agent);
-        self.installed.as_mut().expect("installed").prove(&node, &self.table, probe)
+        let (table, probe) = (self.lab.real_table(&self.table), self.lab.real_probe(probe));
+        self.installed.as_mut().expect("installed").prove(&node, &table, &probe)
     }
 
     /// Programs the table's last Service.
     pub(crate) fn add_last(&mut self) {
         let node = node(&self.lab, &self.agent);
         let installed = self.installed.as_mut().expect("installed");
-        installed.add_last(&node, &self.table).expect("a Service can be added");
+        installed
+            .add_last(&node, &self.lab.real_table(&self.table))
+            .expect("a Service can be added");
     }
 
     /// Begins to watch which rules the next connection meets.
@@ -104,7 +114,8 @@ impl Bench {
         watch: Box<dyn Watch>,
         probe: &Probe,
     ) -> Result<Matched, ProxyError> {
-        watch.matched(&node(&self.lab, &self.agent), &self.table, probe)
+        let (table, probe) = (self.lab.real_table(&self.table), self.lab.real_probe(probe));
+        watch.matched(&node(&self.lab, &self.agent), &table, &probe)
     }
 
     pub(crate) fn installed(&mut self) -> &mut dyn Installed {
@@ -117,8 +128,8 @@ impl Bench {
         second: &dyn ProxyMode,
         work: impl FnOnce(&mut Self) -> T,
     ) -> T {
-        let table = self.table.clone();
-        let texts = second.render(&table, NODE, NIC);
+        let table = self.lab.real_table(&self.table);
+        let texts = second.render(&table, NODE, self.lab.real(NIC));
         let view = node(&self.lab, &self.agent);
         let installed = second.install(&view, &table, &texts).expect("installed beside");
         let outcome = work(self);
@@ -147,7 +158,7 @@ impl Bench {
 
 pub(crate) fn node<'a>(lab: &'a Lab, agent: &'a PathBuf) -> NodeView<'a> {
     let (netns, scratch) = (&lab.node, Path::new("/tmp"));
-    NodeView { netns, name: NODE, address: NIC, nic: "eth0", agent, scratch }
+    NodeView { netns, name: NODE, address: lab.real(NIC), nic: "eth0", agent, scratch }
 }
 
 /// Fails if a mode has left anything on the node.
@@ -156,7 +167,9 @@ pub(crate) fn assert_clean(lab: &Lab, after: &str) {
         Tool::new(program).args(args.iter().copied()).run_on(&lab.node).expect("the tool runs")
     };
     assert_eq!(run("nft", &["list", "ruleset"]), "", "rules left after {after}");
-    assert!(!run("iptables-nft-save", &[]).contains("KUBE"), "chains left after {after}");
+    for save in ["iptables-nft-save", "ip6tables-nft-save"] {
+        assert!(!run(save, &[]).contains("KUBE"), "chains left after {after}");
+    }
     assert!(!run("ip", &["link"]).contains("kube-ipvs0"), "device left after {after}");
     assert_eq!(run("ipset", &["list", "-n"]), "", "sets left after {after}");
     #[cfg(feature = "bpf")]

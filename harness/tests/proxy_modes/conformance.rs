@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use harness::net::Tool;
-use harness::plan::Mode;
+use harness::plan::{IpFamily, Mode};
 use harness::proxy::{
     Affinity, Backend, Endpoint, Options, Policy, Probe, Protocol, ProxyError, Service,
     ServicePort, ServiceTable, mode,
@@ -96,9 +96,9 @@ fn table() -> ServiceTable {
 
 /// The table, without its Service without endpoints where the kernel cannot refuse connections to
 /// one, and whether that is in it.
-pub(crate) fn table_for(which: Mode, options: Options) -> (ServiceTable, bool) {
+pub(crate) fn table_for(family: IpFamily, which: Mode, options: Options) -> (ServiceTable, bool) {
     let mut table = table();
-    let rejects = Bench::takes(which, options, &table);
+    let rejects = Bench::takes(family, which, options, &table);
     if !rejects {
         table.services[EMPTY].ports[0].endpoints.push(pod(0, PORTS[0]));
     }
@@ -111,8 +111,16 @@ fn is_nodes(ip: &IpAddr) -> bool {
 
 /// The body: what every mode has to do.
 fn conforms(which: Mode, options: Options) {
-    let (table, rejects) = table_for(which, options);
+    let (table, rejects) = table_for(IpFamily::Ipv4, which, options);
     let Some(bench) = Bench::up(which, options, table) else { return };
+    does_what_a_service_is(bench, rejects);
+}
+
+/// The same with addresses of IPv6.
+fn conforms_for_ipv6(which: Mode, options: Options) {
+    let (table, rejects) = table_for(IpFamily::Ipv6, which, options);
+    let Some(lab) = Lab::up_for(IpFamily::Ipv6) else { return };
+    let Some(bench) = Bench::with(mode(which, options), lab, table) else { return };
     does_what_a_service_is(bench, rejects);
 }
 
@@ -183,12 +191,13 @@ fn a_false_proof_fails(bench: &mut Bench) {
             let args: Vec<&str> = text.split(' ').collect();
             Tool::new("nft").args(args).run_on(&lab.node).expect("nft runs");
         };
-        nft(&bench.lab, "add table ip kube-proxy");
-        nft(&bench.lab, "add chain ip kube-proxy services");
+        let word = bench.lab.word();
+        nft(&bench.lab, &format!("add table {word} kube-proxy"));
+        nft(&bench.lab, &format!("add chain {word} kube-proxy services"));
         let destination = at(vip(WEB as u8), 80);
         let answer = answered(bench.lab.ask(destination), "web");
         let outcome = bench.prove(&probe(answer, destination, WEB, 0));
-        nft(&bench.lab, "delete table ip kube-proxy");
+        nft(&bench.lab, &format!("delete table {word} kube-proxy"));
         refused(outcome, "another mode beside it");
     }
     if bench.which() != Mode::Ebpf {
@@ -327,7 +336,7 @@ fn a_service_that_is_added_answers(bench: &mut Bench) {
 
 /// Takes the mode's state away behind its back: no proof may succeed after that.
 fn a_proof_fails_once_the_state_is_gone(which: Mode, flush: &[&str]) {
-    let (table, _) = table_for(which, Options::default());
+    let (table, _) = table_for(IpFamily::Ipv4, which, Options::default());
     let Some(mut bench) = Bench::up(which, Options::default(), table) else { return };
     let destination = at(vip(WEB as u8), 80);
     let answer = answered(bench.lab.ask(destination), "before");
@@ -376,6 +385,31 @@ fn nftables_does_what_a_service_is() {
 #[test]
 fn ebpf_does_what_a_service_is() {
     conforms(Mode::Ebpf, nft());
+}
+
+#[test]
+fn iptables_does_for_ipv6_what_a_service_is() {
+    conforms_for_ipv6(Mode::Iptables, nft());
+}
+
+#[test]
+fn ipvs_does_for_ipv6_what_a_service_is() {
+    conforms_for_ipv6(Mode::Ipvs, nft());
+}
+
+#[test]
+fn userspace_does_for_ipv6_what_a_service_is() {
+    conforms_for_ipv6(Mode::Userspace, nft());
+}
+
+#[test]
+fn nftables_does_for_ipv6_what_a_service_is() {
+    conforms_for_ipv6(Mode::Nftables, nft());
+}
+
+#[test]
+fn ebpf_does_for_ipv6_what_a_service_is() {
+    conforms_for_ipv6(Mode::Ebpf, nft());
 }
 
 #[test]

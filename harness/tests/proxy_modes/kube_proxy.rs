@@ -52,7 +52,7 @@ fn minor(program: &Program) -> u32 {
 
 fn conforms(which: Mode, options: Options) {
     let Some(program) = program() else { return };
-    let (mut table, rejects) = table_for(which, options);
+    let (mut table, rejects) = table_for(IpFamily::Ipv4, which, options);
     if !program.knows_internal_policy() {
         // A field that it does not know; it would send every other connection to the other node.
         table.services[INTERNAL_LOCAL].internal_policy = Policy::Cluster;
