@@ -121,7 +121,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 	return bpf_redirect_neigh(way->ifindex, &neighbour, sizeof(neighbour), 0);
 }
 
-/* Sends a TCP segment back as the reset that answers it (RFC 9293, 3.10.7.1). */
+/* Sends a TCP segment back as the reset that answers it. */
 static __noinline int refuse(struct __sk_buff *skb, const struct packet *packet)
 {
 	struct {
@@ -134,11 +134,9 @@ static __noinline int refuse(struct __sk_buff *skb, const struct packet *packet)
 		__be32 source, destination;
 		__be16 protocol, bytes;
 	} pseudo = {};
-	__be32 header[5] = {};
+	__be32 header[TCP_WORDS] = {};
 	__u8 addresses[2 * ETH_ALEN];
-	struct tcphdr *tcp = (struct tcphdr *)header;
 	int partial;
-	__s64 sum;
 
 	if (packet->flags & RST || bpf_skb_load_bytes(skb, 0, addresses, sizeof(addresses)))
 		return DROP;
@@ -157,27 +155,11 @@ static __noinline int refuse(struct __sk_buff *skb, const struct packet *packet)
 	frame.ip.protocol = IPPROTO_TCP;
 	frame.ip.saddr = packet->tuple.destination;
 	frame.ip.daddr = packet->tuple.source;
-	tcp->source = packet->tuple.destination_port;
-	tcp->dest = packet->tuple.source_port;
-	tcp->doff = 5;
-	tcp->rst = 1;
-	if (packet->flags & ACK) {
-		tcp->seq = packet->ack;
-	} else {
-		__u32 follows = bpf_ntohl(packet->seq) + packet->payload_bytes;
-
-		tcp->ack = 1;
-		tcp->ack_seq = bpf_htonl(follows + !!(packet->flags & SYN) + !!(packet->flags & FIN));
-	}
 	pseudo.source = frame.ip.saddr;
 	pseudo.destination = frame.ip.daddr;
 	pseudo.protocol = bpf_htons(IPPROTO_TCP);
 	pseudo.bytes = bpf_htons(sizeof(struct tcphdr));
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), 0);
-	if (partial)
-		tcp->check = fold((__u32)sum);
-	else
-		tcp->check = ~fold((__u32)bpf_csum_diff(NULL, 0, header, sizeof(header), sum));
+	reset(packet, header, bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), 0), partial);
 	__builtin_memcpy(&frame.tcp, header, sizeof(header));
 	__builtin_memcpy(header, &frame.ip, sizeof(header));
 	frame.ip.check = ~fold((__u32)bpf_csum_diff(NULL, 0, header, sizeof(header), 0));

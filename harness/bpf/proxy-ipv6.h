@@ -146,7 +146,7 @@ static MAYBE_INLINE int forward(struct __sk_buff *skb, const struct packet *pack
 	return bpf_redirect_neigh(way->ifindex, &neighbour, sizeof(neighbour), 0);
 }
 
-/* Sends a TCP segment back as the reset that answers it (RFC 9293, 3.10.7.1). */
+/* Sends a TCP segment back as the reset that answers it. */
 static __noinline int refuse(struct __sk_buff *skb, const struct packet *packet)
 {
 	struct {
@@ -159,11 +159,9 @@ static __noinline int refuse(struct __sk_buff *skb, const struct packet *packet)
 		address_t source, destination;
 		__be32 bytes, next_header;
 	} pseudo = {};
-	__be32 header[5] = {};
+	__be32 header[TCP_WORDS] = {};
 	__u8 addresses[2 * ETH_ALEN];
-	struct tcphdr *tcp = (struct tcphdr *)header;
 	int partial;
-	__s64 sum;
 
 	if (packet->flags & RST || bpf_skb_load_bytes(skb, 0, addresses, sizeof(addresses)))
 		return DROP;
@@ -181,27 +179,11 @@ static __noinline int refuse(struct __sk_buff *skb, const struct packet *packet)
 	frame.tail.destination = packet->tuple.source;
 	frame.tail.source_port = packet->tuple.destination_port;
 	frame.tail.destination_port = packet->tuple.source_port;
-	tcp->source = packet->tuple.destination_port;
-	tcp->dest = packet->tuple.source_port;
-	tcp->doff = 5;
-	tcp->rst = 1;
-	if (packet->flags & ACK) {
-		tcp->seq = packet->ack;
-	} else {
-		__u32 follows = bpf_ntohl(packet->seq) + packet->payload_bytes;
-
-		tcp->ack = 1;
-		tcp->ack_seq = bpf_htonl(follows + !!(packet->flags & SYN) + !!(packet->flags & FIN));
-	}
 	pseudo.source = packet->tuple.destination;
 	pseudo.destination = packet->tuple.source;
 	pseudo.bytes = bpf_htonl(sizeof(header));
 	pseudo.next_header = bpf_htonl(IPPROTO_TCP);
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), 0);
-	if (partial)
-		tcp->check = fold((__u32)sum);
-	else
-		tcp->check = ~fold((__u32)bpf_csum_diff(NULL, 0, header, sizeof(header), sum));
+	reset(packet, header, bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), 0), partial);
 	if (bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), 0) ||
 	    bpf_skb_store_bytes(skb, L4_AT, header, sizeof(header), 0))
 		return DROP;

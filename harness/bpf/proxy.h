@@ -246,3 +246,32 @@ static __always_inline int cut(struct __sk_buff *skb)
 		return -1;
 	return outcome == -EINVAL;
 }
+
+enum { TCP_WORDS = sizeof(struct tcphdr) / sizeof(__be32) };
+
+/*
+ * The header of the segment that answers one with a reset (RFC 9293, 3.10.7.1). `sum` is that of the pseudo
+ * header; whoever sends a packet that is CHECKSUM_PARTIAL adds the rest.
+ */
+static __always_inline void reset(const struct packet *packet, __be32 header[TCP_WORDS], __s64 sum,
+				  bool partial)
+{
+	struct tcphdr *tcp = (struct tcphdr *)header;
+
+	tcp->source = packet->tuple.destination_port;
+	tcp->dest = packet->tuple.source_port;
+	tcp->doff = 5;
+	tcp->rst = 1;
+	if (packet->flags & ACK) {
+		tcp->seq = packet->ack;
+	} else {
+		__u32 follows = bpf_ntohl(packet->seq) + packet->payload_bytes;
+
+		tcp->ack = 1;
+		tcp->ack_seq = bpf_htonl(follows + !!(packet->flags & SYN) + !!(packet->flags & FIN));
+	}
+	if (partial)
+		tcp->check = fold((__u32)sum);
+	else
+		tcp->check = ~fold((__u32)bpf_csum_diff(NULL, 0, header, sizeof(*tcp), sum));
+}

@@ -38,17 +38,6 @@ pub const fn family(address: IpAddr) -> IpFamily {
     }
 }
 
-/// Bytes of an address of IPv4: what programs hold that know no other.
-///
-/// # Panics
-/// It is of IPv6; whoever has such programs refuses a lab with those.
-pub(crate) fn octets4(address: IpAddr) -> [u8; 4] {
-    match address {
-        IpAddr::V4(address) => address.octets(),
-        IpAddr::V6(address) => panic!("{address} among addresses of IPv4"),
-    }
-}
-
 /// An address as a number.
 pub(crate) fn number(address: IpAddr) -> u128 {
     match address {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort, ServiceTable};
-use crate::net::addresses::{LOAD_BALANCERS, PODS, Range, SERVICES, octets4};
+use crate::net::addresses::{LOAD_BALANCERS, PODS, Range, SERVICES};
 use crate::plan::IpFamily;
 
 /// Name of the node the sample's local endpoints are on.
@@ -107,7 +107,8 @@ pub(crate) fn with_endpoints() -> ServiceTable {
 /// A table with addresses of IPv6 in the places of the lab's of IPv4.
 pub(crate) fn in_ipv6(mut table: ServiceTable) -> ServiceTable {
     let six = |address: IpAddr| {
-        let [.., third, host] = octets4(address);
+        let IpAddr::V4(four) = address else { return address };
+        let [.., third, host] = four.octets();
         let same = |range: &&Range| range.of(IpFamily::Ipv4).contains(address);
         let ranges = [PODS, SERVICES, LOAD_BALANCERS];
         let range = ranges.iter().find(same).expect("an address of the lab's").of(IpFamily::Ipv6);
