@@ -89,7 +89,7 @@ impl Tuple {
 }
 
 impl Connection {
-    /// Bytes of one: what has an address of IPv6 four times over is longer.
+    /// Bytes of one, which has three addresses: of a tuple, and of the next hop.
     const BYTES: [(IpFamily, usize); 2] = [(IpFamily::Ipv4, 64), (IpFamily::Ipv6, 104)];
 
     /// None if the bytes are no connection of either family.
