@@ -7,6 +7,7 @@ mod conflist;
 mod kernel;
 mod matrix;
 mod profile;
+mod reverse_path;
 mod source;
 mod wire;
 
@@ -20,5 +21,6 @@ pub use profile::{
     IngressTls, IptablesBackend, IpvsScheduler, LabSettings, MatrixSettings, PolicyKind, Profile,
     RunSettings, ServiceSettings, WorkloadSettings,
 };
+pub use reverse_path::ReversePath;
 pub use source::{DEFAULT_PROFILE, PROFILES, ProfileError};
 pub use wire::WireSettings;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use workloads::protocol::{Connection, Protocol, Schedule, TlsVersion};
 
+use super::reverse_path::ReversePath;
 use super::wire::WireSettings;
 use super::{
     CniChoice, CniKind, Conflist, IpFamily, KernelChoice, Mode, PlanError, Position, Proxy, Route,
@@ -162,6 +163,9 @@ pub struct LabSettings {
     /// What becomes of TLS at the ingress controller. Not in a resolved profile that has it end there.
     #[serde(default, skip_serializing_if = "IngressTls::is_edge")]
     pub ingress_tls: IngressTls,
+    /// Reverse-path filtering of nodes and pods, for IPv4. Older records do not say: it was off.
+    #[serde(default)]
+    pub rp_filter: ReversePath,
     /// What the wire between the client outside and the nodes does.
     pub wire: WireSettings,
     /// Files of CNIs that come as manifests, by CNI.

@@ -91,14 +91,17 @@ fn hosts_have_the_settings_the_path_depends_on_and_the_wire_has_no_netfilter() {
         is_set(host, "net/ipv6/conf/eth0/disable_ipv6", "1");
         is_set(host, "net/ipv4/conf/eth0/accept_redirects", "0");
         is_set(host, "net/ipv4/conf/eth0/send_redirects", "0");
-        is_set(host, "net/ipv4/conf/eth0/rp_filter", "0");
     }
+    is_set(&lab.client().netns, "net/ipv4/conf/eth0/rp_filter", "0");
     for node in lab.nodes() {
+        is_set(&node.netns, "net/ipv4/conf/all/rp_filter", "0");
+        is_set(&node.netns, "net/ipv4/conf/eth0/rp_filter", "2");
         is_set(&node.netns, "net/ipv4/ip_forward", "1");
         is_set(&node.netns, "net/ipv4/tcp_reflect_tos", "1");
         is_set(&node.netns, SWITCH, "1");
     }
     for pod in lab.pods() {
+        is_set(&pod.netns, "net/ipv4/conf/eth0/rp_filter", "2");
         is_set(&pod.netns, "net/ipv4/tcp_reflect_tos", "1");
         is_set(&pod.netns, "net/core/somaxconn", "4096");
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use harness::capture::Site;
 use harness::lab::netns::{NetnsLab, Topology};
 use harness::net::{Counters, Netns};
-use harness::plan::{CniKind, IpFamily};
+use harness::plan::{CniKind, IpFamily, ReversePath};
 use socket2::{Domain, Socket, Type};
 
 use crate::{down, lab};
@@ -68,6 +68,7 @@ fn the_smallest_and_a_wide_lab_come_up_and_are_proved() {
             balanced: Vec::new(),
             routed: false,
             family: IpFamily::Ipv4,
+            rp_filter: ReversePath::Off,
         };
         let wide = Topology {
             nodes: 5,
@@ -80,6 +81,7 @@ fn the_smallest_and_a_wide_lab_come_up_and_are_proved() {
             balanced: Vec::new(),
             routed: false,
             family: IpFamily::Ipv4,
+            rp_filter: ReversePath::Strict,
         };
         for topology in [small, wide] {
             let Some(lab) = lab(&topology, cni) else { continue };

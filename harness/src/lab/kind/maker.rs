@@ -23,7 +23,7 @@ use crate::docker::kind::{
 use crate::docker::{Container, Engine, HostSpec};
 use crate::kube::{self, Namespace};
 use crate::lab::LabError;
-use crate::lab::netns::{Ground, cluster_node};
+use crate::lab::netns::{Ground, cluster_node, of_interfaces};
 use crate::net::{Cidr, Netns};
 use crate::plan::IpFamily;
 use crate::plan::{CniKind, Mode};
@@ -165,7 +165,11 @@ impl Maker {
         let wiring = node::wiring(path.cni, &nodes, mtu);
         for (node, plan) in nodes.iter().zip(&wiring.nodes) {
             let netns = node.enter()?;
-            netns.write_sysctls(cluster_node())?;
+            netns.write_sysctls(cluster_node(settings.rp_filter))?;
+            // Plugins of others set their interfaces' themselves.
+            if kept.is_none() || path.cni.is_own() {
+                netns.write_sysctls(of_interfaces(&netns, settings.rp_filter)?)?;
+            }
             if kept.is_none() {
                 netns.apply(plan.changes.clone())?;
                 node.configure(path.cni, mtu)?;

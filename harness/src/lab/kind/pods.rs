@@ -13,7 +13,7 @@ use crate::cni::POD_ETH;
 use crate::docker::{AGENT_SOCKET, host};
 use crate::kube::{Namespace, PodSpec, Pods, PullPolicy};
 use crate::lab::LabError;
-use crate::lab::netns::{Role, settings};
+use crate::lab::netns::{Role, of_interfaces, settings as of_host};
 use crate::net::{Address, Change, Cidr, Netns, Route, Scope};
 use crate::plan::IpFamily;
 use crate::plan::{CniKind, LabSettings};
@@ -103,6 +103,8 @@ pub(super) fn up(control: &Control, wanted: Wanted<'_>) -> Result<Vec<Pod>, LabE
         if cni.is_own() && veth.is_none() {
             return Err(not_there("veth pair").into());
         }
+        netns.write_sysctls(of_host(Role::Pod, IpFamily::Ipv4, settings.rp_filter))?;
+        netns.write_sysctls(of_interfaces(&netns, settings.rp_filter)?)?;
         equip(&netns, &on_node, veth.as_deref(), &extra_addresses, cni)?;
         let address = pod.address;
         pods.push(Pod { name, node, address, extra_addresses, pid, veth });
@@ -136,8 +138,7 @@ fn veth(pod: &Netns, node: &Netns) -> Result<Option<String>, LabError> {
     Ok(links.into_iter().find(|link| Some(link.index) == peer).map(|link| link.name))
 }
 
-/// Addresses besides the pod's own, so that it can open many connections, and the settings that
-/// pods of the other lab have.
+/// Addresses besides the pod's own, so that it can open many connections.
 fn equip(
     pod: &Netns,
     node: &Netns,
@@ -145,7 +146,6 @@ fn equip(
     extra: &[IpAddr],
     cni: CniKind,
 ) -> Result<(), LabError> {
-    pod.write_sysctls(settings(Role::Pod, IpFamily::Ipv4))?;
     let address = |&address: &IpAddr| {
         Change::Address(Address { cidr: Cidr::host(address), device: POD_ETH.to_owned() })
     };

@@ -523,6 +523,7 @@ fn topology(profile: &Profile, emulation: Option<Emulation>, case: &Case) -> Top
         balanced: road::balanced(case, settings.nodes, profile.service.external_policy),
         routed: settings.balancer.routes() && case.route.road == Road::Loadbalancer,
         family: case.ip,
+        rp_filter: settings.rp_filter,
     }
 }
 

@@ -26,7 +26,6 @@ use crate::cni::{self, Cluster, ClusterNode, ClusterPod, Cni};
 use crate::net::addresses::load_balancer;
 use crate::net::{Change, LinkSettings, NetError, Netns};
 use crate::plan::CniKind;
-use crate::plan::IpFamily;
 
 /// A lab that is up. Ends with [`NetnsLab::down`]; dropped, it ends too, and says nothing.
 #[derive(Debug)]
@@ -71,7 +70,7 @@ impl NetnsLab {
             .chain(balancer.iter().map(|balancer| (&balancer.netns, balancer.role())))
             .chain(nodes.iter().map(|node| (&node.netns, Role::Node)))
             .chain(pods.iter().map(|pod| (&pod.netns, Role::Pod)));
-        let absent = set_up(all, topology.family)?;
+        let absent = set_up(all, topology)?;
         if absent.iter().any(|key| key == REFLECT_TOS) {
             notes.push(
                 "the kernel has no net.ipv4.tcp_reflect_tos (Linux 5.10): responses of sampled \
@@ -191,11 +190,12 @@ impl DerefMut for NetnsLab {
 /// kernel does not have.
 fn set_up<'a>(
     hosts: impl Iterator<Item = (&'a Netns, Role)>,
-    family: IpFamily,
+    topology: &Topology,
 ) -> Result<Vec<String>, NetnsError> {
+    let Topology { family, rp_filter, .. } = *topology;
     let pending: Vec<_> = hosts
         .map(|(host, role)| {
-            let written = host.begin_write_sysctls(settings(role, family));
+            let written = host.begin_write_sysctls(settings(role, family, rp_filter));
             (host, written, host.begin_apply(vec![Change::SetLink(LinkSettings::up("lo"))]))
         })
         .collect();

@@ -48,7 +48,7 @@ pub use ingress::Ingress;
 pub use lab::NetnsLab;
 pub(in crate::lab) use measured::Measured;
 #[cfg(feature = "kind")]
-pub(in crate::lab) use settings::{Role, cluster_node, settings};
+pub(in crate::lab) use settings::{Role, cluster_node, of_interfaces, settings};
 #[cfg(feature = "kind")]
 pub(in crate::lab) use site::{Released, Site};
 pub use topology::{Topology, TopologyError};

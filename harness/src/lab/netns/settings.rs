@@ -3,7 +3,9 @@
 //! `accept_redirects`), so whatever the path depends on is said here.
 
 use crate::net::Netns;
-use crate::plan::IpFamily;
+#[cfg(feature = "kind")]
+use crate::net::{Link, NetError};
+use crate::plan::{IpFamily, ReversePath};
 
 /// What a host is to the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +56,11 @@ const NO_REDIRECTS: [(&str, &str); 4] = [
     ("net/ipv4/conf/default/accept_redirects", "0"),
 ];
 
-/// Answers may leave by another interface than they came: kube-proxy wants this too.
-const NO_REVERSE_PATH_FILTER: [(&str, &str); 2] =
-    [("net/ipv4/conf/all/rp_filter", "0"), ("net/ipv4/conf/default/rp_filter", "0")];
+/// Of `all` and an interface's own setting, the larger holds. `all` stays 0, as on a machine with systemd: Calico wants
+/// it so, and sets its interfaces' itself.
+fn reverse_path(filter: ReversePath) -> [(&'static str, &'static str); 2] {
+    [("net/ipv4/conf/all/rp_filter", "0"), ("net/ipv4/conf/default/rp_filter", filter.value())]
+}
 
 /// Where connections are accepted: the answer carries the mark of a sampled connection, and a
 /// burst of new ones finds room (the kernel's default since 5.4).
@@ -81,13 +85,22 @@ const NODE: [(&str, &str); 2] = [FORWARDS[0], (BRIDGE_NETFILTER, "1")];
 
 /// A host's settings, in the order they are written. `ip_forward` is first: writing it resets
 /// others (`net/ipv4/devinet.c`, `inet_forward_change`).
-pub(in crate::lab) fn settings(role: Role, family: IpFamily) -> Vec<(&'static str, &'static str)> {
+pub(in crate::lab) fn settings(
+    role: Role,
+    family: IpFamily,
+    filter: ReversePath,
+) -> Vec<(&'static str, &'static str)> {
     let own: &[&[(&str, &str)]] = match role {
         Role::Fabric => &[&BARE_BRIDGE],
-        Role::Client => &[&NO_REDIRECTS, &NO_REVERSE_PATH_FILTER],
-        Role::Node => &[&NODE, &NO_REDIRECTS, &NO_REVERSE_PATH_FILTER, &SERVER],
-        Role::Router => &[&FORWARDS, &NO_REDIRECTS, &NO_REVERSE_PATH_FILTER],
-        Role::Balancer | Role::Pod => &[&NO_REDIRECTS, &NO_REVERSE_PATH_FILTER, &SERVER],
+        Role::Client => &[&NO_REDIRECTS],
+        Role::Node => &[&NODE, &NO_REDIRECTS, &SERVER],
+        Role::Router => &[&FORWARDS, &NO_REDIRECTS],
+        Role::Balancer | Role::Pod => &[&NO_REDIRECTS, &SERVER],
+    };
+    // What is outside is no part of what is measured.
+    let filter = match role {
+        Role::Node | Role::Pod => filter,
+        Role::Fabric | Role::Client | Role::Balancer | Role::Router => ReversePath::Off,
     };
     // The wire has no addresses, whatever passes it.
     let of_ipv6: &[&[(&str, &str)]] = match (family, role) {
@@ -96,15 +109,25 @@ pub(in crate::lab) fn settings(role: Role, family: IpFamily) -> Vec<(&'static st
         (IpFamily::Ipv6, Role::Router) => &[&IPV6, &FORWARDS_IPV6],
         (IpFamily::Ipv6, Role::Client | Role::Balancer | Role::Pod) => &[&IPV6],
     };
-    own.iter().chain(of_ipv6).copied().flatten().copied().collect()
+    let shared = own.iter().chain(of_ipv6).copied().flatten().copied();
+    shared.chain(reverse_path(filter)).collect()
 }
 
 /// Those of a node that its cluster has set up: what the path depends on besides. Its IPv6 is the
 /// cluster's.
 #[cfg(feature = "kind")]
-pub(in crate::lab) fn cluster_node() -> Vec<(&'static str, &'static str)> {
-    let own: [&[(&str, &str)]; 3] = [&NO_REDIRECTS, &NO_REVERSE_PATH_FILTER, &SERVER];
-    own.into_iter().flatten().copied().collect()
+pub(in crate::lab) fn cluster_node(filter: ReversePath) -> Vec<(&'static str, &'static str)> {
+    NO_REDIRECTS.into_iter().chain(SERVER).chain(reverse_path(filter)).collect()
+}
+
+/// Interfaces that are there before a host's settings do not have their defaults.
+#[cfg(feature = "kind")]
+pub(in crate::lab) fn of_interfaces(
+    netns: &Netns,
+    filter: ReversePath,
+) -> Result<Vec<(String, &'static str)>, NetError> {
+    let of = |link: Link| (format!("net/ipv4/conf/{}/rp_filter", link.name), filter.value());
+    Ok(netns.state()?.links.into_iter().map(of).collect())
 }
 
 /// Whether bridged packets can pass iptables on this kernel.

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use super::Emulation;
 use crate::net::Cidr;
 use crate::net::addresses::{CLIENTS, NODES, PODS, pods_prefix};
-use crate::plan::IpFamily;
+use crate::plan::{IpFamily, ReversePath};
 
 /// How large a lab is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Topology {
     pub routed: bool,
     /// Which addresses its hosts have.
     pub family: IpFamily,
+    /// Reverse-path filtering of its nodes and pods.
+    pub rp_filter: ReversePath,
 }
 
 impl Default for Topology {
@@ -49,6 +51,7 @@ impl Default for Topology {
             balanced: Vec::new(),
             routed: false,
             family: IpFamily::Ipv4,
+            rp_filter: ReversePath::Loose,
         }
     }
 }
