@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -44,22 +44,35 @@ fn await_that(what: &str, ready: impl Fn() -> bool) {
     }
 }
 
-/// Inodes of every network namespace that a process of this machine is in.
-fn namespaces() -> BTreeSet<String> {
-    let tasks = fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        let link = fs::read_link(entry.ok()?.path().join("ns/net")).ok()?;
-        Some(link.to_string_lossy().into_owned())
-    });
-    tasks.collect()
-}
+/// What a run's processes have in their environment, each run's own folder for a value.
+const MARK: &str = "NIC2POD_TEST_RUN";
 
 /// A run under way, ended with the test whatever becomes of it.
-struct Run(Child);
+struct Run {
+    child: Child,
+    /// As in the environment of each of its processes.
+    mark: String,
+}
+
+impl Run {
+    /// Network namespaces that its processes are in, but for this test's own. They last no longer than who is in them.
+    fn namespaces(&self) -> BTreeSet<PathBuf> {
+        let own = fs::read_link("/proc/self/ns/net").unwrap();
+        let of_run = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let process = entry.ok()?.path();
+            let environment = fs::read(process.join("environ")).ok()?;
+            let marked =
+                environment.split(|&byte| byte == 0).any(|one| one == self.mark.as_bytes());
+            marked.then(|| fs::read_link(process.join("ns/net")).ok()).flatten()
+        });
+        of_run.filter(|namespace| *namespace != own).collect()
+    }
+}
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -70,13 +83,17 @@ fn started(out: &Path, modes: &str) -> Run {
     let arguments = ["--mode", modes, "--services", &services, "--workload", "newconn"];
     let arguments =
         [&arguments[..], &["--route", "nodeport-remote", "--duration", "200ms"]].concat();
-    let child = bench(out, &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let child = Run(child.unwrap());
+    let mut command = bench(out, &arguments);
+    command.env(MARK, out).stdout(Stdio::null()).stderr(Stdio::null());
+    let mark = format!("{MARK}={}", out.display());
+    let run = Run { child: command.spawn().unwrap(), mark };
     let events = out.join("events.jsonl");
     await_that("the end of a first case", || {
         fs::read_to_string(&events).is_ok_and(|text| text.contains("case_end"))
     });
-    child
+    // A lab is up, or the next is coming up.
+    await_that("a namespace of its own", || !run.namespaces().is_empty());
+    run
 }
 
 #[test]
@@ -556,30 +573,28 @@ fn blocks_are_measured_on_hosts_made_anew_and_one_service_more_is_timed() {
 fn ctrl_c_keeps_what_was_measured_and_takes_the_lab_down() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");
-    let before = namespaces();
-    let mut child = started(&out, "none,nftables");
-    let pid = nix::unistd::Pid::from_raw(child.0.id() as i32);
+    let mut run = started(&out, "none,nftables");
+    let pid = nix::unistd::Pid::from_raw(run.child.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-    let status = child.0.wait().unwrap();
+    let status = run.child.wait().unwrap();
     assert_eq!(status.code(), Some(130));
     assert!(!summary(&out)["cases"].as_array().unwrap().is_empty());
     assert!(out.join("report.html").is_file());
     let manifest: Value =
         serde_json::from_slice(&fs::read(out.join("manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["interrupted"], "Ctrl-C");
-    await_that("the end of every namespace", || namespaces().is_subset(&before));
+    await_that("the end of every namespace", || run.namespaces().is_empty());
 }
 
 #[test]
 fn kill_9_leaves_no_namespace_and_no_process() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");
-    let before = namespaces();
     let links = fs::read_to_string("/proc/net/dev").unwrap().lines().count();
-    let mut child = started(&out, "userspace,iptables");
-    child.0.kill().unwrap();
-    child.0.wait().unwrap();
-    await_that("the end of every namespace", || namespaces().is_subset(&before));
+    let mut run = started(&out, "userspace,iptables");
+    run.child.kill().unwrap();
+    run.child.wait().unwrap();
+    await_that("the end of every namespace", || run.namespaces().is_empty());
     assert_eq!(fs::read_to_string("/proc/net/dev").unwrap().lines().count(), links);
     assert!(!summary(&out)["cases"].as_array().unwrap().is_empty());
 }

@@ -72,10 +72,10 @@ fn without_features() -> Vec<Ring> {
                 Step::new(
                     "cargo test --no-fail-fast --workspace --test lab --test proxy_modes --test nftables \
                  --test conntrack --test capture --test first_packet --test watch --test probe -- \
-                 --test-threads=2",
+                 --test-threads=4",
                 ),
                 Step::new(
-                    "cargo test --workspace --test bench --test trace --test tls --test dns --test plugins --test ingress --test ipv6 --test protocols -- --test-threads=1",
+                    "cargo test --workspace --test bench --test trace --test tls --test dns --test plugins --test ingress --test ipv6 --test protocols -- --test-threads=4",
                 ),
             ],
         },
@@ -87,7 +87,7 @@ fn without_features() -> Vec<Ring> {
             commands: vec![
                 Step::new("cargo test --workspace --test guest"),
                 Step::new(
-                    "cargo test --workspace --test uml --test wire -- --nocapture --test-threads=1",
+                    "cargo test --workspace --test uml --test wire -- --nocapture --test-threads=2",
                 ),
                 // Ten thousand Services take a guest minutes; they are ring 2's.
                 in_uml(&[
