@@ -119,6 +119,66 @@ fn requests_have_the_same_stages_and_meet_as_many_rules_as_those_of_ipv4_under_e
 }
 
 #[test]
+fn beside_another_family_requests_meet_what_they_meet_without_and_it_is_carried_as_well() {
+    if !has_ipv6() {
+        return;
+    }
+    for (cni, modes, routes) in [
+        ("bridge", "none,userspace,iptables,nftables,ebpf", "nodeport-remote"),
+        ("vxlan", "nftables,ebpf", "clusterip-remote"),
+        ("ptp", "iptables", "loadbalancer-remote,ingress-local"),
+        ("macvlan", "nftables", "lbip-remote"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let stacks = ["--ip", "ipv4,dual-ipv4,ipv6,dual-ipv6"];
+        let paths = ["--mode", modes, "--cni", cni, "--route", routes];
+        let cases = run(dir.path(), &[&stacks[..], &paths].concat());
+        assert_eq!(cases.len(), routes.split(',').count() * modes.split(',').count() * 4);
+        cases.iter().for_each(assert_sound);
+        for pair in cases.chunks(2) {
+            let [alone, dual] = pair else { panic!("one family, and both") };
+            assert_eq!(shape(dual), shape(alone), "{}", dual["id"]);
+            let mode = dual["mode"].as_str().unwrap();
+            let (mode, other) = match mode.split_once('.').unwrap() {
+                (mode, "dual-ipv4") => (mode, "] asked [fd00:10:"),
+                (mode, "dual-ipv6") => (mode, " asked 10."),
+                _ => panic!("{mode} is dual"),
+            };
+            let evidence = dual["proof"]["evidence"].as_array().unwrap();
+            let evidence: Vec<_> = evidence.iter().filter_map(Value::as_str).collect();
+            let asked: Vec<_> = evidence.iter().filter(|line| line.contains(" asked ")).collect();
+            // Each family's connection, and that of the other one last.
+            assert!(asked.last().unwrap().contains(other.trim_start_matches(']')), "{asked:?}");
+            if mode == "ebpf" {
+                let linked = |line: &&&str| line.starts_with("programs at tc ingress");
+                let linked: Vec<_> = evidence.iter().filter(linked).collect();
+                assert_ne!(linked.first(), linked.last(), "{evidence:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn names_have_addresses_of_both_families() {
+    if !has_ipv6() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["--ip", "dual-ipv4,dual-ipv6", "--cni", "bridge", "--mode", "iptables,ebpf"];
+    let paths = ["--route", "clusterip-remote", "--workload", "dns-newconn"];
+    let cases = run(dir.path(), &[&arguments[..], &paths].concat());
+    assert_eq!(cases.len(), 2 * 2);
+    for case in &cases {
+        assert_sound(case);
+        let requests = number(&case["requests"]);
+        let queries = |key: &str| number(&case["queries"][key]) / requests;
+        // Of the name itself, by A and by AAAA.
+        let answers = ["addresses", "no_data", "nxdomain", "failed", "ignored"].map(queries);
+        assert_eq!(answers, [2.0, 0.0, 6.0, 0.0, 0.0], "{case:#}");
+    }
+}
+
+#[test]
 fn names_have_addresses_of_ipv6_and_tls_ends_at_the_ingress_controller() {
     if !has_ipv6() {
         return;
@@ -207,6 +267,14 @@ fn what_there_is_not_for_ipv6_is_skipped_with_the_reason() {
     let case = &summary["cases"][0];
     assert_eq!(case["status"], "skipped", "{case:#}");
     assert_eq!(case["reason"]["found"], "1340", "{case:#}");
+    // Plugins are told one range.
+    let list = dir.path().join("ptp.conflist");
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles/cni/ptp.conflist"), &list)
+        .unwrap();
+    let cni = format!("exec:{}", list.display());
+    let cases = run(dir.path(), &["--ip", "dual-ipv6", "--mode", "none", "--cni", &cni]);
+    let need = "plugins that give a pod an address of each family";
+    assert_eq!(cases[0]["reason"]["need"], need, "{:#}", cases[0]);
 }
 
 #[test]

@@ -96,10 +96,17 @@ fn modes_carry_requests_on_a_kernel_that_loads_their_modules_when_asked() {
 fn ipvs_carries_connections_of_ipv6_by_as_many_rules() {
     let Some(path) = kernel() else { return };
     let routes = "clusterip-remote,nodeport-remote,lbip-local";
-    let cases = run(&path, &["--mode", "ipvs", "--ip", "ipv4,ipv6", "--route", routes]);
-    assert_eq!(cases.len(), 3 * 2);
-    for pair in cases.chunks(2) {
-        let [four, six] = pair else { panic!("two families") };
+    let cases = run(&path, &["--mode", "ipvs", "--ip", "ipv4,ipv6,dual-ipv6", "--route", routes]);
+    assert_eq!(cases.len(), 3 * 3);
+    for group in cases.chunks(3) {
+        let [four, six, dual] = group else { panic!("each family, and both") };
+        // Both have their servers in one table, and their addresses on one device.
+        assert_eq!(dual["counts"]["rules_walked"], six["counts"]["rules_walked"], "{dual:#}");
+        let evidence = dual["proof"]["evidence"].to_string();
+        for address in ["10.", "[fd00:10:"] {
+            let counted = format!("ip_vs has the connection {address}");
+            assert!(evidence.contains(&counted), "{evidence}");
+        }
         assert_eq!((&six["mode"], &six["route"]), (&Value::from("ipvs.ipv6"), &four["route"]));
         assert!(six["joined_ratio"].as_f64().unwrap() >= 0.99, "{six:#}");
         for count in ["rules_walked", "conntrack_entries"] {

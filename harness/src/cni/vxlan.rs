@@ -23,8 +23,13 @@ use crate::net::{
 };
 use crate::plan::{CniKind, IpFamily};
 
-/// The device's name in flannel: its name and the network identifier.
-const FLANNEL: &str = "flannel.1";
+/// The device's name in flannel: its name and the network identifier. Each family has one of its own.
+fn flannel(family: IpFamily) -> &'static str {
+    match family {
+        IpFamily::Ipv4 => "flannel.1",
+        IpFamily::Ipv6 => "flannel-v6.1",
+    }
+}
 /// Network identifier, flannel's default.
 const VNI: u32 = 1;
 /// What encapsulation adds: IPv4 20 or IPv6 40, UDP 8, VXLAN 8, inner Ethernet 14 bytes (RFC 7348,
@@ -59,18 +64,19 @@ impl Cni for Vxlan {
 
 fn tunnelled(cluster: &Cluster, index: usize) -> NodeWiring {
     let node = &cluster.nodes[index];
-    let mtu = cluster.mtu - overhead(family(node.address));
+    let of = family(node.address);
+    let (mtu, flannel) = (cluster.mtu - overhead(of), flannel(of));
     let mut wiring = bridged(node, cluster, mtu);
     let address = Cidr::host(inner_address(node));
     wiring.changes.extend([
         Change::AddLink(NewLink {
-            name: FLANNEL.to_owned(),
+            name: flannel.to_owned(),
             kind: LinkKind::Vxlan(device(node.address, &node.nic)),
             mac: Some(Mac::of(address.address)),
             mtu,
             bridge: None,
         }),
-        Change::Address(Address { cidr: address, device: FLANNEL.to_owned() }),
+        Change::Address(Address { cidr: address, device: flannel.to_owned() }),
     ]);
     for (other_index, other) in cluster.nodes.iter().enumerate() {
         if other_index == index {
@@ -78,21 +84,21 @@ fn tunnelled(cluster: &Cluster, index: usize) -> NodeWiring {
         }
         let next_hop = inner_address(other);
         let mac = Mac::of(next_hop);
-        let device = FLANNEL.to_owned();
+        let device = flannel.to_owned();
         wiring.changes.extend([
             Change::Neighbour(Neighbour { address: next_hop, mac, device: device.clone() }),
             Change::Forward(Forward { mac, to: other.address, device }),
-            Change::Route(Route::via_on_link(other.pod_cidr, next_hop, FLANNEL)),
+            Change::Route(Route::via_on_link(other.pod_cidr, next_hop, flannel)),
         ]);
         if other_index == 0 {
             wiring.changes.push(Change::Route(Route::via_on_link(
                 CLIENTS.like(next_hop),
                 next_hop,
-                FLANNEL,
+                flannel,
             )));
         }
     }
-    wiring.vxlan = Some(FLANNEL);
+    wiring.vxlan = Some(flannel);
     wiring
 }
 

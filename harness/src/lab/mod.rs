@@ -23,7 +23,7 @@ pub use kernels::KernelLabs;
 use crate::Unavailable;
 #[cfg(feature = "kind")]
 use crate::plan::Profile;
-use crate::plan::{Case, IpFamily, Proxy};
+use crate::plan::{Case, IpStack, Proxy};
 
 /// Whether a lab without a server of names of its own has what a case asks of it.
 ///
@@ -44,11 +44,11 @@ fn resolves_no_names(lab: &str, profile: &Profile, case: &Case) -> Result<(), Un
 /// Whether a lab whose hosts' addresses are its own has what a case asks of them.
 ///
 /// # Errors
-/// They are to be of IPv6.
+/// They are to be of IPv6, or of both families.
 fn has_its_own_addresses(lab: &str, case: &Case) -> Result<(), Unavailable> {
     match case.ip {
-        IpFamily::Ipv4 => Ok(()),
-        IpFamily::Ipv6 => Err(Unavailable::new(
+        IpStack::Ipv4 => Ok(()),
+        _ => Err(Unavailable::new(
             "hosts, pods and Services with addresses of IPv6",
             format!("lab {lab}"),
             "--lab netns, or --ip ipv4",

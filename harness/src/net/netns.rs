@@ -66,6 +66,15 @@ impl Netns {
         Starting::new(name.into(), enter)?.finish()
     }
 
+    /// Another handle on this namespace.
+    ///
+    /// # Errors
+    /// The process may not enter it, or has no descriptors left.
+    pub fn again(&self) -> Result<Self, NetError> {
+        let fd = self.fd.try_clone();
+        Self::enter(&*self.name, fd.map_err(NetError::os("find network namespace", &*self.name))?)
+    }
+
     /// A handle on the namespace that the caller is in, which takes no privilege.
     ///
     /// # Errors

@@ -84,6 +84,53 @@ words! {
 }
 
 words! {
+    /// Which addresses hosts, pods and Services have, and which of them requests go to.
+    IpStack {
+        /// Those of IPv4.
+        Ipv4 = "ipv4",
+        /// Those of IPv6.
+        Ipv6 = "ipv6",
+        /// Both, and requests go to those of IPv4.
+        DualIpv4 = "dual-ipv4",
+        /// Both, and requests go to those of IPv6.
+        DualIpv6 = "dual-ipv6",
+    }
+}
+
+impl IpStack {
+    /// The family of the addresses that requests go to.
+    pub fn family(self) -> IpFamily {
+        match self {
+            Self::Ipv4 | Self::DualIpv4 => IpFamily::Ipv4,
+            Self::Ipv6 | Self::DualIpv6 => IpFamily::Ipv6,
+        }
+    }
+
+    /// The other one, where there are both (KEP-563, dual stack).
+    pub fn second(self) -> Option<IpFamily> {
+        match self {
+            Self::Ipv4 | Self::Ipv6 => None,
+            Self::DualIpv4 => Some(IpFamily::Ipv6),
+            Self::DualIpv6 => Some(IpFamily::Ipv4),
+        }
+    }
+
+    /// Whether anything has addresses of a family.
+    pub fn has(self, family: IpFamily) -> bool {
+        self.family() == family || self.second() == Some(family)
+    }
+}
+
+impl From<IpFamily> for IpStack {
+    fn from(family: IpFamily) -> Self {
+        match family {
+            IpFamily::Ipv4 => Self::Ipv4,
+            IpFamily::Ipv6 => Self::Ipv6,
+        }
+    }
+}
+
+words! {
     /// How pods are wired.
     CniKind {
         /// A routed veth per pod, as kindnet does it.
@@ -230,7 +277,7 @@ pub struct Case {
     pub proxy: Proxy,
     /// Which addresses.
     #[serde(default = "ipv4", skip_serializing_if = "is_ipv4")]
-    pub ip: IpFamily,
+    pub ip: IpStack,
     /// How pods are wired.
     pub cni: CniKind,
     /// What plugins of others are called with; of [`CniKind::Exec`], and of no other.
@@ -246,12 +293,12 @@ pub struct Case {
     pub workload: String,
 }
 
-fn ipv4() -> IpFamily {
-    IpFamily::Ipv4
+fn ipv4() -> IpStack {
+    IpStack::Ipv4
 }
 
-fn is_ipv4(family: &IpFamily) -> bool {
-    *family == IpFamily::Ipv4
+fn is_ipv4(ip: &IpStack) -> bool {
+    *ip == IpStack::Ipv4
 }
 
 impl Case {
@@ -263,7 +310,7 @@ impl Case {
     /// Path-like name: `netns/nftables+bridge/nodeport-remote/svc-1000/newconn`. The kernel is named
     /// where it is not the host's, `netns+uml-7.2.13/...`; the measured Service's position where it
     /// is not the usual one, the last; who wrote the rules where it was not nic2pod,
-    /// `netns/iptables.kube-proxy+bridge/...`; and IPv6, `netns/iptables.ipv6+bridge/...`.
+    /// `netns/iptables.kube-proxy+bridge/...`; and other addresses than IPv4's, `netns/iptables.ipv6+bridge/...`.
     pub fn id(&self, lab: &str) -> String {
         let Self { kernel, route, services, position, workload, .. } = self;
         let cni = self.cni_label();
@@ -288,7 +335,7 @@ impl Case {
         if self.proxy != Proxy::Own {
             label = format!("{label}.{}", self.proxy);
         }
-        if self.ip != IpFamily::Ipv4 {
+        if self.ip != IpStack::Ipv4 {
             label = format!("{label}.{}", self.ip);
         }
         label

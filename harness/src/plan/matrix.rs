@@ -7,7 +7,7 @@ use std::fmt;
 use workloads::protocol::Connection;
 
 use super::{
-    ArrivalKind, Case, CniChoice, CniKind, Conflist, IpFamily, MatrixSettings, Mode, Place,
+    ArrivalKind, Case, CniChoice, CniKind, Conflist, IpStack, MatrixSettings, Mode, Place,
     PolicyKind, Position, Profile, Proxy, Road,
 };
 
@@ -122,7 +122,7 @@ fn cnis(profile: &Profile) -> Result<Vec<(CniKind, Option<&Conflist>)>, PlanErro
 }
 
 /// A mode, who writes its rules, and the addresses in them.
-type Datapath = (Mode, Proxy, IpFamily);
+type Datapath = (Mode, Proxy, IpStack);
 
 /// Each mode by each of those who write rules, for each kind of addresses. Mode none has no rules to write, and
 /// is there once for each.

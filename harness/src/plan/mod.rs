@@ -11,7 +11,7 @@ mod reverse_path;
 mod source;
 mod wire;
 
-pub use case::{Case, CniKind, IpFamily, Mode, Place, Position, Proxy, Road, Route};
+pub use case::{Case, CniKind, IpFamily, IpStack, Mode, Place, Position, Proxy, Road, Route};
 pub use cni::CniChoice;
 pub use conflist::{CNI_VERSIONS, Conflist, Plugin};
 pub use kernel::{HOST_KERNEL, KernelChoice};

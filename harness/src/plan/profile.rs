@@ -10,7 +10,7 @@ use workloads::protocol::{Connection, Protocol, Schedule, TlsVersion};
 use super::reverse_path::ReversePath;
 use super::wire::WireSettings;
 use super::{
-    CniChoice, CniKind, Conflist, IpFamily, KernelChoice, Mode, PlanError, Position, Proxy, Route,
+    CniChoice, CniKind, Conflist, IpStack, KernelChoice, Mode, PlanError, Position, Proxy, Route,
 };
 use crate::units::Span;
 
@@ -55,7 +55,7 @@ pub struct MatrixSettings {
     /// Which addresses hosts and Services have. Not in a resolved profile that asks for IPv4 alone, for the same
     /// reason.
     #[serde(default = "ipv4", skip_serializing_if = "is_ipv4")]
-    pub ip: Vec<IpFamily>,
+    pub ip: Vec<IpStack>,
     /// CNIs.
     pub cni: Vec<CniChoice>,
     /// Routes.
@@ -68,12 +68,12 @@ pub struct MatrixSettings {
     pub workload: Vec<String>,
 }
 
-fn ipv4() -> Vec<IpFamily> {
-    vec![IpFamily::Ipv4]
+fn ipv4() -> Vec<IpStack> {
+    vec![IpStack::Ipv4]
 }
 
-fn is_ipv4(families: &[IpFamily]) -> bool {
-    *families == [IpFamily::Ipv4]
+fn is_ipv4(families: &[IpStack]) -> bool {
+    *families == [IpStack::Ipv4]
 }
 
 fn own() -> Vec<Proxy> {

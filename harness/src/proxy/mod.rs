@@ -154,6 +154,14 @@ pub trait Installed: std::fmt::Debug + Send {
         None
     }
 
+    /// Numbers of its BPF programs at the node's devices.
+    fn programs(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
+    /// These programs are the same mode's, for the other family of addresses.
+    fn stand_beside(&mut self, _programs: Vec<u32>) {}
+
     /// Whether something of it makes connections of its own on the node, which may begin beside any other.
     fn talks(&self) -> bool {
         false

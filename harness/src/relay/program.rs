@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use workloads::protocol::SAMPLE_TOS;
@@ -165,6 +166,10 @@ fn raise_limit(listening: u64) -> Result<(), String> {
 fn listen(at: SocketAddr) -> io::Result<TcpListener> {
     let socket = workloads::tcp_socket(at)?;
     socket.set_reuseaddr(true)?;
+    // The port of the other family may be another process's.
+    if at.is_ipv6() {
+        SockRef::from(&socket).set_only_v6(true)?;
+    }
     socket.bind(at)?;
     socket.listen(BACKLOG)
 }

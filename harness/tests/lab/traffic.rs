@@ -68,6 +68,7 @@ fn the_smallest_and_a_wide_lab_come_up_and_are_proved() {
             balanced: Vec::new(),
             routed: false,
             family: IpFamily::Ipv4,
+            dual: false,
             rp_filter: ReversePath::Off,
         };
         let wide = Topology {
@@ -81,6 +82,7 @@ fn the_smallest_and_a_wide_lab_come_up_and_are_proved() {
             balanced: Vec::new(),
             routed: false,
             family: IpFamily::Ipv4,
+            dual: true,
             rp_filter: ReversePath::Strict,
         };
         for topology in [small, wide] {

@@ -8,7 +8,7 @@ mod proxy;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use harness::plan::{CniChoice, CniKind, Engine, IpFamily, KernelChoice, Mode, Position, Route};
+use harness::plan::{CniChoice, CniKind, Engine, IpStack, KernelChoice, Mode, Position, Route};
 use harness::units::Span;
 
 pub(crate) use self::between::BetweenArgs;
@@ -248,9 +248,10 @@ pub(crate) struct BenchArgs {
     pub(crate) mode: Vec<Mode>,
     #[command(flatten)]
     pub(crate) proxy: ProxyArgs,
-    /// Addresses of hosts, pods and Services: ipv4, ipv6 (lab netns)
+    /// Addresses of hosts, pods and Services: ipv4, ipv6, dual-ipv4, dual-ipv6 (both, and which requests go to; lab
+    /// netns)
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub(crate) ip: Vec<IpFamily>,
+    pub(crate) ip: Vec<IpStack>,
     /// CNIs: ptp, bridge, vxlan, ipvlan, macvlan; exec:FILE.conflist (plugins of others); in lab kind also kindnet,
     /// flannel, calico, cilium
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -398,9 +399,9 @@ pub(crate) struct TraceArgs {
     pub(crate) mode: Vec<Mode>,
     #[command(flatten)]
     pub(crate) proxy: ProxyArgs,
-    /// Addresses of hosts, pods and Services: ipv4, ipv6 [default: the profile's]
-    #[arg(long, value_name = "FAMILY")]
-    pub(crate) ip: Option<IpFamily>,
+    /// Addresses of hosts, pods and Services: ipv4, ipv6, dual-ipv4, dual-ipv6 [default: the profile's]
+    #[arg(long, value_name = "STACK")]
+    pub(crate) ip: Option<IpStack>,
     /// CNI: ptp, bridge, vxlan, ipvlan, macvlan; exec:FILE.conflist (plugins of others); in lab kind also kindnet,
     /// flannel, calico, cilium
     #[arg(long, value_name = "CNI", default_value = "bridge")]

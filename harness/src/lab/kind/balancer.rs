@@ -11,7 +11,7 @@ use crate::lab::LabError;
 use crate::lab::netns::{Role, settings};
 use crate::net::addresses::{CLIENTS, family, load_balancer, load_balancer_followed};
 use crate::net::{Address, Change, Cidr, NetError, Netns, Route};
-use crate::plan::{IpFamily, ReversePath};
+use crate::plan::{IpStack, ReversePath};
 
 /// A host for a load balancer.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Balancer {
         let host = Host::up(engine, image, spec).map_err(super::ClusterError::from)?;
         let balancer = Self(host);
         let netns = balancer.enter()?;
-        netns.write_sysctls(settings(Role::Balancer, IpFamily::Ipv4, ReversePath::Off))?;
+        netns.write_sysctls(settings(Role::Balancer, IpStack::Ipv4, ReversePath::Off))?;
         // Clusters of a run share the wire, and each has a load balancer of the same addresses: who is meant is
         // told by one that only this has, behind those of its client.
         let here = neighbour(client.addresses[0]);

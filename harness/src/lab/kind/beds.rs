@@ -291,7 +291,8 @@ impl KindBeds {
         let evidence = hosts.prove_wiring()?;
         let wiring = (evidence, begun.elapsed().as_secs_f64() * 1e3);
         let site = Box::new(Lent(hosts));
-        let stand = Stand { site, measured, datapath, wiring, files: Vec::new(), lab_up_ms };
+        let stand =
+            Stand { site, measured, datapath, second: None, wiring, files: Vec::new(), lab_up_ms };
         let engine = self.maker.ground.engine(&self.question)?;
         let bed = NetnsBed::on(self.maker.ground.clone(), engine, stand, case)?;
         drop(cluster);

@@ -10,7 +10,7 @@ use crate::lab::LabError;
 use crate::lab::netns::{Role, settings};
 use crate::net::addresses::{CLIENTS, LOAD_BALANCERS, PODS, family, number};
 use crate::net::{Address, Change, Cidr, Netns, Route};
-use crate::plan::{IpFamily, ReversePath};
+use crate::plan::{IpStack, ReversePath};
 
 /// Docker's network of kind's nodes.
 pub(super) const NETWORK: &str = "kind";
@@ -52,7 +52,7 @@ impl Client {
             .collect();
         let client = Self { host, addresses };
         let netns = client.enter()?;
-        netns.write_sysctls(settings(Role::Client, IpFamily::Ipv4, ReversePath::Off))?;
+        netns.write_sysctls(settings(Role::Client, IpStack::Ipv4, ReversePath::Off))?;
         let own = client.addresses.iter().map(|&address| {
             Change::Address(Address { cidr: Cidr::host(address), device: NIC.to_owned() })
         });

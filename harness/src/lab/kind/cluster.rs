@@ -106,6 +106,7 @@ impl Cluster {
             walked: self.path.cni,
             pods,
             dns: None,
+            second: None,
             nodes,
             client: ClientHost {
                 netns: client.enter()?,

@@ -15,7 +15,7 @@ use crate::kube::{Namespace, PodSpec, Pods, PullPolicy};
 use crate::lab::LabError;
 use crate::lab::netns::{Role, of_interfaces, settings as of_host};
 use crate::net::{Address, Change, Cidr, Netns, Route, Scope};
-use crate::plan::IpFamily;
+use crate::plan::IpStack;
 use crate::plan::{CniKind, LabSettings};
 
 /// How long pods may take to run: a node's first look at a new CNI, and a container.
@@ -103,7 +103,7 @@ pub(super) fn up(control: &Control, wanted: Wanted<'_>) -> Result<Vec<Pod>, LabE
         if cni.is_own() && veth.is_none() {
             return Err(not_there("veth pair").into());
         }
-        netns.write_sysctls(of_host(Role::Pod, IpFamily::Ipv4, settings.rp_filter))?;
+        netns.write_sysctls(of_host(Role::Pod, IpStack::Ipv4, settings.rp_filter))?;
         netns.write_sysctls(of_interfaces(&netns, settings.rp_filter)?)?;
         equip(&netns, &on_node, veth.as_deref(), &extra_addresses, cni)?;
         let address = pod.address;

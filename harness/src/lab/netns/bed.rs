@@ -15,6 +15,7 @@ use super::datapath::{self, Datapath, Met};
 use super::engine::Engine;
 use super::follow::Follower;
 use super::measured::Measured;
+use super::second::Second;
 use super::site::Site;
 use super::{Emulation, Hosts, NetnsLab, Topology, ingress, names, road};
 use crate::Cancel;
@@ -54,6 +55,7 @@ pub(in crate::lab) struct NetnsBed {
     load: Agent,
     follower: Option<Follower>,
     datapath: Datapath,
+    second: Option<Second>,
     site: Box<dyn Site>,
 }
 
@@ -66,6 +68,8 @@ pub(in crate::lab) struct Stand {
     pub(in crate::lab) measured: Measured,
     /// The mode.
     pub(in crate::lab) datapath: Datapath,
+    /// The mode for a second family, where hosts have one.
+    pub(in crate::lab) second: Option<Second>,
     /// Evidence of the wiring, which took this long to find, milliseconds.
     pub(in crate::lab) wiring: (Vec<String>, f64),
     /// Texts by which it is wired, for the record.
@@ -103,9 +107,15 @@ impl NetnsBed {
         stop_if(cancel)?;
 
         let measured = Measured::of(&lab, case, profile)?;
-        let datapath = Datapath::install(&ground, &lab, (case.mode, case.proxy), &measured.table)?;
+        let mut datapath =
+            Datapath::install(&ground, &lab, (case.mode, case.proxy), &measured.table)?;
+        let mut second = Second::install(&ground, &lab, case)?;
+        if let Some(second) = &mut second {
+            datapath.stand_beside(second.datapath());
+        }
         let start = Instant::now();
-        lab.start_dns(&ground.program, &["agent", "dns"], case, &measured)?;
+        let also = second.as_ref().map(Second::services);
+        lab.start_dns(&ground.program, &["agent", "dns"], case, &measured, also)?;
         lab.start_between(&ground, case, &measured)?;
         lab_up_ms += ms(start);
         stop_if(cancel)?;
@@ -114,7 +124,12 @@ impl NetnsBed {
         let wiring = (lab.prove()?, ms(start));
         let files = lab.files();
         let site = Box::new(lab);
-        Self::on(ground, engine, Stand { site, measured, datapath, wiring, files, lab_up_ms }, case)
+        Self::on(
+            ground,
+            engine,
+            Stand { site, measured, datapath, second, wiring, files, lab_up_ms },
+            case,
+        )
     }
 
     /// Proves that the mode carries what it has to carry, and starts the load generator.
@@ -124,11 +139,15 @@ impl NetnsBed {
         stand: Stand,
         case: &Case,
     ) -> Result<Self, LabError> {
-        let Stand { mut site, measured, mut datapath, wiring, files, lab_up_ms } = stand;
+        let Stand { mut site, measured, mut datapath, mut second, wiring, files, lab_up_ms } =
+            stand;
         let start = Instant::now();
         let (mut evidence, wiring_ms) = wiring;
         evidence.extend(datapath.prove(&ground, site.hosts(), case, &measured)?);
         evidence.extend(names::prove(site.hosts(), case, &measured)?);
+        if let Some(second) = &mut second {
+            evidence.extend(second.prove(&ground, site.hosts())?);
+        }
         let family = site.hosts().family();
         if let Some(balancer) = &mut site.hosts_mut().balancer {
             evidence.push(balancer.prove(family)?);
@@ -149,10 +168,15 @@ impl NetnsBed {
                 .texts
                 .iter()
                 .map(|t| (t.name.to_owned(), t.text.clone().into()))
+                .chain(second.iter().flat_map(Second::files))
                 .chain(files)
                 .collect(),
             rules: datapath.texts.iter().map(|text| text.rules).sum(),
-            notes: notes(lab, case, profile).into_iter().chain(datapath.note.clone()).collect(),
+            notes: notes(lab, case, profile)
+                .into_iter()
+                .chain(datapath.note.clone())
+                .chain(second.as_ref().map(Second::note))
+                .collect(),
             tuple_budget: names::budget(road::tuple_budget(&sources), workload.resolve),
             lab_up_ms,
             install_ms: datapath.install_ms,
@@ -191,6 +215,7 @@ impl NetnsBed {
             load,
             follower,
             datapath,
+            second,
             site,
         })
     }
@@ -312,7 +337,7 @@ impl Bed for NetnsBed {
     }
 
     fn down(self: Box<Self>) -> Down {
-        let Self { ground, case, load, follower, mut datapath, site, measured, .. } = *self;
+        let Self { ground, case, load, follower, mut datapath, second, site, measured, .. } = *self;
         let mut errors = Vec::new();
         let mut add_one_ms = None;
         // Hosts that outlive the case would keep the Service.
@@ -328,7 +353,7 @@ impl Bed for NetnsBed {
         if let Err(error) = load.down() {
             errors.push(format!("failed to end the load generator: {error}"));
         }
-        drop(follower);
+        drop((follower, second));
         errors.extend(datapath.down(&ground, site.hosts()));
         let mut released = site.release();
         errors.append(&mut released.errors);
@@ -522,7 +547,8 @@ fn topology(profile: &Profile, emulation: Option<Emulation>, case: &Case) -> Top
         dns: names::node(profile, case),
         balanced: road::balanced(case, settings.nodes, profile.service.external_policy),
         routed: settings.balancer.routes() && case.route.road == Road::Loadbalancer,
-        family: case.ip,
+        family: case.ip.family(),
+        dual: case.ip.second().is_some(),
         rp_filter: settings.rp_filter,
     }
 }

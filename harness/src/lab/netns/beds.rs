@@ -2,7 +2,7 @@
 //! The netns lab as a run sees it: asks the machine once what it has, then makes a bed per case.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -88,7 +88,10 @@ impl Ground {
     /// The machine has none of them.
     pub(in crate::lab) fn engine(&self, question: &Netns) -> Result<&Engine, Unavailable> {
         let Profile { run, matrix, .. } = &self.profile;
-        let choose = || Engine::choose(run.engine, self.thorough, &matrix.ip, question);
+        // Programs are those of a family, and a case is followed by the one that its requests go to.
+        let families: BTreeSet<_> = matrix.ip.iter().map(|ip| ip.family()).collect();
+        let families: Vec<_> = families.into_iter().collect();
+        let choose = || Engine::choose(run.engine, self.thorough, &families, question);
         self.engine.get_or_init(choose).as_ref().map_err(Clone::clone)
     }
 

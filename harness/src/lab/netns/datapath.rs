@@ -77,6 +77,15 @@ impl Datapath {
         Ok(made)
     }
 
+    /// Tells each node's mode of what belongs to the other family's, so that neither takes it for a stranger's.
+    pub(super) fn stand_beside(&mut self, other: &mut Self) {
+        for (one, other) in self.installed.iter_mut().zip(&mut other.installed) {
+            let (ours, theirs) = (one.programs(), other.programs());
+            one.stand_beside(theirs);
+            other.stand_beside(ours);
+        }
+    }
+
     /// Makes a connection by the case's own road, and one by the Service's NodePort where the road
     /// passes the Service by or another host comes before it, and shows that the mode carried what it had to carry.
     pub(super) fn prove(

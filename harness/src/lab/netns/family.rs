@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What can be measured with addresses of IPv6, and what cannot yet.
+//! What can be measured with addresses of IPv6 or of both families, and what cannot yet.
 
 use crate::Unavailable;
 use crate::net::Netns;
-use crate::plan::{Case, CniKind, IpFamily, Profile};
+use crate::plan::{Case, CniKind, IpFamily, Profile, Proxy};
 
 /// Smallest packet that a link has to carry, bytes (RFC 8200, section 5): with less a device has no IPv6.
 const MTU_MIN: u32 = 1280;
@@ -15,11 +15,25 @@ const VXLAN_BYTES: u32 = 70;
 /// # Errors
 /// What there is none of.
 pub(super) fn check(case: &Case, profile: &Profile, question: &Netns) -> Result<(), Unavailable> {
-    if case.ip == IpFamily::Ipv4 {
-        return Ok(());
-    }
     let refused =
         |need: String, found: &str, remedy: &str| Err(Unavailable::new(need, found, remedy));
+    if case.ip.second().is_some() {
+        if case.proxy == Proxy::KubeProxy {
+            let need = "a kube-proxy for each family of a node with both".to_owned();
+            return refused(need, "one process that has both", "--ip ipv4,ipv6, or --proxy own");
+        }
+        if case.cni == CniKind::Exec {
+            let need = "plugins that give a pod an address of each family".to_owned();
+            return refused(
+                need,
+                "a list that is told one range",
+                "--ip ipv4,ipv6, or a CNI of ours",
+            );
+        }
+    }
+    if !case.ip.has(IpFamily::Ipv6) {
+        return Ok(());
+    }
     if !question.run(|| std::path::Path::new("/proc/sys/net/ipv6").exists()) {
         let remedy = "a kernel with it, that was not started with ipv6.disable=1; or --ip ipv4";
         return refused("a kernel with CONFIG_IPV6".to_owned(), "one without", remedy);

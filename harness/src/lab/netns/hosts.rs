@@ -26,6 +26,8 @@ pub struct Hosts {
     pub(in crate::lab) dns: Option<usize>,
     pub(in crate::lab) nodes: Vec<Node>,
     pub(in crate::lab) client: Client,
+    /// The same hosts by their addresses of the other family, where they have both.
+    pub(in crate::lab) second: Option<Box<Hosts>>,
     /// Where the road leads through one.
     pub(in crate::lab) balancer: Option<Balancer>,
     /// Where the road leads through one.
@@ -53,6 +55,11 @@ impl Hosts {
     /// Which addresses its hosts have.
     pub fn family(&self) -> IpFamily {
         family(self.nodes[0].address)
+    }
+
+    /// The same hosts by their addresses of the other family, where they have both.
+    pub fn second(&self) -> Option<&Hosts> {
+        self.second.as_deref()
     }
 
     /// The client outside.

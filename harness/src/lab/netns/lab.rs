@@ -102,6 +102,7 @@ impl NetnsLab {
             dns,
             nodes,
             client,
+            second: None,
             balancer,
             ingress: None,
             proxied: false,
@@ -111,6 +112,9 @@ impl NetnsLab {
         };
         let mut lab = Self { hosts, fabric, emulated, attachments: None, up };
         lab.wire(topology)?;
+        if topology.dual {
+            lab.add_second(topology, bridge_netfilter)?;
+        }
         if let Some(attachment) = attachment {
             let attachments = Attachments::make(attachment, topology, &lab.hosts)?;
             let attachments = lab.attachments.insert(attachments);
@@ -192,17 +196,17 @@ fn set_up<'a>(
     hosts: impl Iterator<Item = (&'a Netns, Role)>,
     topology: &Topology,
 ) -> Result<Vec<String>, NetnsError> {
-    let Topology { family, rp_filter, .. } = *topology;
+    let (ip, rp_filter) = (topology.ip(), topology.rp_filter);
     let pending: Vec<_> = hosts
         .map(|(host, role)| {
-            let written = host.begin_write_sysctls(settings(role, family, rp_filter));
+            let written = host.begin_write_sysctls(settings(role, ip, rp_filter));
             (host, written, host.begin_apply(vec![Change::SetLink(LinkSettings::up("lo"))]))
         })
         .collect();
     let mut absent = Vec::new();
     for (host, written, up) in pending {
         let keys = written.wait()?;
-        if let Some(key) = keys.iter().find(|key| !dispensable(key, family)) {
+        if let Some(key) = keys.iter().find(|key| !dispensable(key, ip)) {
             return Err(NetnsError::NoSysctl { host: host.name().to_owned(), key: key.clone() });
         }
         absent.extend(keys);
@@ -211,7 +215,7 @@ fn set_up<'a>(
     Ok(absent)
 }
 
-fn cluster_nodes(topology: &Topology, nodes: &[Node], pods: &[Pod]) -> Vec<ClusterNode> {
+pub(super) fn cluster_nodes(topology: &Topology, nodes: &[Node], pods: &[Pod]) -> Vec<ClusterNode> {
     let pod = |pod: &Pod| ClusterPod {
         name: pod.name.clone(),
         address: pod.address,
@@ -231,7 +235,7 @@ fn cluster_nodes(topology: &Topology, nodes: &[Node], pods: &[Pod]) -> Vec<Clust
 }
 
 /// Changes several hosts at once.
-fn apply_all(changes: Vec<(&Netns, Vec<Change>)>) -> Result<(), NetError> {
+pub(super) fn apply_all(changes: Vec<(&Netns, Vec<Change>)>) -> Result<(), NetError> {
     let pending: Vec<_> =
         changes.into_iter().map(|(host, changes)| host.begin_apply(changes)).collect();
     pending.into_iter().try_for_each(|pending| pending.wait())

@@ -25,6 +25,7 @@ mod nginx;
 mod points;
 mod prove;
 mod road;
+mod second;
 mod settings;
 mod site;
 mod targets;

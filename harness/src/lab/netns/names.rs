@@ -134,7 +134,7 @@ pub(super) fn budget(connections: u64, resolves: bool) -> u64 {
 
 impl Hosts {
     /// Starts `program args` as the server of names, where the lab has a pod for it, and waits until it
-    /// listens.
+    /// listens. Names have the addresses of the `second` family's Services as well, where there is one.
     ///
     /// # Errors
     /// It cannot be started, does not listen in time, or says why it cannot.
@@ -144,8 +144,11 @@ impl Hosts {
         args: &[&str],
         case: &Case,
         measured: &Measured,
+        second: Option<&[Service]>,
     ) -> Result<(), NetnsError> {
         let Some(index) = self.dns else { return Ok(()) };
+        // The tables are alike but for the family.
+        let also = |index: usize| second.map(|services| services[index].cluster_ip);
         let services = measured.table.services.iter().enumerate().map(|(index, service)| {
             let address = match index == measured.service {
                 true => address(self, case, measured),
@@ -154,12 +157,14 @@ impl Hosts {
             DnsService {
                 name: service.name.clone(),
                 namespace: service.namespace.clone(),
-                addresses: vec![address],
+                addresses: std::iter::once(address).chain(also(index)).collect(),
             }
         });
         let services = services.collect();
+        let also = self.second.as_ref().map(|second| second.pods[index].address);
         let pod = &mut self.pods[index];
-        let listen = vec![SocketAddr::new(pod.address, PORT)];
+        let addresses = std::iter::once(pod.address).chain(also);
+        let listen = addresses.map(|address| SocketAddr::new(address, PORT)).collect();
         let spec = DnsSpec { listen, domain: DOMAIN.to_owned(), services };
         let name = pod.name.clone();
         let failed = |source| NetnsError::Target { pod: name.clone(), source };

@@ -19,6 +19,9 @@ impl NetnsLab {
             evidence.extend(self.prove_host(&self.fabric, &emulated)?);
         }
         evidence.extend(self.prove_wiring()?);
+        if let Some(second) = self.second() {
+            evidence.extend(second.prove_wiring()?);
+        }
         if let Some(attachments) = &self.attachments {
             evidence.extend(attachments.prove(self)?);
         }

@@ -5,7 +5,7 @@
 use crate::net::Netns;
 #[cfg(feature = "kind")]
 use crate::net::{Link, NetError};
-use crate::plan::{IpFamily, ReversePath};
+use crate::plan::{IpFamily, IpStack, ReversePath};
 
 /// What a host is to the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ const NODE: [(&str, &str); 2] = [FORWARDS[0], (BRIDGE_NETFILTER, "1")];
 /// others (`net/ipv4/devinet.c`, `inet_forward_change`).
 pub(in crate::lab) fn settings(
     role: Role,
-    family: IpFamily,
+    ip: IpStack,
     filter: ReversePath,
 ) -> Vec<(&'static str, &'static str)> {
     let own: &[&[(&str, &str)]] = match role {
@@ -103,11 +103,11 @@ pub(in crate::lab) fn settings(
         Role::Fabric | Role::Client | Role::Balancer | Role::Router => ReversePath::Off,
     };
     // The wire has no addresses, whatever passes it.
-    let of_ipv6: &[&[(&str, &str)]] = match (family, role) {
-        (IpFamily::Ipv4, _) | (_, Role::Fabric) => &[&NO_IPV6],
-        (IpFamily::Ipv6, Role::Node) => &[&IPV6, &NODE_IPV6],
-        (IpFamily::Ipv6, Role::Router) => &[&IPV6, &FORWARDS_IPV6],
-        (IpFamily::Ipv6, Role::Client | Role::Balancer | Role::Pod) => &[&IPV6],
+    let of_ipv6: &[&[(&str, &str)]] = match (ip.has(IpFamily::Ipv6), role) {
+        (false, _) | (_, Role::Fabric) => &[&NO_IPV6],
+        (true, Role::Node) => &[&IPV6, &NODE_IPV6],
+        (true, Role::Router) => &[&IPV6, &FORWARDS_IPV6],
+        (true, Role::Client | Role::Balancer | Role::Pod) => &[&IPV6],
     };
     let shared = own.iter().chain(of_ipv6).copied().flatten().copied();
     shared.chain(reverse_path(filter)).collect()
@@ -137,7 +137,7 @@ pub(super) fn has_bridge_netfilter(question: &Netns) -> bool {
 
 /// Whether the lab can do without a setting that the kernel does not have: an IPv6 that is not
 /// there is off, and bridges and marks have their own notes.
-pub(super) fn dispensable(key: &str, family: IpFamily) -> bool {
-    let ipv6 = family == IpFamily::Ipv4 && key.starts_with("net/ipv6/");
+pub(super) fn dispensable(key: &str, ip: IpStack) -> bool {
+    let ipv6 = !ip.has(IpFamily::Ipv6) && key.starts_with("net/ipv6/");
     ipv6 || key.starts_with("net/bridge/") || key == REFLECT_TOS
 }

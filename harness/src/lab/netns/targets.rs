@@ -28,9 +28,12 @@ impl Hosts {
         certificates: Option<&Certificates>,
     ) -> Result<(), NetnsError> {
         let dns = self.dns;
+        let second = self.second.as_deref();
         let pods = self.pods.iter_mut().enumerate().filter(|(index, _)| Some(*index) != dns);
-        for (_, pod) in pods {
-            let at = |port| vec![SocketAddr::new(pod.address, port)];
+        for (index, pod) in pods {
+            let also = second.map(|second| second.pods[index].address);
+            let addresses: Vec<_> = std::iter::once(pod.address).chain(also).collect();
+            let at = |port| addresses.iter().map(|&own| SocketAddr::new(own, port)).collect();
             let spec = TargetSpec {
                 listen: at(POD_PORT),
                 proxy_protocol: self.proxied,

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use super::Emulation;
 use crate::net::Cidr;
 use crate::net::addresses::{CLIENTS, NODES, PODS, pods_prefix};
-use crate::plan::{IpFamily, ReversePath};
+use crate::plan::{IpFamily, IpStack, ReversePath};
 
 /// How large a lab is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Topology {
     pub routed: bool,
     /// Which addresses its hosts have.
     pub family: IpFamily,
+    /// Whether they have addresses of the other family as well.
+    pub dual: bool,
     /// Reverse-path filtering of its nodes and pods.
     pub rp_filter: ReversePath,
 }
@@ -51,6 +53,7 @@ impl Default for Topology {
             balanced: Vec::new(),
             routed: false,
             family: IpFamily::Ipv4,
+            dual: false,
             rp_filter: ReversePath::Loose,
         }
     }
@@ -122,6 +125,32 @@ impl Topology {
             });
         }
         Ok(())
+    }
+
+    /// The lab with the addresses of the other family: of each host the one that it cannot be without.
+    pub(super) fn second(&self) -> Self {
+        let family = match self.family {
+            IpFamily::Ipv4 => IpFamily::Ipv6,
+            IpFamily::Ipv6 => IpFamily::Ipv4,
+        };
+        Self {
+            family,
+            client_addresses: 1,
+            pod_extra_addresses: 0,
+            balanced: Vec::new(),
+            routed: false,
+            emulation: None,
+            ..self.clone()
+        }
+    }
+
+    /// Which addresses its hosts have.
+    pub(super) fn ip(&self) -> IpStack {
+        match (self.family, self.dual) {
+            (family, false) => family.into(),
+            (IpFamily::Ipv4, true) => IpStack::DualIpv4,
+            (IpFamily::Ipv6, true) => IpStack::DualIpv6,
+        }
     }
 
     /// The client's addresses, 10.8.0.1 or fd00:10:8::1 and on.

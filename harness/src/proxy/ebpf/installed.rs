@@ -36,6 +36,8 @@ pub(super) struct InstalledEbpf {
     address: IpAddr,
     /// Service ports in the maps.
     ports: usize,
+    /// Numbers of the programs that the node has for the other family.
+    pub(super) beside: Vec<u32>,
 }
 
 impl InstalledEbpf {
@@ -63,7 +65,7 @@ impl InstalledEbpf {
         let sysctls =
             Sysctls::write(node.netns, &[forwarding(family(node.address))]).map_err(net)?;
         let (entrances, address, ports) = (devices.entrances, node.address, plan.ports.len());
-        Ok(Self { links, entrances, kernel, sweeper, sysctls, address, ports })
+        Ok(Self { links, entrances, kernel, sweeper, sysctls, address, ports, beside: Vec::new() })
     }
 
     /// The plan of a table on this node.
@@ -88,6 +90,14 @@ impl Installed for InstalledEbpf {
         probe: &Probe,
     ) -> Result<Vec<String>, ProxyError> {
         proof::prove(self, node, table, probe)
+    }
+
+    fn programs(&self) -> Vec<u32> {
+        vec![self.kernel.from_pod.id, self.kernel.from_outside.id]
+    }
+
+    fn stand_beside(&mut self, programs: Vec<u32>) {
+        self.beside = programs;
     }
 
     fn watch(&mut self, _: &NodeView<'_>) -> Result<Box<dyn Watch>, ProxyError> {

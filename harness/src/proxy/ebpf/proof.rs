@@ -4,7 +4,7 @@
 //! packets that it was done to. (The kernel's own count of a program's runs is off by default and
 //! would not say whose packets they were.)
 
-use super::super::{NodeView, Probe, ProxyError, ServiceTable, foreign};
+use super::super::{Installed, NodeView, Probe, ProxyError, ServiceTable, foreign};
 use super::connection::Tuple;
 use super::installed::{InstalledEbpf, bpf};
 use super::plan::{Plan, Target};
@@ -78,7 +78,7 @@ fn linked(mode: &InstalledEbpf, node: &NodeView<'_>) -> Result<String, ProxyErro
         }
         shown.push(format!("{} ({}) at {}", own.name, own.id, device.name));
     }
-    let own = [mode.kernel.from_pod.id, mode.kernel.from_outside.id];
+    let own = [&*mode.programs(), &*mode.beside].concat();
     let stranger = |program: &&crate::bpf::IngressProgram| {
         !own.contains(&program.id) && !foreign::is_probe(&program.name)
     };

@@ -2,29 +2,38 @@
 //! The dummy device that holds the addresses of all Services, so that the kernel delivers their
 //! traffic locally, where ip_vs waits for it.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
+use nix::libc;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::{Handle, LinkDummy};
 
 use super::super::error::one_line;
 use crate::Unavailable;
-use crate::net::Cidr;
-use crate::net::{NetError, Netns};
+use crate::net::{Cidr, NetError, Netns};
+use crate::plan::IpFamily;
 
 /// Name of the device, kube-proxy's.
 pub(super) const DEVICE: &str = "kube-ipvs0";
 
 /// Makes the device. It stays down, as kube-proxy leaves it: its addresses are local all the same
-/// (`fib_add_ifaddr` in the kernel's net/ipv4/fib_frontend.c), and it answers no ARP request.
+/// (`fib_add_ifaddr` in the kernel's net/ipv4/fib_frontend.c), and it answers no ARP request. Both families'
+/// addresses are on the one, whoever made it first: whether it was this is said.
 ///
 /// # Errors
-/// The kernel has no dummy devices, or there is one of that name.
-pub(super) fn make_device(netns: &Netns) -> Result<(), NetError> {
+/// The kernel has no dummy devices.
+pub(super) fn make_device(netns: &Netns) -> Result<bool, NetError> {
     with_handle(netns, |handle| async move {
         let dummy = LinkDummy::new(DEVICE).build();
-        handle.link().add(dummy).execute().await.map_err(netlink("make", DEVICE))
+        match handle.link().add(dummy).execute().await {
+            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EEXIST => {
+                Ok(false)
+            }
+            made => made.map(|()| true).map_err(netlink("make", DEVICE)),
+        }
     })
 }
 
@@ -57,22 +66,50 @@ pub(super) fn add(netns: &Netns, addresses: Vec<IpAddr>) -> Result<(), NetError>
     })
 }
 
-/// How many addresses the device has; none if there is no such device.
+/// Takes addresses off the device.
+///
+/// # Errors
+/// The kernel refuses, or one is not there.
+pub(super) fn remove(netns: &Netns, addresses: Vec<IpAddr>) -> Result<(), NetError> {
+    with_handle(netns, |handle| async move {
+        let index = index(&handle).await?;
+        let addresses: HashSet<_> = addresses.into_iter().collect();
+        let on_device = handle.address().get().set_link_index_filter(index).execute();
+        let all: Vec<_> = on_device.try_collect().await.map_err(netlink("list", DEVICE))?;
+        for message in all {
+            let is_ours = |attribute: &AddressAttribute| match attribute {
+                AddressAttribute::Address(address) => addresses.contains(address),
+                _ => false,
+            };
+            if message.attributes.iter().any(is_ours) {
+                let removal = handle.address().del(message).execute();
+                removal.await.map_err(netlink("take an address off", DEVICE))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// How many addresses of a family the device has; none if there is no such device.
 ///
 /// # Errors
 /// The kernel refuses to list them.
-pub(super) fn count(netns: &Netns) -> Result<usize, NetError> {
-    with_handle(netns, |handle| async move {
+pub(super) fn count(netns: &Netns, family: IpFamily) -> Result<usize, NetError> {
+    let wanted = match family {
+        IpFamily::Ipv4 => AddressFamily::Inet,
+        IpFamily::Ipv6 => AddressFamily::Inet6,
+    };
+    with_handle(netns, move |handle| async move {
         let Ok(index) = index(&handle).await else { return Ok(0) };
         let addresses = handle.address().get().set_link_index_filter(index).execute();
         let all: Vec<_> = addresses.try_collect().await.map_err(netlink("list", DEVICE))?;
-        Ok(all.len())
+        Ok(all.iter().filter(|address| address.header.family == wanted).count())
     })
 }
 
 /// Whether the kernel has dummy devices.
 pub(super) fn check(scratch: &Netns) -> Result<(), Unavailable> {
-    make_device(scratch).and_then(|()| remove_device(scratch)).map_err(|error| {
+    make_device(scratch).and_then(|_| remove_device(scratch)).map_err(|error| {
         Unavailable::new(
             "kernel option CONFIG_DUMMY",
             one_line(&error),

@@ -42,22 +42,6 @@ pub(super) fn find(
     })
 }
 
-/// Virtual servers that ip_vs has.
-///
-/// # Errors
-/// The kernel has no ip_vs.
-pub(super) fn virtual_servers(netns: &Netns) -> io::Result<usize> {
-    netns.run(|| {
-        let table = BufReader::new(File::open("/proc/thread-self/net/ip_vs")?);
-        let mut count = 0;
-        for line in table.lines() {
-            let line = line?;
-            count += usize::from(line.starts_with("TCP ") || line.starts_with("UDP "));
-        }
-        Ok(count)
-    })
-}
-
 /// Columns: protocol, client, virtual server, real server, state (`ip_vs_conn_seq_show`). An address of IPv4 is
 /// a number, one of IPv6 is written out.
 fn parse(line: &str) -> Option<Connection> {

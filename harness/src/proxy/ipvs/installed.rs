@@ -2,7 +2,7 @@
 //! Mode ipvs on a node: sets, rules, virtual servers and addresses, and the proof of them.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::net::IpAddr;
 
 use super::super::error::one_line;
 use super::super::iptables::{Counters, Look, Rules};
@@ -13,7 +13,7 @@ use super::super::{
 use super::carriage::Carriage;
 use super::servers::Servers;
 use super::sets::{self, Sets};
-use super::{Ipvs, addresses, connections, rules};
+use super::{Ipvs, addresses, rules};
 use crate::Unavailable;
 use crate::net::addresses::family;
 use crate::net::{Change, LinkSettings, NetError, Netns, Tool, ToolError};
@@ -67,8 +67,11 @@ struct Parts {
     /// The family they are of.
     sets: Option<IpFamily>,
     rules: Option<Rules>,
-    servers: bool,
+    /// The family they are of.
+    servers: Option<IpFamily>,
+    /// Whether it is this that made it, and not the other family's.
     device: bool,
+    addresses: Vec<IpAddr>,
 }
 
 fn tool(op: &'static str) -> impl Fn(ToolError) -> ProxyError {
@@ -77,11 +80,6 @@ fn tool(op: &'static str) -> impl Fn(ToolError) -> ProxyError {
 
 fn net(source: NetError) -> ProxyError {
     ProxyError::Net { mode: Mode::Ipvs, source }
-}
-
-fn unreadable(node: &NodeView<'_>) -> impl FnOnce(io::Error) -> ProxyError {
-    let error = NetError::os("read the state of ip_vs on", node.name);
-    move |source| net(error(source))
 }
 
 impl Parts {
@@ -104,16 +102,15 @@ impl Parts {
                     text.apply(netns).map_err(tool("install"))?;
                 }
                 "ipvs.rules" => {
-                    self.servers = true;
+                    self.servers = Some(tables.family);
                     text.apply(netns).map_err(tool("install"))?;
                 }
                 _ => self.rules = Some(Rules::install(Mode::Ipvs, tables, netns, texts)?),
             }
         }
-        addresses::make_device(netns).map_err(net)?;
-        self.device = true;
-        let all = table.services.iter().flat_map(sets::addresses).collect();
-        addresses::add(netns, all).map_err(net)
+        self.device = addresses::make_device(netns).map_err(net)?;
+        self.addresses = table.services.iter().flat_map(sets::addresses).collect();
+        addresses::add(netns, self.addresses.clone()).map_err(net)
     }
 
     /// Takes everything off again, last things first, and goes on when one part fails.
@@ -126,9 +123,11 @@ impl Parts {
         };
         if self.device {
             note(addresses::remove_device(netns).map_err(net));
+        } else if !self.addresses.is_empty() {
+            note(addresses::remove(netns, self.addresses).map_err(net));
         }
-        if self.servers {
-            note(Tool::new("ipvsadm").args(["-C"]).run_on(netns).map(drop).map_err(tool("remove")));
+        if let Some(family) = self.servers {
+            note(remove_servers(netns, family));
         }
         if let Some(rules) = self.rules {
             note(rules.remove(netns));
@@ -140,16 +139,39 @@ impl Parts {
         if let Some(sysctls) = self.sysctls {
             note(sysctls.put_back(netns).map_err(net));
         }
-        outcome.and_then(|()| nothing_left(netns))
+        match (outcome, self.sets) {
+            (Ok(()), Some(family)) => nothing_left(netns, family),
+            (outcome, _) => outcome,
+        }
     }
 }
 
-fn nothing_left(netns: &Netns) -> Result<(), ProxyError> {
-    let servers =
-        Tool::new("ipvsadm").args(["-S", "-n"]).run_on(netns).map_err(tool("read back"))?;
+/// Virtual servers of a family, as `-t` or `-u` and their address. Not by `/proc/net/ip_vs`: Linux 6.1 counts
+/// other namespaces' when it goes on after a page, and passes some of ours over (`ip_vs_info_seq_next`).
+fn servers_of(netns: &Netns, family: IpFamily) -> Result<Vec<String>, ProxyError> {
+    let all = Tool::new("ipvsadm").args(["-S", "-n"]).run_on(netns).map_err(tool("read back"))?;
+    let of = |line: &str| {
+        let mut words = line.strip_prefix("-A ")?.split(' ');
+        let (protocol, address) = (words.next()?, words.next()?);
+        let is_of = address.starts_with('[') == (family == IpFamily::Ipv6);
+        is_of.then(|| format!("{protocol} {address}"))
+    };
+    Ok(all.lines().filter_map(of).collect())
+}
+
+/// Those of the other family stay.
+fn remove_servers(netns: &Netns, family: IpFamily) -> Result<(), ProxyError> {
+    let servers = servers_of(netns, family)?;
+    let lines: String = servers.iter().map(|server| format!("-D {server}\n")).collect();
+    let removal = Tool::new("ipvsadm").args(["-R"]).stdin(lines);
+    removal.run_on(netns).map(drop).map_err(tool("remove"))
+}
+
+fn nothing_left(netns: &Netns, family: IpFamily) -> Result<(), ProxyError> {
+    let servers = servers_of(netns, family)?;
     let sets = Tool::new("ipset").args(["list", "-n"]).run_on(netns).map_err(tool("read back"))?;
-    let set = sets.lines().find(|name| name.starts_with("KUBE-"));
-    match servers.lines().next().or(set) {
+    let set = sets.lines().find(|name| sets::is_of(name, family));
+    match servers.first().map(String::as_str).or(set) {
         None => Ok(()),
         Some(left) => {
             let (host, left) = (netns.name().to_owned(), left.to_owned());
@@ -218,13 +240,13 @@ impl InstalledIpvs {
         table: &ServiceTable,
     ) -> Result<Vec<String>, ProxyError> {
         let servers = Servers::of(table, node.name, node.address, self.scheduler).count();
-        let servers_found = connections::virtual_servers(node.netns).map_err(unreadable(node))?;
         let family = family(node.address);
+        let servers_found = servers_of(node.netns, family)?.len();
         let members = Sets::of(table, node.name, family).members();
         let list = Tool::new("ipset").args(["list", "-terse"]).run_on(node.netns);
         let members_found = sets::listed(&list.map_err(tool("read back"))?, family);
         let all: BTreeSet<_> = table.services.iter().flat_map(sets::addresses).collect();
-        let addresses_found = addresses::count(node.netns).map_err(net)?;
+        let addresses_found = addresses::count(node.netns, family).map_err(net)?;
         let mut evidence = Vec::new();
         for (what, expected, found) in [
             ("virtual servers in ip_vs", servers, servers_found),

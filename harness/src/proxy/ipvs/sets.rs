@@ -206,6 +206,11 @@ pub(super) fn listed(listing: &str, family: IpFamily) -> usize {
     listing.split("Name: ").filter(ours).filter_map(count).sum()
 }
 
+/// Whether a set of this name is one of a family's.
+pub(super) fn is_of(name: &str, family: IpFamily) -> bool {
+    Set::ALL.iter().any(|set| set.name(family) == name)
+}
+
 /// The input that removes the sets.
 pub(super) fn removal(family: IpFamily) -> RuleText {
     let lines = Set::ALL.map(|set| format!("destroy {}\n", set.name(family))).concat();
