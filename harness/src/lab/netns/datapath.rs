@@ -94,7 +94,9 @@ impl Datapath {
             let (source, asked) = (source(lab, road, nth), ingress::HOST);
             let host = road::origin(lab, road);
             let preamble = preamble(lab, destination);
-            let manner = Manner { asked, name: ground.name(road), preamble, certificates };
+            let http2 = by_http2(ground, case);
+            let name = ground.name(road);
+            let manner = Manner { asked, name, preamble, http2, certificates };
             let greeting = greet(host, source, destination, manner)?;
             evidence.push(format!("{destination} answered as {}", greeting.pod));
             evidence.extend(greeting.address_seen(source));
@@ -309,6 +311,12 @@ fn preamble(lab: &Hosts, destination: SocketAddr) -> bool {
     lab.proxied && destination != Balancer::address(lab.family())
 }
 
+/// Whether the ingress controller of a case is asked over HTTP/2 without TLS. Pods tell the versions apart.
+fn by_http2(ground: &Ground, case: &Case) -> bool {
+    let workload = &ground.profile.workload[&case.workload];
+    case.route.road.is_ingress() && ingress::speaks_http2(workload.protocol, workload.tls.is_some())
+}
+
 /// Makes a connection, and tells who accepted it. The ingress controller is asked for a host that it does not
 /// know, and makes none of its own then.
 fn made(
@@ -328,13 +336,14 @@ fn made(
             return Ok((accepts, hold(host, client, destination)?));
         }
         let (asked, name) = (UNKNOWN_HOST, ground.name(case.route.road));
-        let manner = Manner { asked, name, preamble: false, certificates };
+        let http2 = by_http2(ground, case);
+        let manner = Manner { asked, name, preamble: false, http2, certificates };
         return Ok((accepts, knock(host, client, destination, manner)?));
     }
     // Past the controller.
     let name = crate::certificates::NAME;
     let preamble = preamble(lab, destination);
-    let manner = Manner { asked: ingress::HOST, name, preamble, certificates };
+    let manner = Manner { asked: ingress::HOST, name, preamble, http2: false, certificates };
     let greeting = greet(host, client, destination, manner)?;
     let answering = lab.pods().iter().find(|pod| pod.name == greeting.pod);
     let Some(pod) = answering else {
