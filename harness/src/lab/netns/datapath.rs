@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use nix::libc::IPPROTO_TCP;
+use nix::libc::{IPPROTO_TCP, IPPROTO_UDP};
 
 use super::beds::Ground;
 use super::greeting::{Greeting, Manner, greet, hold, knock};
@@ -388,8 +388,10 @@ pub(super) fn entries(lab: &Hosts, mut sources: Vec<SocketAddr>) -> Result<Vec<S
         for flow in conntrack::dump(&node.netns, conntrack::Filter::default())? {
             if sources.contains(&flow.original.source) {
                 sources.push(flow.reply.destination);
+                let udp = i32::from(flow.original.protocol) == IPPROTO_UDP;
+                let protocol = if udp { "udp" } else { "tcp" };
                 found.push(format!(
-                    "{}: tcp {}, answered by {}",
+                    "{}: {protocol} {}, answered by {}",
                     node.name, flow.original, flow.reply
                 ));
             }
