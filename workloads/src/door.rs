@@ -20,9 +20,9 @@ const BACKLOG: i32 = 4096;
 /// Wait after `accept()` fails, as it does while the process is out of files.
 const ACCEPT_RETRY: Duration = Duration::from_millis(1);
 
-/// Spawns on the thread's own runtime: hyper's futures for HTTP/2.
-#[derive(Clone, Copy)]
-pub(crate) struct Local;
+/// Spawns on the thread's own runtime or in its [`tokio::task::LocalSet`]: hyper's futures for HTTP/2.
+#[derive(Clone, Copy, Debug)]
+pub struct Local;
 
 impl<F: Future<Output: 'static> + 'static> Executor<F> for Local {
     fn execute(&self, future: F) {

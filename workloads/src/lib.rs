@@ -30,6 +30,7 @@ mod websocket;
 mod wire;
 
 pub use agent::AgentError;
+pub use door::Local;
 pub use family::tcp_socket;
 pub use preamble::preamble;
 pub use service_type::{service_type, set_service_type};

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-pub use dns::{DnsReply, DnsService, DnsSpec, LoadResolve, Lookup, Queries};
+pub use dns::{Answer, DnsReply, DnsService, DnsSpec, LoadResolve, Lookup, Queries};
 pub use ingress::{BackendTls, IngressCommand, IngressReply, IngressRule, IngressSpec};
 pub use tls::{Accepted, Handshakes, LoadTls, Secret, TargetTls, TlsVersion, Turn};
 

@@ -336,3 +336,112 @@ fn pcapng_blocks(mut rest: &[u8]) -> Vec<u32> {
     }
     kinds
 }
+
+/// A request of a client that has but a name, in a pod, with the server of names on the other node.
+const NAMED: [&str; 6] =
+    ["--cni", "bridge", "--route", "clusterip-remote", "--workload", "dns-newconn"];
+
+#[test]
+fn each_query_for_a_name_is_told_with_its_own_places_and_its_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let [perfetto, html] = ["t.json", "t.html"].map(|name| dir.path().join(name));
+    let files = ["--perfetto", perfetto.to_str().unwrap(), "--html", html.to_str().unwrap()];
+    let modes = ["none", "iptables", "nftables"];
+    let output = trace(&[&NAMED[..], &files, &["--mode", &modes.join(","), "--json"]].concat());
+    let walks: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(walks.len(), modes.len(), "{}", String::from_utf8_lossy(&output.stderr));
+    for (mode, walk) in modes.into_iter().zip(walks.into_iter().map(Walk)) {
+        times_add_up_behind_names(&walk);
+        let queries = walk.0["queries"].as_array().unwrap();
+        let name = "web.default.svc.cluster.local.";
+        let path = ["default.svc.cluster.local.", "svc.cluster.local.", "cluster.local.", ""];
+        let expected = path.iter().flat_map(|domain| {
+            let name = format!("{name}{domain}");
+            [("A", name.clone()), ("AAAA", name)]
+        });
+        let asked =
+            queries.iter().map(|query| (text(query, "kind"), text(query, "name").to_owned()));
+        assert_eq!(asked.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        let answers: Vec<_> = queries.iter().map(|query| text(query, "answer")).collect();
+        assert!(answers[..6].iter().all(|answer| *answer == "NXDOMAIN"), "{answers:?}");
+        let address = walk.text("destination").rsplit_once(':').unwrap().0;
+        assert_eq!(answers[6..], [&*format!("NOERROR {address}"), "NOERROR, no such address"]);
+        for query in queries {
+            query_is_whole(&walk, query, mode);
+        }
+        // Without rules nothing has the kernel track connections; with them, one flow for each socket.
+        let udp = walk.conntrack().iter().filter(|entry| entry.contains(": udp ")).count();
+        assert!(mode == "none" || udp >= path.len(), "{:#?}", walk.conntrack());
+    }
+    let drawn: Value = serde_json::from_slice(&fs::read(perfetto).unwrap()).unwrap();
+    let events = drawn["traceEvents"].as_array().unwrap();
+    let slices = events.iter().filter(|event| event["cat"] == "query");
+    assert_eq!(slices.count(), 8 * modes.len());
+    let page = fs::read_to_string(html).unwrap();
+    assert_eq!(page.matches("<details class=\"query\">").count(), 8 * modes.len());
+    assert!(page.contains("A web.default.svc.cluster.local.svc.cluster.local.: NXDOMAIN"));
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap()
+}
+
+/// As [`times_add_up`], of a walk that begins with a resolution.
+fn times_add_up_behind_names(walk: &Walk) {
+    let sum: u64 = walk.steps().iter().map(|step| step["since_ns"].as_u64().unwrap()).sum();
+    assert_eq!(sum, walk.0["total_ns"].as_u64().unwrap());
+    let names: Vec<_> = walk.steps()[..2].iter().map(|step| text(step, "name")).collect();
+    assert_eq!(names, ["resolving", "connect called"]);
+}
+
+/// From the client to the pod of the server of names and back, within the resolution, and translated where there
+/// is a Service.
+fn query_is_whole(walk: &Walk, query: &Value, mode: &str) {
+    let steps = query["steps"].as_array().unwrap();
+    let ns = |step: &Value, key: &str| step[key].as_u64().unwrap();
+    let (first, last) = (&steps[0], steps.last().unwrap());
+    assert_eq!((&first["name"], &last["name"]), (&"query sent".into(), &"answer read".into()));
+    let sum: u64 = steps.iter().map(|step| ns(step, "since_ns")).sum();
+    assert_eq!(sum, ns(query, "total_ns"));
+    assert_eq!(ns(last, "at_ns") - ns(first, "at_ns"), sum);
+    assert!(ns(last, "at_ns") <= ns(&walk.steps()[1], "at_ns"), "{query:#}");
+
+    let passages = |packet: &str| -> Vec<&Value> {
+        steps.iter().filter(|step| step["packet"] == packet && step["place"] != "call").collect()
+    };
+    let hosts = |packet: &str| {
+        let mut hosts: Vec<_> = passages(packet).iter().map(|step| text(step, "host")).collect();
+        hosts.dedup();
+        hosts
+    };
+    let mut there = hosts("query");
+    assert_eq!(there[..3], ["pod1-1", "node1", "node2"], "{query:#}");
+    assert_eq!(there.len(), 4, "{there:?}");
+    there.reverse();
+    assert_eq!(hosts("answer"), there);
+    let asked = passages("query");
+    let [asked, answered] =
+        [asked[0], asked[asked.len() - 1]].map(|step| text(step, "destination"));
+    assert!(asked.ends_with(":53") && answered.ends_with(":53"), "{asked} {answered}");
+    assert_eq!(asked == answered, mode == "none", "{asked} {answered}");
+    let stages: Vec<_> = steps.iter().map(|step| text(step, "stage")).collect();
+    assert!(stages.iter().all(|stage| stage.is_empty() || stage.starts_with("dns_")), "{stages:?}");
+    for stage in ["dns_client_tx", "dns_wire", "dns_fabric", "dns_server", "dns_client_rx"] {
+        assert!(stages.contains(&stage), "{stage} in {stages:?}");
+    }
+}
+
+#[test]
+fn queries_are_in_the_text_before_the_request() {
+    let output = trace(&[&NAMED[..], &["--mode", "nftables"]].concat());
+    let told = String::from_utf8(output.stdout).unwrap();
+    let place = |words: &str| told.find(words).unwrap_or_else(|| panic!("{words} in {told}"));
+    let order = [
+        place("Names: 8 queries"),
+        place("A web.default.svc.cluster.local.default.svc.cluster.local.: NXDOMAIN"),
+        place("AAAA web.default.svc.cluster.local.: NOERROR, no such address"),
+        place("There: opening"),
+    ];
+    assert!(order.is_sorted(), "{told}");
+    assert!(told.contains("stage dns_server"), "{told}");
+}

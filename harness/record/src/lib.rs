@@ -26,7 +26,7 @@ pub use kernel::GuestKernel;
 pub use manifest::{Host, Manifest, Tool};
 pub use reader::{Run, WALKS_BYTES_MAX};
 pub use summary::{Fidelity, Summary};
-pub use walk::{MatchedRule, Place, Walk, WalkStep};
+pub use walk::{MatchedRule, Place, QueryWalk, Walk, WalkStep};
 pub use writer::{CaseFiles, RunWriter, path_component};
 
 /// Version of the run directory's format. A reader accepts its own version and older ones.

@@ -25,6 +25,10 @@ pub struct Walk {
     pub total_ns: u64,
     /// In the order of time.
     pub steps: Vec<WalkStep>,
+    /// Queries for names before it, in the order of time, two at a time. They are beside its steps, and lie
+    /// within the one that ends with `connect called`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queries: Vec<QueryWalk>,
     /// Rules tested for the connection's first packet, on the entry node, in all chains; those
     /// that did not match included.
     pub rules_walked: Option<u64>,
@@ -32,6 +36,21 @@ pub struct Walk {
     pub conntrack: Vec<String>,
     /// What a reader has to know of this walk.
     pub notes: Vec<String>,
+}
+
+/// One query for a name and its answer, place by place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryWalk {
+    /// The name, whole: `web.default.svc.cluster.local.`.
+    pub name: String,
+    /// What of it was asked for: `A` or `AAAA`.
+    pub kind: String,
+    /// The answer's code, `NOERROR` or `NXDOMAIN`, and with it the address where it has one.
+    pub answer: String,
+    /// From the query's being sent to its answer's being read, nanoseconds.
+    pub total_ns: u64,
+    /// In the order of time; `at_ns` is since the walk of the request began, and `since_ns` of the first is 0.
+    pub steps: Vec<WalkStep>,
 }
 
 /// One place a walk passed.
@@ -43,7 +62,7 @@ pub struct WalkStep {
     pub since_ns: u64,
     /// Direction of travel: towards the container or back.
     pub leg: Leg,
-    /// What is on its way: `SYN`, `SYN-ACK`, `ACK`, `request`, `response`, `FIN`, `RST`; of a call
+    /// What is on its way: `SYN`, `SYN-ACK`, `ACK`, `request`, `response`, `FIN`, `RST`, and of a query `query`, `answer`; of a call
     /// what it is about: `connect`, `request`, `response`.
     pub packet: String,
     /// Stage that ends here, a word of `docs/method.md`; empty at the first step and where the

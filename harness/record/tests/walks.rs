@@ -59,6 +59,7 @@ fn walk(total_ns: u64) -> Walk {
         total_ns,
         steps: vec![step],
         rules_walked: Some(13),
+        queries: Vec::new(),
         conntrack: Vec::new(),
         notes: Vec::new(),
     }

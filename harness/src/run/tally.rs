@@ -395,6 +395,7 @@ mod tests {
             total_ns,
             steps: Vec::new(),
             rules_walked: None,
+            queries: Vec::new(),
             conntrack: Vec::new(),
             notes: Vec::new(),
         }

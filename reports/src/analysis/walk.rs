@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use record::{CaseRecord, Leg, MatchedRule, Place, Walk, WalkStep};
+use record::{CaseRecord, Leg, MatchedRule, Place, QueryWalk, Walk, WalkStep};
 
 use crate::analysis::number::{count, plural};
 
@@ -56,10 +56,8 @@ pub struct End<'a> {
 /// and begins no part of its own.
 pub fn sections(walk: &Walk) -> Vec<Section<'_>> {
     let mut sections: Vec<Section<'_>> = Vec::new();
-    let mut road = Addresses::default();
-    for (place, step) in walk.steps.iter().enumerate() {
-        let (source, destination) = road.at(step);
-        let seen = Seen { number: place + 1, step, source, destination };
+    for seen in seen(&walk.steps) {
+        let Seen { step, .. } = seen;
         let heading = heading(step);
         match sections.last_mut() {
             Some(last) if heading.is_none_or(|heading| heading == last.heading) => {
@@ -72,6 +70,31 @@ pub fn sections(walk: &Walk) -> Vec<Section<'_>> {
         }
     }
     sections
+}
+
+/// A query's steps.
+pub fn query_steps(query: &QueryWalk) -> Vec<Seen<'_>> {
+    seen(&query.steps).collect()
+}
+
+/// `A web.default.svc.cluster.local.: NXDOMAIN`.
+pub fn question(query: &QueryWalk) -> String {
+    format!("{} {}: {}", query.kind, query.name, query.answer)
+}
+
+/// From the first query's being sent to the last answer's being read, nanoseconds.
+pub fn queries_ns(walk: &Walk) -> u64 {
+    let times = walk.queries.iter().flat_map(|query| &query.steps).map(|step| step.at_ns);
+    let (first, last) = (times.clone().min(), times.max());
+    first.zip(last).map_or(0, |(first, last)| last - first)
+}
+
+fn seen(steps: &[WalkStep]) -> impl Iterator<Item = Seen<'_>> {
+    let mut road = Addresses::default();
+    steps.iter().enumerate().map(move |(place, step)| {
+        let (source, destination) = road.at(step);
+        Seen { number: place + 1, step, source, destination }
+    })
 }
 
 fn direction(leg: Leg) -> &'static str {

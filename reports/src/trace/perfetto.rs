@@ -8,11 +8,11 @@
 
 use std::collections::BTreeMap;
 
-use record::{MatchedRule, Place, Walk};
+use record::{MatchedRule, Place, QueryWalk, Walk};
 use serde_json::{Map, Value, json};
 
 use crate::analysis::number::one_line;
-use crate::analysis::walk::{End, Seen, rule_place, sections};
+use crate::analysis::walk::{End, Seen, query_steps, question, rule_place, sections};
 
 /// The process that holds whole requests.
 const REQUESTS: &str = "requests";
@@ -90,6 +90,34 @@ impl Trace {
             self.slice(whole, "stage", "not seen", start_ns + seen_ns, rest_ns, args);
         }
         for ((_, packet), stops) in packets {
+            self.flow(packet, &stops);
+        }
+        for query in &walk.queries {
+            self.query(number, query, start_ns);
+        }
+    }
+
+    /// A query on threads of its kind: two are under way at a time, one of each.
+    fn query(&mut self, number: usize, query: &QueryWalk, start_ns: u64) {
+        let QueryWalk { name, kind, answer, .. } = query;
+        let thread = format!("queries {kind}");
+        let (whole, steps) = (self.track(REQUESTS, &thread), query_steps(query));
+        let Some(first) = steps.first() else { return };
+        let about = json!({ "walk": number, "name": name, "kind": kind, "answer": answer });
+        let at_ns = start_ns + first.step.at_ns;
+        self.slice(whole, "query", &question(query), at_ns, query.total_ns, about);
+        let mut ways: BTreeMap<_, Vec<Stop>> = BTreeMap::new();
+        for seen in &steps[1..] {
+            let step = seen.step;
+            let track = self.track(&step.host, &thread);
+            let at_ns = start_ns + step.at_ns.saturating_sub(step.since_ns);
+            let name = if step.stage.is_empty() { &step.name } else { &step.stage };
+            self.slice(track, "query stage", name, at_ns, step.since_ns, args(number, seen));
+            if step.since_ns > 0 && step.place != Place::Call {
+                ways.entry((step.leg, &*step.packet)).or_default().push(Stop { at_ns, track });
+            }
+        }
+        for ((_, packet), stops) in ways {
             self.flow(packet, &stops);
         }
     }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A walk as a person reads it in a terminal.
 
-use record::{Leg, Walk};
+use record::{Leg, QueryWalk, Walk};
 
 use super::paragraph::Paragraph;
-use crate::analysis::number::{count, one_line, percent, time};
+use crate::analysis::number::{count, one_line, percent, plural, time};
 use crate::analysis::walk::{
-    End, Section, Seen, clock, longest, place, rule_place, sections, steps,
+    End, Section, Seen, clock, longest, place, queries_ns, query_steps, question, rule_place,
+    sections, steps,
 };
 use crate::look::Look;
 
@@ -32,6 +33,7 @@ pub fn text(walk: &Walk, look: Look) -> String {
     page.head(walk);
     // Numbers stand right-aligned under each other.
     let digits = walk.steps.len().to_string().len();
+    page.queries(walk);
     for section in sections(walk) {
         page.section(&section, digits);
     }
@@ -72,6 +74,35 @@ impl Page {
         }
     }
 
+    /// Names come first, as they do in time.
+    fn queries(&mut self, walk: &Walk) {
+        if walk.queries.is_empty() {
+            return;
+        }
+        self.out.push('\n');
+        let count = plural(walk.queries.len(), "query", "queries");
+        let heading = Paragraph::new(0, 2).say(&format!("Names: {count}"), BOLD);
+        self.set(heading.say(&format!("({})", time(queries_ns(walk) as f64)), DIM));
+        for query in &walk.queries {
+            self.query(query);
+        }
+    }
+
+    /// A query's steps, without what is said of the same places where the request passes them.
+    fn query(&mut self, query: &QueryWalk) {
+        let heading = Paragraph::new(2, 4).say(&question(query), BOLD);
+        self.set(heading.say(&format!("({})", time(query.total_ns as f64)), DIM));
+        let digits = query.steps.len().to_string().len();
+        let mut known = false;
+        for seen in query_steps(query) {
+            self.step_head(&seen, digits);
+            if !known || seen.translated() {
+                self.addresses(&seen, digits + 2);
+                known |= seen.source.is_some();
+            }
+        }
+    }
+
     fn section(&mut self, section: &Section<'_>, digits: usize) {
         self.out.push('\n');
         let heading = Paragraph::new(0, 2).say(section.heading, BOLD);
@@ -82,6 +113,21 @@ impl Page {
     }
 
     fn step(&mut self, seen: &Seen<'_>, digits: usize) {
+        let Seen { step, .. } = *seen;
+        let indent = digits + 2;
+        self.step_head(seen, digits);
+        self.set(Paragraph::new(indent, indent).say(&step.words, ""));
+        self.addresses(seen, indent);
+        for object in &step.objects {
+            self.set(Paragraph::new(indent + 2, indent + 4).say(object, DIM));
+        }
+        for rule in &step.rules {
+            self.set(Paragraph::new(indent + 2, indent + 4).say(&rule_place(rule), ""));
+            self.set(Paragraph::new(indent + 4, indent + 6).say(&rule.text, DIM));
+        }
+    }
+
+    fn step_head(&mut self, seen: &Seen<'_>, digits: usize) {
         let Seen { number, step, .. } = *seen;
         let (arrow, colour) = match step.leg {
             Leg::Request => ("->", THERE),
@@ -102,15 +148,6 @@ impl Page {
             head = head.say(&format!("stage {}", step.stage), DIM);
         }
         self.set(head);
-        self.set(Paragraph::new(indent, indent).say(&step.words, ""));
-        self.addresses(seen, indent);
-        for object in &step.objects {
-            self.set(Paragraph::new(indent + 2, indent + 4).say(object, DIM));
-        }
-        for rule in &step.rules {
-            self.set(Paragraph::new(indent + 2, indent + 4).say(&rule_place(rule), ""));
-            self.set(Paragraph::new(indent + 4, indent + 6).say(&rule.text, DIM));
-        }
     }
 
     fn addresses(&mut self, seen: &Seen<'_>, indent: usize) {

@@ -8,7 +8,7 @@ use reports::trace::{page, perfetto, text};
 use serde_json::Value;
 
 use crate::tags;
-use crate::walks::{infected, walk};
+use crate::walks::{infected, named, walk};
 
 fn plain(width: usize) -> Look {
     Look { colour: false, width: Some(width) }
@@ -200,6 +200,20 @@ fn texts_made_to_break_out_of_a_page_of_walks_stay_text() {
         }
         assert!(events(&perfetto(&[infected(text)])).len() > 20);
     }
+}
+
+#[test]
+fn queries_for_names_come_before_the_request_and_have_threads_by_their_kinds() {
+    let text = text(&named(), plain(80));
+    let (from, to) = (text.find("Names").unwrap(), text.find("There: opening").unwrap());
+    insta::assert_snapshot!(text[from..to].trim_end());
+    let page = page(&[named()]).unwrap();
+    tags::read(&page).unwrap();
+    assert!(page.contains("AAAA web.: NOERROR 10.96.0.1"));
+    let events = events(&perfetto(&[named()]));
+    let asked: Vec<_> = events.iter().filter(|event| event["cat"] == "query").collect();
+    let threads: BTreeSet<_> = asked.iter().map(|event| event["tid"].as_u64()).collect();
+    assert_eq!((asked.len(), threads.len()), (4, 2));
 }
 
 #[test]

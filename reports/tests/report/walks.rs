@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A hand-made walk: NodePort to a pod on another node over VXLAN, under iptables with masquerade.
 
-use record::{Leg, MatchedRule, Place, Walk, WalkStep};
+use record::{Leg, MatchedRule, Place, QueryWalk, Walk, WalkStep};
 
 const CLIENT: &str = "10.8.0.1:40000";
 const NODE_PORT: &str = "172.18.0.11:30080";
@@ -205,6 +205,7 @@ pub(crate) fn walk() -> Walk {
         total_ns: at_ns,
         steps: steps.into(),
         rules_walked: Some(1_012),
+        queries: Vec::new(),
         conntrack: vec![
             "node1: tcp 6 86399 ESTABLISHED src=10.8.0.1 dst=172.18.0.11 sport=40000 dport=30080 \
              src=10.244.1.2 dst=10.244.0.0 sport=8080 dport=23456 [ASSURED]"
@@ -240,6 +241,57 @@ pub(crate) fn infected(text: &str) -> Walk {
             table: text.to_owned(),
             ..rule(text, text, 1, 1, 1, text)
         }];
+    }
+    walk.queries = vec![query(text, text, text, &walk.steps)];
+    walk
+}
+
+fn query(name: &str, kind: &str, answer: &str, steps: &[WalkStep]) -> QueryWalk {
+    let steps: Vec<_> = steps.into();
+    let total_ns = steps[steps.len() - 1].at_ns - steps[0].at_ns;
+    let [name, kind, answer] = [name, kind, answer].map(str::to_owned);
+    QueryWalk { name, kind, answer, total_ns, steps }
+}
+
+/// The walk with two queries for a name at the same time before it, and another two behind them.
+pub(crate) fn named() -> Walk {
+    let mut walk = walk();
+    let step = |at_ns, since_ns, leg, packet: &str, stage: &str, host: &str, destination: &str| {
+        let place = if destination.is_empty() { Place::Call } else { Place::Device };
+        WalkStep {
+            at_ns,
+            since_ns,
+            leg,
+            packet: packet.to_owned(),
+            stage: stage.to_owned(),
+            host: host.to_owned(),
+            place,
+            name: match (place, packet) {
+                (Place::Call, "query") => "query sent",
+                (Place::Call, _) => "answer read",
+                _ => "eth0 in",
+            }
+            .to_owned(),
+            source: (!destination.is_empty()).then(|| "10.244.0.2:900".to_owned()),
+            destination: (!destination.is_empty()).then(|| destination.to_owned()),
+            encapsulated: false,
+            words: "The client asks.".to_owned(),
+            objects: Vec::new(),
+            rules: Vec::new(),
+        }
+    };
+    let steps = |at_ns: u64| {
+        [
+            step(at_ns, 0, THERE, "query", "", "client", ""),
+            step(at_ns + 50, 50, THERE, "query", "dns_wire", "node1", "10.96.0.10:53"),
+            step(at_ns + 90, 40, THERE, "query", "dns_cni", "pod1-2", "10.244.0.3:53"),
+            step(at_ns + 190, 100, BACK, "answer", "dns_client_rx", "client", ""),
+        ]
+    };
+    for (name, answer, at_ns) in [("web.local.", "NXDOMAIN", 0), ("web.", "NOERROR 10.96.0.1", 200)]
+    {
+        walk.queries.push(query(name, "A", answer, &steps(at_ns)));
+        walk.queries.push(query(name, "AAAA", answer, &steps(at_ns + 5)));
     }
     walk
 }

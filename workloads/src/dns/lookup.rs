@@ -5,7 +5,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use super::{ANSWER_BYTES_MAX, Answer, Questions, name};
+use super::{ANSWER_BYTES_MAX, Questions, name};
+use crate::protocol::Answer;
 
 /// Ids of the two queries; nobody else asks from their source.
 const IDS: [u16; 2] = [1, 2];

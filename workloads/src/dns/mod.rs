@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::agent::{self, AgentError};
 use crate::protocol::{DnsReply, DnsSpec};
 pub use lookup::lookup;
-pub(crate) use question::{ANSWER_BYTES_MAX, Answer, Both, Questions, name};
+pub(crate) use question::{ANSWER_BYTES_MAX, Both, Questions, name};
 use serve::{open, serve};
 use zone::Zone;
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 
-use crate::protocol::Queries;
+use crate::protocol::{Answer, Queries};
 
 /// What is asked for each name.
 const KINDS: [RecordType; 2] = [RecordType::A, RecordType::AAAA];
@@ -22,23 +22,6 @@ pub(crate) struct Questions {
     questions: Both<Query>,
     /// Their ids are still to be set.
     messages: Both<Vec<u8>>,
-}
-
-/// What a server says of one question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// The first of the name's addresses of the kind that was asked for.
-    Address(IpAddr),
-    /// There is such a name, and it has no such address.
-    NoData,
-    /// There is no such name.
-    NxDomain,
-    /// The server could not say.
-    ServFail,
-    /// The server does not serve such names.
-    Refused,
-    /// Any other error, or cut short.
-    Other,
 }
 
 /// A fully qualified name, however it is written.

@@ -35,6 +35,9 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
+/// What a client says in TE that takes trailers.
+const TRAILERS: &str = "trailers";
+
 type Body = Either<Incoming, Empty<Bytes>>;
 
 /// The proxy's state, all of it on one thread.
@@ -56,7 +59,8 @@ struct Client {
 impl Forwarder {
     /// Fails with what is wrong with a rule.
     pub(super) fn new(spec: &IngressSpec) -> Result<Rc<Self>, String> {
-        let (rules, pool) = (Rules::new(&spec.rules)?, Pool::new(spec.backend_tls.as_ref())?);
+        let pool = Pool::new(spec.backend_tls.as_ref(), spec.backend_http2)?;
+        let rules = Rules::new(&spec.rules)?;
         Ok(Rc::new(Self { rules, pool, carried: RefCell::default() }))
     }
 
@@ -84,8 +88,9 @@ impl Forwarder {
         let Some(rule) = self.rules.find(&host, request.uri().path()) else {
             return status(StatusCode::NOT_FOUND);
         };
-        let upgrade = tunnel::wanted(&request);
-        let Some(mut request) = prepare(request, &host, &client) else {
+        // HTTP/2 has no upgrades, and whoever is asked for one may answer without (RFC 9110, section 7.8).
+        let upgrade = tunnel::wanted(&request).filter(|_| !self.pool.is_http2());
+        let Some(mut request) = prepare(request, &host, &client, &self.pool) else {
             return status(StatusCode::BAD_REQUEST);
         };
         let followed = client.followed;
@@ -128,7 +133,7 @@ impl Forwarder {
         mut sender: Sender,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Option<Request<Incoming>>> {
-        match sender.try_send_request(request).await {
+        match sender.ask(request).await {
             Ok(response) => {
                 self.pool.give(backend, followed, sender);
                 Ok(self.passed_back(backend, response))
@@ -151,18 +156,34 @@ impl Forwarder {
     }
 }
 
-/// A request as it goes to a backend: HTTP/1.1 with a path, the host that was asked for, and who asked.
+/// A request as it goes to a backend: with a path, the host that was asked for, and who asked.
 fn prepare(
     mut request: Request<Incoming>,
     host: &str,
     client: &Client,
+    pool: &Pool,
 ) -> Option<Request<Incoming>> {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    *request.uri_mut() = path.parse().ok()?;
-    *request.version_mut() = Version::HTTP_11;
+    let takes_trailers = request.headers().get_all(TE).iter().any(|te| te == TRAILERS);
+    if pool.is_http2() {
+        *request.uri_mut() = format!("{}://{host}{path}", pool.scheme()).parse().ok()?;
+        *request.version_mut() = Version::HTTP_2;
+    } else {
+        *request.uri_mut() = path.parse().ok()?;
+        *request.version_mut() = Version::HTTP_11;
+    }
     let headers = request.headers_mut();
     without_hop_by_hop(headers);
-    headers.insert(HOST, HeaderValue::from_str(host).ok()?);
+    if pool.is_http2() {
+        // The host is in the URI. Servers of gRPC look for the word about trailers, the one that HTTP/2 lets pass
+        // (RFC 9113, section 8.2.2), and trailers are handed on.
+        headers.remove(HOST);
+        if takes_trailers {
+            headers.insert(TE, HeaderValue::from_static(TRAILERS));
+        }
+    } else {
+        headers.insert(HOST, HeaderValue::from_str(host).ok()?);
+    }
     headers.append(FORWARDED_FOR, client.address.clone());
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(client.scheme));
     Some(request)

@@ -34,6 +34,7 @@ use exchange::Template;
 use phase::Phase;
 pub use recorder::Recorder;
 use resolve::Resolver;
+pub use resolve::tried;
 use tls::Tls;
 use tuples::Tuples;
 pub use worker::worker;

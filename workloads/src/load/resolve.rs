@@ -17,8 +17,8 @@ use tokio::net::UdpSocket;
 use super::failure::Failure;
 use super::tuples::Tuples;
 use crate::clock::now_ns;
-use crate::dns::{ANSWER_BYTES_MAX, Answer, Both, Questions, name};
-use crate::protocol::{LoadResolve, Lookup, Queries, SAMPLE_TOS, Sources};
+use crate::dns::{ANSWER_BYTES_MAX, Both, Questions, name};
+use crate::protocol::{Answer, LoadResolve, Lookup, Queries, SAMPLE_TOS, Sources};
 use crate::set_service_type;
 
 /// Resolves one name again and again.
@@ -65,10 +65,10 @@ impl Resolver {
         let mut failure = Failure::DnsNxdomain;
         let mut lookups = Vec::new();
         for candidate in &self.candidates {
-            let (answers, lookup) = self.ask(candidate, sampled).await?;
+            let lookup = self.ask(candidate, sampled).await?;
             // One of them is for addresses of the family that is connected to.
             let wanted = usize::from(self.spec.address.is_ipv6());
-            let (of_wanted, of_other) = (answers[wanted], answers[1 - wanted]);
+            let (of_wanted, of_other) = (lookup.answers[wanted], lookup.answers[1 - wanted]);
             if sampled {
                 lookups.push(lookup);
             }
@@ -89,15 +89,11 @@ impl Resolver {
     }
 
     /// Asks for one name, and waits for both answers.
-    async fn ask(
-        &self,
-        candidate: &Questions,
-        sampled: bool,
-    ) -> Result<(Both<Answer>, Lookup), Failure> {
+    async fn ask(&self, candidate: &Questions, sampled: bool) -> Result<Lookup, Failure> {
         let (socket, source) = self.socket(sampled)?;
         let ids = self.two_ids();
-        let mut lookup = Lookup { source, ids, sent_ns: [0; 2], answered_ns: [0; 2] };
-        for (message, sent_ns) in candidate.messages(ids).iter().zip(&mut lookup.sent_ns) {
+        let (mut sent_ns, mut answered_ns) = ([0; 2], [0; 2]);
+        for (message, sent_ns) in candidate.messages(ids).iter().zip(&mut sent_ns) {
             *sent_ns = now_ns();
             socket.send(message).await.map_err(|error| Failure::of_query(&error))?;
             self.count(|queries| queries.asked += 1);
@@ -106,7 +102,8 @@ impl Resolver {
         let mut buffer = [0; ANSWER_BYTES_MAX];
         loop {
             if let [Some(of_a), Some(of_aaaa)] = answers {
-                return Ok(([of_a, of_aaaa], lookup));
+                let answers = [of_a, of_aaaa];
+                return Ok(Lookup { source, ids, sent_ns, answered_ns, answers });
             }
             // The socket is connected: the kernel hands over what its own peer sent, and nothing else.
             let length = socket.recv(&mut buffer).await;
@@ -114,7 +111,7 @@ impl Resolver {
             match candidate.answer(ids, &buffer[..length]) {
                 Some((which, answer)) if answers[which].is_none() => {
                     answers[which] = Some(answer);
-                    lookup.answered_ns[which] = at_ns;
+                    answered_ns[which] = at_ns;
                     self.count(|queries| answer.count(queries));
                 }
                 _ => self.count(|queries| queries.ignored += 1),
@@ -159,7 +156,15 @@ impl Resolver {
     }
 }
 
-/// The names that are tried for a spec's, in order: with fewer than `ndots` dots behind each domain first,
+/// The names that are tried for a spec's, in order and whole, each by a [`Lookup`] of its own.
+///
+/// # Errors
+/// Something in it is no name.
+pub fn tried(spec: &LoadResolve) -> Result<Vec<String>, String> {
+    Ok(names(spec)?.iter().map(Name::to_string).collect())
+}
+
+/// The same in the library's words: with fewer than `ndots` dots behind each domain first,
 /// with as many or more by itself first; one that ends with a dot by itself only (`resolv.conf(5)`).
 fn names(spec: &LoadResolve) -> Result<Vec<Name>, String> {
     let whole = name(&spec.name)?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Names: what a client asks for, and what the server of the cluster's names is told.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,38 @@ pub struct Queries {
     pub ignored: u64,
 }
 
+/// What a server says of one question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The first of the name's addresses of the kind that was asked for.
+    Address(IpAddr),
+    /// There is such a name, and it has no such address.
+    NoData,
+    /// There is no such name.
+    NxDomain,
+    /// The server could not say.
+    ServFail,
+    /// The server does not serve such names.
+    Refused,
+    /// Any other error, or cut short.
+    Other,
+}
+
+impl fmt::Display for Answer {
+    /// Its code by its name (RFC 6895, section 2.3), and an address.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "NOERROR {address}"),
+            Self::NoData => f.write_str("NOERROR, no such address"),
+            Self::NxDomain => f.write_str("NXDOMAIN"),
+            Self::ServFail => f.write_str("SERVFAIL"),
+            Self::Refused => f.write_str("REFUSED"),
+            Self::Other => f.write_str("another error"),
+        }
+    }
+}
+
 /// The two queries for one name of a resolution, that for A and that for AAAA, which were both answered.
 /// Times are CLOCK_MONOTONIC, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +84,8 @@ pub struct Lookup {
     pub sent_ns: [u64; 2],
     /// Just after each answer was read.
     pub answered_ns: [u64; 2],
+    /// What they were.
+    pub answers: [Answer; 2],
 }
 
 /// First line to `dns`.

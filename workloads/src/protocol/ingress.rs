@@ -23,6 +23,10 @@ pub struct IngressSpec {
     /// TLS with the backends; absent, they are asked in the clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_tls: Option<BackendTls>,
+    /// Whether backends are asked over HTTP/2, many requests at a time on one connection: with prior knowledge,
+    /// and by TLS because that was negotiated. HTTP/1.1 otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backend_http2: bool,
     /// Which requests go where. Of the rules of a host, the longest path that fits counts.
     pub rules: Vec<IngressRule>,
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Notes when a sampled connection's requests were read and their responses written.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -11,8 +12,13 @@ use crate::clock::now_ns;
 use crate::protocol::{Accepted, Mark};
 use crate::wire::{Direction, Observe, Start};
 
-/// The observer of a sampled connection. A request's start is awaited first, then its response's,
-/// then the next request's: one request at a time, as the load client sends them.
+/// Requests of a connection without an answer at most: several times the streams that hyper lets a client
+/// have open at once.
+const UNANSWERED_MAX: usize = 1024;
+
+/// The observer of a sampled connection. Over HTTP/1.1, and from the load client, there is one request at a
+/// time: its start is awaited first, then its response's, then the next request's. Over HTTP/2 proxies send many
+/// at once, and answers overtake each other: there each stream has a start.
 #[derive(Debug)]
 pub(super) struct Marker {
     pod: Rc<Pod>,
@@ -21,28 +27,53 @@ pub(super) struct Marker {
     read: Direction,
     written: Direction,
     writing_ns: u64,
+    unanswered: Unanswered,
     handshake: Option<Accepted>,
+}
+
+/// Requests that began and are not answered.
+#[derive(Debug, Default)]
+struct Unanswered {
+    /// In their order, with their streams; 0 without HTTP/2.
+    begun: VecDeque<(u32, Start)>,
+    /// The newest stream: HEADERS frames of it, and of those before, are trailers.
+    newest: u32,
     noted: Rc<Noted>,
 }
 
-/// What whoever answers a request notes of it, and what it is to know for that.
+/// What is noted by whoever answers a connection's requests.
 #[derive(Debug, Default)]
 pub(super) struct Noted {
-    id: Cell<Option<u64>>,
     /// When the last read that returned bytes did, nanoseconds.
-    last_read_ns: Cell<u64>,
-    /// The same when the request was there to its last byte.
+    last_read_ns: Rc<Cell<u64>>,
+    /// Of the requests that began and are not answered, the first ones: hyper hands them on in the order of
+    /// their streams.
+    notes: RefCell<VecDeque<Rc<Note>>>,
+}
+
+/// What is noted of one request, and what it is to know for that.
+#[derive(Debug)]
+pub(super) struct Note {
+    id: Option<u64>,
+    last_read_ns: Rc<Cell<u64>>,
+    /// When the last read did before the request was there to its last byte, nanoseconds.
     received_ns: Cell<u64>,
     /// Whether it is not one of those that are marked.
     passed_over: Cell<bool>,
 }
 
 impl Noted {
-    /// What the request calls itself.
-    pub(super) fn id(&self, id: Option<u64>) {
-        self.id.set(id);
+    /// A request has come that calls itself so.
+    pub(super) fn request(&self, id: Option<u64>) -> Rc<Note> {
+        let last_read_ns = self.last_read_ns.clone();
+        let (received_ns, passed_over) = Default::default();
+        let note = Rc::new(Note { id, last_read_ns, received_ns, passed_over });
+        self.notes.borrow_mut().push_back(note.clone());
+        note
     }
+}
 
+impl Note {
     /// The request asks for an upgrade, and what is asked behind that is what is marked.
     pub(super) fn passed_over(&self) {
         self.passed_over.set(true);
@@ -54,19 +85,46 @@ impl Noted {
     }
 }
 
+impl Unanswered {
+    /// A request began.
+    fn add(&mut self, stream: u32, start: Start) {
+        if self.begun.len() == UNANSWERED_MAX {
+            self.begun.pop_front();
+            self.noted.notes.borrow_mut().pop_front();
+        }
+        self.begun.push_back((stream, start));
+    }
+
+    /// A HEADERS frame of a client's.
+    fn headers(&mut self, stream: u32, start: Start) {
+        if stream > self.newest {
+            self.newest = stream;
+            self.add(stream, start);
+        }
+    }
+
+    /// A response began, or its trailers did: where its request began, and what was noted of that.
+    fn take(&mut self, stream: u32) -> Option<(Start, Rc<Note>)> {
+        let place = self.begun.iter().position(|&(begun, _)| begun == stream)?;
+        // The two are of the same requests in the same order.
+        let (_, request) = self.begun.remove(place)?;
+        Some((request, self.noted.notes.borrow_mut().remove(place)?))
+    }
+}
+
 impl Marker {
     /// For a connection nothing has been read from yet.
     pub(super) fn new(pod: Rc<Pod>, peer: SocketAddr, local: SocketAddr) -> Self {
         let mut read = Direction::unknown_client();
         read.await_message();
         let written = Direction::http1();
-        let noted = Rc::default();
-        Self { pod, peer, local, read, written, writing_ns: 0, handshake: None, noted }
+        let unanswered = Unanswered::default();
+        Self { pod, peer, local, read, written, writing_ns: 0, unanswered, handshake: None }
     }
 
-    /// Where whoever answers a request notes what it has read, before it is answered.
+    /// Where whoever answers requests notes them, before they are answered.
     pub(super) fn noted(&self) -> Rc<Noted> {
-        self.noted.clone()
+        self.unanswered.noted.clone()
     }
 
     /// So many bytes were read before the connection's own.
@@ -84,6 +142,25 @@ impl Marker {
     pub(super) fn secured(&mut self, handshake: Accepted) {
         self.handshake = Some(handshake);
     }
+
+    /// A response began, or its trailers did.
+    fn answered(&mut self, stream: u32, response: Start) {
+        let Some((request, note)) = self.unanswered.take(stream) else { return };
+        if note.passed_over.get() {
+            return;
+        }
+        self.pod.mark(Mark {
+            id: note.id,
+            peer: self.peer,
+            local: self.local,
+            request_offset: request.offset,
+            response_offset: response.offset,
+            read_ns: request.at_ns,
+            received_ns: note.received_ns.get(),
+            written_ns: response.at_ns,
+            handshake: self.handshake.take(),
+        });
+    }
 }
 
 impl Observe for Option<Marker> {
@@ -91,51 +168,52 @@ impl Observe for Option<Marker> {
 
     fn read(&mut self, bytes: &[u8], arrived: Option<Start>) {
         let Some(marker) = self else { return };
+        let Marker { read, written, unanswered, .. } = marker;
         let read_ns = now_ns();
-        marker.noted.last_read_ns.set(read_ns);
+        unanswered.noted.last_read_ns.set(read_ns);
         let at_ns = arrived.map_or(read_ns, |record| record.at_ns);
-        let first = marker.read.bytes() == 0;
-        let began = marker.read.pass(bytes, at_ns, arrived.map(|record| record.offset));
-        // Nothing was written before the first read told the version: a server speaks second.
-        if first && marker.read.is_http2() {
-            marker.written = Direction::http2_server();
-        }
-        if began {
-            marker.written.await_message();
+        let carried = arrived.map(|record| record.offset);
+        let first = read.bytes() == 0;
+        read.look(bytes);
+        if read.is_http2() {
+            // Nothing was written before the first read told the version: a server speaks second.
+            if first {
+                *written = Direction::http2_server();
+            }
+            read.begins(bytes, |stream, offset| {
+                unanswered.headers(stream, Start { offset: carried.unwrap_or(offset), at_ns });
+            });
+        } else if read.pass(bytes, at_ns, carried)
+            && let Some(start) = read.start()
+        {
+            unanswered.add(0, start);
+            written.await_message();
         }
     }
 
     fn writing(&mut self) {
         if let Some(marker) = self
-            && marker.written.is_awaited()
+            && !marker.unanswered.begun.is_empty()
         {
             marker.writing_ns = now_ns();
         }
     }
 
-    fn written(&mut self, bytes: &[u8], offset: Option<u64>) {
+    fn written(&mut self, bytes: &[u8], carried: Option<u64>) {
         let Some(marker) = self else { return };
-        if !marker.written.pass(bytes, marker.writing_ns, offset) {
-            return;
-        }
-        if marker.noted.passed_over.take() {
+        let at_ns = marker.writing_ns;
+        if marker.written.is_http2() {
+            let mut begun = Vec::new();
+            marker.written.begins(bytes, |stream, offset| begun.push((stream, offset)));
+            for (stream, offset) in begun {
+                marker.answered(stream, Start { offset: carried.unwrap_or(offset), at_ns });
+            }
+        } else if marker.written.pass(bytes, at_ns, carried) {
+            if let Some(start) = marker.written.start() {
+                marker.answered(0, start);
+            }
             marker.read.await_message();
-            return;
         }
-        if let (Some(request), Some(response)) = (marker.read.start(), marker.written.start()) {
-            marker.pod.mark(Mark {
-                id: marker.noted.id.take(),
-                peer: marker.peer,
-                local: marker.local,
-                request_offset: request.offset,
-                response_offset: response.offset,
-                read_ns: request.at_ns,
-                received_ns: marker.noted.received_ns.get(),
-                written_ns: response.at_ns,
-                handshake: marker.handshake.take(),
-            });
-        }
-        marker.read.await_message();
     }
 
     fn failed(&mut self, _: &io::Error) {}

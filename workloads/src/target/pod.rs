@@ -10,7 +10,7 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
-use super::marks::Noted;
+use super::marks::Note;
 use crate::body::{self, Fill, MAX_BYTES};
 use crate::clock::now_ns;
 use crate::grpc::{self, Code};
@@ -104,19 +104,19 @@ impl Pod {
     pub(super) async fn answer(
         self: Rc<Self>,
         peer: HeaderValue,
-        noted: Option<Rc<Noted>>,
+        note: Option<Rc<Note>>,
         request: Request<Incoming>,
     ) -> hyper::Result<Response<Fill>> {
         let (head, body) = request.into_parts();
         if grpc::is_grpc(&head.headers) {
-            return self.call(peer, noted, head, body).await;
+            return self.call(peer, note, head, body).await;
         }
         if head.uri.path() == websocket::PATH {
             return Ok(self.upgrade(peer, &head));
         }
         let whole = body::length(body, MAX_BYTES).await?;
-        if let Some(noted) = noted {
-            noted.received();
+        if let Some(note) = note {
+            note.received();
         }
         let (status, body) = match (whole, &head.method) {
             (None, _) => (StatusCode::PAYLOAD_TOO_LARGE, None),
@@ -154,13 +154,13 @@ impl Pod {
     async fn call(
         &self,
         peer: HeaderValue,
-        noted: Option<Rc<Noted>>,
+        note: Option<Rc<Note>>,
         head: Parts,
         body: Incoming,
     ) -> hyper::Result<Response<Fill>> {
         let whole = body::whole(body, grpc::MESSAGE_MAX).await?;
-        if let Some(noted) = noted {
-            noted.received();
+        if let Some(note) = note {
+            note.received();
         }
         let asked = match whole {
             _ if head.method != Method::POST || head.uri.path() != grpc::PATH => {

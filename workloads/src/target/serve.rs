@@ -110,16 +110,15 @@ async fn talk<S: Carried + 'static>(
     let shared = (pod.clone(), noted.clone(), upgraded.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let (pod, noted, upgraded) = shared.clone();
-        if let Some(noted) = &noted {
-            noted.id(request_id(&request));
-        }
-        let answered = pod.answer(header.clone(), noted.clone(), request);
+        // Here and not when it is polled: in the order of requests.
+        let note = noted.map(|noted| noted.request(request_id(&request)));
+        let answered = pod.answer(header.clone(), note.clone(), request);
         async move {
             let answer = answered.await?;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 upgraded.set(true);
-                if let Some(noted) = noted {
-                    noted.passed_over();
+                if let Some(note) = note {
+                    note.passed_over();
                 }
             }
             Ok::<_, hyper::Error>(answer)

@@ -25,12 +25,9 @@ pub(super) async fn serve<S: Carried>(
     let code = loop {
         match channel.receive().await {
             Ok(Event::Message { lead, .. }) => {
-                if let Some(noted) = noted {
-                    noted.received();
-                }
                 let Some(ask) = Ask::read(&lead) else { break Close::Policy as u16 };
                 if let Some(noted) = noted {
-                    noted.id(ask.id);
+                    noted.request(ask.id).received();
                 }
                 work(ask.work_ns);
                 pod.serves();

@@ -14,7 +14,7 @@ enum Framing {
     Unknown,
     /// HTTP/1.1 without pipelining: the first byte after the other side's message.
     Turns,
-    /// HTTP/2 with one stream at a time: a HEADERS frame.
+    /// HTTP/2: a HEADERS frame.
     Frames(Frames),
     /// WebSocket: the first frame of a message.
     Messages(websocket::Frames),
@@ -104,9 +104,8 @@ impl Direction {
         matches!(self.framing, Framing::Frames(_))
     }
 
-    /// Bytes went by, read or written around `at_ns`. Returns whether the awaited message began
-    /// with them. `carried` is where they lie on a wire that carries them otherwise.
-    pub(crate) fn pass(&mut self, chunk: &[u8], at_ns: u64, carried: Option<u64>) -> bool {
+    /// Tells the version by a client's first bytes, before they go by.
+    pub(crate) fn look(&mut self, chunk: &[u8]) {
         if let Framing::Unknown = self.framing {
             self.framing = if chunk.starts_with(&PREFACE[..3]) {
                 Framing::Frames(Frames::after(PREFACE.len() as u64))
@@ -114,13 +113,15 @@ impl Direction {
                 Framing::Turns
             };
         }
-        let begins = match &mut self.framing {
-            Framing::Frames(frames) => frames.headers_in(chunk, self.bytes),
-            Framing::Messages(frames) => frames.message_in(chunk, self.bytes),
-            Framing::Unknown | Framing::Turns => (!chunk.is_empty()).then_some(self.bytes),
-        };
-        self.bytes += chunk.len() as u64;
-        match begins {
+    }
+
+    /// Bytes went by, read or written around `at_ns`. Returns whether the awaited message began
+    /// with them: with HTTP/2 the first one, for whoever has one stream at a time. `carried` is where they lie
+    /// on a wire that carries them otherwise.
+    pub(crate) fn pass(&mut self, chunk: &[u8], at_ns: u64, carried: Option<u64>) -> bool {
+        let mut first = None;
+        self.begins(chunk, |_, offset| first = first.or(Some(offset)));
+        match first {
             Some(offset) if self.awaited => {
                 self.start = Some(Start { offset: carried.unwrap_or(offset), at_ns });
                 self.awaited = false;
@@ -128,6 +129,24 @@ impl Direction {
             }
             _ => false,
         }
+    }
+
+    /// Bytes went by: tells what may begin a message in them, by its place, and with HTTP/2 by its stream, whose
+    /// trailers are told too.
+    pub(crate) fn begins(&mut self, chunk: &[u8], mut begun: impl FnMut(u32, u64)) {
+        self.look(chunk);
+        let at = match &mut self.framing {
+            Framing::Frames(frames) => {
+                frames.headers_in(chunk, self.bytes, &mut begun);
+                None
+            }
+            Framing::Messages(frames) => frames.message_in(chunk, self.bytes),
+            Framing::Unknown | Framing::Turns => (!chunk.is_empty()).then_some(self.bytes),
+        };
+        if let Some(at) = at {
+            begun(0, at);
+        }
+        self.bytes += chunk.len() as u64;
     }
 }
 

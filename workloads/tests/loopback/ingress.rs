@@ -20,23 +20,17 @@ const HOST: &str = "web.default.example";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The agent on a thread of the test's; ends when dropped.
-struct Ingress {
+pub(crate) struct Ingress {
     input: UnixStream,
     output: BufReader<UnixStream>,
 }
 
 impl Ingress {
     fn start(listen: SocketAddr, tls: Option<TargetTls>, rules: Vec<IngressRule>) -> Self {
-        Self::start_as(IngressSpec {
-            listen: vec![listen],
-            tls,
-            passthrough: Vec::new(),
-            backend_tls: None,
-            rules,
-        })
+        Self::start_as(IngressSpec { tls, ..listening(listen, rules) })
     }
 
-    fn start_as(spec: IngressSpec) -> Self {
+    pub(crate) fn start_as(spec: IngressSpec) -> Self {
         let (input, its_input) = UnixStream::pair().unwrap();
         let (output, its_output) = UnixStream::pair().unwrap();
         output.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -65,7 +59,19 @@ impl Ingress {
     }
 }
 
-fn rule(backends: &[SocketAddr]) -> IngressRule {
+/// In the clear, over HTTP/1.1.
+pub(crate) fn listening(at: SocketAddr, rules: Vec<IngressRule>) -> IngressSpec {
+    IngressSpec {
+        listen: vec![at],
+        tls: None,
+        passthrough: Vec::new(),
+        backend_tls: None,
+        backend_http2: false,
+        rules,
+    }
+}
+
+pub(crate) fn rule(backends: &[SocketAddr]) -> IngressRule {
     IngressRule { host: HOST.to_owned(), path: "/".to_owned(), backends: backends.to_vec() }
 }
 
@@ -85,7 +91,7 @@ fn load(spec: &LoadSpec, count: u64) -> PhaseReport {
     Load::new(spec).run(&requests(count))
 }
 
-fn asking(at: SocketAddr) -> LoadSpec {
+pub(crate) fn asking(at: SocketAddr) -> LoadSpec {
     LoadSpec { host: Some(HOST.to_owned()), request_ids: true, ..spec(at) }
 }
 
@@ -150,6 +156,44 @@ fn upgrades_are_passed_on_and_their_connections_joined() {
 }
 
 #[test]
+fn calls_are_asked_of_pods_over_http2_and_their_trailers_come_back() {
+    let ((mut first, one), (_two, two)) = (pod("one"), pod("two"));
+    let (clear, at) = (place(), place());
+    let made = Made::valid();
+    let mut ingress = Ingress::start_as(IngressSpec {
+        tls: Some(made.target_at(vec![at])),
+        backend_http2: true,
+        ..listening(clear, vec![rule(&[one, two])])
+    });
+    for connection in CONNECTIONS {
+        for (at, tls) in [(clear, None), (at, Some(made.load(TlsVersion::V13, false)))] {
+            let spec = LoadSpec {
+                protocol: Protocol::Grpc,
+                connection,
+                tls,
+                request_bytes: 200_000,
+                response_bytes: 70_000,
+                ..asking(at)
+            };
+            // Without the trailers' word each would be an error, `grpc_2`.
+            let report = load(&spec, 20);
+            assert_eq!((report.requests, report.errors.len()), (20, 0), "{:?}", report.errors);
+        }
+    }
+    assert_eq!((ingress.carried(&[one, two]), first.drain().1), (vec![40, 40], 40));
+    // Other requests too, and an upgrade is not what HTTP/2 has.
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let report = load(&LoadSpec { protocol, request_bytes: 3000, ..asking(clear) }, 20);
+        assert_eq!((report.requests, report.errors.len()), (20, 0), "{:?}", report.errors);
+    }
+    let upgrade = LoadSpec { protocol: Protocol::WebSocket, ..asking(clear) };
+    assert!(only_error(&load(&upgrade, 3)).starts_with("status_4"));
+    drop(first);
+    let report = load(&LoadSpec { protocol: Protocol::Grpc, ..asking(clear) }, 10);
+    assert_eq!((report.requests, report.errors.len()), (10, 0), "{:?}", report.errors);
+}
+
+#[test]
 fn tls_ends_at_it() {
     let (_pod, backend) = pod("one");
     let made = Made::valid();
@@ -175,18 +219,18 @@ fn pods_are_asked_by_tls_again_and_have_to_be_who_they_are_taken_for() {
         let backend_tls =
             BackendTls { name: name.to_owned(), authority: authority.authority.clone() };
         let ingress = Ingress::start_as(IngressSpec {
-            listen: vec![clear],
             tls: Some(made.target_at(vec![at])),
-            passthrough: Vec::new(),
             backend_tls: Some(backend_tls),
-            rules: vec![rule(&[backend])],
+            backend_http2: protocol == Protocol::Grpc,
+            ..listening(clear, vec![rule(&[backend])])
         });
         let tls = Some(made.load(TlsVersion::V13, false));
         let spec = LoadSpec { connection: Connection::Newconn, protocol, tls, ..asking(at) };
         (load(&spec, 10), ingress)
     };
-    // Requests on connections that are kept, and a connection for each upgrade.
-    for (protocol, served) in [(Protocol::Http1, 10), (Protocol::WebSocket, 20)] {
+    // Requests on connections that are kept, and a connection for each upgrade; served is all so far.
+    let protocols = [(Protocol::Http1, 10), (Protocol::WebSocket, 20), (Protocol::Grpc, 30)];
+    for (protocol, served) in protocols {
         let (report, mut ingress) = ask(NAME, &at_pod, protocol);
         assert_eq!((report.requests, report.handshakes.full), (10, 10), "{:?}", report.errors);
         assert_eq!((ingress.carried(&[backend]), target.drain().1), (vec![10], served));
@@ -204,13 +248,8 @@ fn tls_that_is_passed_through_is_shaken_with_the_pod_of_the_name_that_is_asked_f
     let gone = dead();
     let at = place();
     let named = IngressRule { host: NAME.to_owned(), ..rule(&[gone, backend]) };
-    let passing = |rules| IngressSpec {
-        listen: Vec::new(),
-        tls: None,
-        passthrough: vec![at],
-        backend_tls: None,
-        rules,
-    };
+    let passing =
+        |rules| IngressSpec { listen: Vec::new(), passthrough: vec![at], ..listening(at, rules) };
     let mut ingress = Ingress::start_as(passing(vec![named]));
     for (version, protocol, resume) in [
         (TlsVersion::V12, Protocol::Http1, false),
@@ -254,12 +293,11 @@ fn a_first_message_in_many_pieces_is_understood() {
     let made = Made::valid();
     let (mut target, backend) = made.target();
     let at = place();
+    let named = IngressRule { host: NAME.to_owned(), ..rule(&[backend]) };
     let _ingress = Ingress::start_as(IngressSpec {
         listen: Vec::new(),
-        tls: None,
         passthrough: vec![at],
-        backend_tls: None,
-        rules: vec![IngressRule { host: NAME.to_owned(), ..rule(&[backend]) }],
+        ..listening(at, vec![named])
     });
     let mut client = made.client();
     let mut stream = TcpStream::connect(at).unwrap();

@@ -3,14 +3,17 @@
 //!
 //! Needs a network namespace of its own: the host's `net.ipv4.tcp_reflect_tos` is the host's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
-use workloads::protocol::{Arrival, Connection, LoadCommand, LoadSpec, Mark, Protocol, TlsVersion};
+use workloads::protocol::{
+    Arrival, Connection, IngressSpec, LoadCommand, LoadSpec, Mark, Protocol, TlsVersion,
+};
 
 use crate::agents::{Load, Target};
 use crate::certificates::Made;
+use crate::ingress::{Ingress, asking, listening, rule};
 use crate::workload::{CONNECTIONS, PROTOCOLS, only_error, place, requests, spec};
 
 /// Runs `test` on a thread in a network namespace of its own, which the processes it starts are
@@ -97,6 +100,54 @@ fn marks_match_samples_by_peer_and_offsets_and_lie_between_their_times() {
             }
         }
     });
+    if let Err(error) = refused {
+        eprintln!("SKIP no network namespace can be made here: {error}");
+    }
+}
+
+/// Calls by way of a proxy that has them share a connection: each is marked by itself, whichever it overtook.
+fn assert_marks_match_beyond(response_bytes: u64) {
+    let (at, proxy) = (place(), place());
+    let mut target = Target::listen(at);
+    let _ingress = Ingress::start_as(IngressSpec {
+        backend_http2: true,
+        ..listening(proxy, vec![rule(&[at])])
+    });
+    let spec = LoadSpec {
+        protocol: Protocol::Grpc,
+        arrival: Arrival::Closed { connections: 8 },
+        request_bytes: 100_000,
+        response_bytes,
+        server_work_ns: 100_000,
+        ..asking(proxy)
+    };
+    let report = Load::new(&spec).run(&requests(200));
+    assert_eq!((report.requests, report.samples.len()), (200, 200), "{:?}", report.errors);
+    let marks = target.drain().0;
+    let by_id: HashMap<_, _> = marks.iter().map(|mark| (mark.id.unwrap(), mark)).collect();
+    assert_eq!((marks.len(), by_id.len()), (200, 200));
+    for sample in &report.samples {
+        let mark = by_id[&sample.id.unwrap()];
+        let Mark { read_ns, received_ns, written_ns, .. } = *mark;
+        let times_ns = [sample.sent_ns, read_ns, received_ns, written_ns, sample.first_byte_ns];
+        assert!(times_ns.is_sorted(), "{sample:?} {mark:?}");
+    }
+    // The first ones open a connection each, and one of these carries those behind them.
+    let mut by_peer = HashMap::new();
+    marks.iter().for_each(|mark| *by_peer.entry(mark.peer).or_insert(0) += 1);
+    assert!(by_peer.values().any(|&requests| requests > 100), "{by_peer:?}");
+    let places: HashSet<_> = marks.iter().map(|mark| (mark.peer, mark.request_offset)).collect();
+    assert_eq!(places.len(), 200, "none begins where another one does");
+    let under_way = |one: &Mark, other: &Mark| {
+        one.peer == other.peer && one.read_ns < other.read_ns && other.read_ns < one.written_ns
+    };
+    assert!(marks.iter().any(|one| marks.iter().any(|other| under_way(one, other))));
+}
+
+#[test]
+fn requests_that_share_a_connection_are_marked_each_by_itself() {
+    let refused =
+        in_namespace(|| [0, 1000, 200_000].into_iter().for_each(assert_marks_match_beyond));
     if let Err(error) = refused {
         eprintln!("SKIP no network namespace can be made here: {error}");
     }

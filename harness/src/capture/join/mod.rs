@@ -52,7 +52,7 @@ use story::Wanted;
 use timeline::{HopTable, Point, Source, points};
 
 pub use joined::{Joined, LegTimes, StageTimes, Times, Unjoined, WALKS_KEPT, Walk};
-pub use queries::QueryJoiner;
+pub use queries::{QUERY_PREFIX, QueryJoiner, QueryStory};
 pub use story::{Opening, Passage, Story};
 
 /// What was seen cannot be true, or cannot be joined at all.

@@ -7,16 +7,17 @@
 //! datagram has no SYN that would teach them.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use record::Leg;
-use workloads::protocol::{Lookup, Sample};
+use workloads::protocol::{Answer, Lookup, Sample};
 
 use super::joined::{Joined, Sums, Unjoined};
 use super::timeline::{HopTable, Point, Source, points};
-use super::{JoinError, Packet, Path, Site, TapInfo};
+use super::{JoinError, Packet, Passage, Path, Site, TapInfo};
 
 /// What stands before the names of a query's stages.
-const PREFIX: &str = "dns_";
+pub const QUERY_PREFIX: &str = "dns_";
 /// From the pod's `eth0`, in, to out: a server of names says nothing of its own.
 const SERVER: &str = "server";
 
@@ -26,6 +27,30 @@ pub struct QueryJoiner {
     hops: HopTable,
     points: Vec<Point>,
 }
+
+/// One query and all that was seen of it, from its being sent to its answer's being read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryStory {
+    /// Which of the names that were tried it asked for, from 0.
+    pub name: usize,
+    /// What of it: `A` or `AAAA`.
+    pub kind: &'static str,
+    /// What was answered.
+    pub answer: Answer,
+    /// Its source as the client bound it.
+    pub source: SocketAddr,
+    /// Just before it was sent, nanoseconds.
+    pub sent_ns: u64,
+    /// Just after the answer was read, nanoseconds.
+    pub answered_ns: u64,
+    /// In the order of time; stages without what stands before their names.
+    pub passages: Vec<Passage>,
+    /// Why it has not all its stages, where it has not.
+    pub unjoined: Option<Unjoined>,
+}
+
+/// What is asked for by the two queries of a lookup.
+const KINDS: [&str; 2] = ["A", "AAAA"];
 
 /// When messages of an id passed a hop, ascending.
 type Passages = HashMap<(u16, u16), Vec<u64>>;
@@ -49,25 +74,8 @@ impl QueryJoiner {
         let passages = self.passages(packets);
         let mut sums = Sums::new(&self.points, false);
         for lookup in lookups {
-            let times = lookup.sent_ns.iter().zip(&lookup.answered_ns);
-            for (&id, (&sent_ns, &answered_ns)) in lookup.ids.iter().zip(times) {
+            for (query, id) in queries(lookup) {
                 sums.joined.sampled += 1;
-                // As if it were a request on a connection that was open.
-                let query = Sample {
-                    id: None,
-                    client: lookup.source,
-                    request_offset: 0,
-                    response_offset: 0,
-                    intended_ns: sent_ns,
-                    resolve_ns: None,
-                    connect_ns: None,
-                    connected_ns: None,
-                    secured_ns: None,
-                    upgraded_ns: None,
-                    sent_ns,
-                    first_byte_ns: answered_ns,
-                    last_byte_ns: answered_ns,
-                };
                 match self.timeline(&query, id, &passages) {
                     Ok(timeline) => sums.add(&query, &timeline, None, &self.points)?,
                     Err(reason) => sums.unjoined(reason),
@@ -76,10 +84,52 @@ impl QueryJoiner {
         }
         let mut joined = sums.finish();
         for stage in &mut joined.stages {
-            let parts = stage.name.split('+').map(|part| format!("{PREFIX}{part}"));
+            let parts = stage.name.split('+').map(|part| format!("{QUERY_PREFIX}{part}"));
             stage.name = parts.collect::<Vec<_>>().join("+");
         }
         Ok(joined)
+    }
+
+    /// The stories of the queries of one resolution, whose lookups these are, from packets in the order of time.
+    pub fn stories(&self, packets: &[Packet], lookups: &[Lookup]) -> Vec<QueryStory> {
+        let passages = self.passages(packets);
+        let mut stories = Vec::with_capacity(KINDS.len() * lookups.len());
+        for (name, lookup) in lookups.iter().enumerate() {
+            let of_both = queries(lookup).into_iter().zip(KINDS).zip(lookup.answers);
+            for (((query, id), kind), answer) in of_both {
+                let Sample { sent_ns, last_byte_ns: answered_ns, .. } = query;
+                let during = |packet: &&Packet| (sent_ns..=answered_ns).contains(&packet.time_ns);
+                let seen = packets.iter().filter(during);
+                stories.push(QueryStory {
+                    name,
+                    kind,
+                    answer,
+                    source: lookup.source,
+                    sent_ns,
+                    answered_ns,
+                    passages: seen.filter_map(|packet| self.passage(packet, id)).collect(),
+                    unjoined: self.timeline(&query, id, &passages).err(),
+                });
+            }
+        }
+        stories
+    }
+
+    /// A packet as a passage of the message of this id; `None` where it is another.
+    fn passage(&self, packet: &Packet, id: u16) -> Option<Passage> {
+        let names = packet.segment.names.filter(|names| names.id == id)?;
+        let leg = if names.answers { Leg::Response } else { Leg::Request };
+        let hop = self.hops.at(packet, leg, 0, 0);
+        let ends = |point: &&Point| hop.is_some_and(|hop| point.source == Source::Hop(hop));
+        Some(Passage {
+            time_ns: packet.time_ns,
+            tap: packet.tap,
+            direction: packet.direction,
+            leg,
+            segment: packet.segment,
+            stage: self.points.iter().find(ends).map(|point| point.stage),
+            opening: None,
+        })
     }
 
     fn passages(&self, packets: &[Packet]) -> Passages {
@@ -121,6 +171,29 @@ impl QueryJoiner {
         }
         Ok(timeline)
     }
+}
+
+/// Both queries of a lookup with their ids, as if they were requests on a connection that was open.
+fn queries(lookup: &Lookup) -> [(Sample, u16); 2] {
+    [0, 1].map(|which| {
+        let (sent_ns, answered_ns) = (lookup.sent_ns[which], lookup.answered_ns[which]);
+        let query = Sample {
+            id: None,
+            client: lookup.source,
+            request_offset: 0,
+            response_offset: 0,
+            intended_ns: sent_ns,
+            resolve_ns: None,
+            connect_ns: None,
+            connected_ns: None,
+            secured_ns: None,
+            upgraded_ns: None,
+            sent_ns,
+            first_byte_ns: answered_ns,
+            last_byte_ns: answered_ns,
+        };
+        (query, lookup.ids[which])
+    })
 }
 
 /// A point of a request as a query has it; `None` where it has none.
@@ -187,7 +260,8 @@ mod tests {
     }
 
     fn lookup(ids: [u16; 2], sent_ns: [u64; 2], answered_ns: [u64; 2]) -> Lookup {
-        Lookup { source: "10.8.0.1:4000".parse().unwrap(), ids, sent_ns, answered_ns }
+        let answers = [Answer::NoData, Answer::NxDomain];
+        Lookup { source: "10.8.0.1:4000".parse().unwrap(), ids, sent_ns, answered_ns, answers }
     }
 
     #[test]
@@ -220,6 +294,31 @@ mod tests {
             ]
         );
         assert!(joined.stages.iter().all(|stage| stage.times.sum_ns() == 30));
+    }
+
+    #[test]
+    fn each_query_is_told_by_itself_with_its_answer() {
+        let (mut packets, a_ns) = passing(7, 1000, 10);
+        let (others, aaaa_ns) = passing(8, 1005, 20);
+        packets.extend(others);
+        packets.extend(passing(7, 9000, 1).0);
+        packets.sort_by_key(|packet| packet.time_ns);
+        let joiner = QueryJoiner::new(&path(), &taps()).unwrap();
+        let lookup = lookup([7, 8], [1000, 1005], [a_ns, aaaa_ns]);
+        let stories = joiner.stories(&packets, &[lookup]);
+        let told: Vec<_> = stories.iter().map(|s| (s.name, s.kind, s.answer)).collect();
+        assert_eq!(told, [(0, "A", Answer::NoData), (0, "AAAA", Answer::NxDomain)]);
+        for story in &stories {
+            assert_eq!(story.unjoined, None);
+            let stages: Vec<_> = story.passages.iter().filter_map(|p| p.stage).collect();
+            let node = ["client_tx", "wire", "egress", "cni"];
+            let back = ["server", "cni", "egress", "wire"];
+            assert_eq!(stages, [node, back].concat());
+            assert!(story.passages.is_sorted_by_key(|p| p.time_ns));
+        }
+        packets.retain(|packet| packet.time_ns != stories[0].passages[3].time_ns);
+        let stories = joiner.stories(&packets, &[lookup]);
+        assert!(matches!(stories[0].unjoined, Some(Unjoined::NotSeen(_))), "{stories:?}");
     }
 
     #[test]

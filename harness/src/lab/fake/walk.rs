@@ -34,6 +34,7 @@ pub(super) fn walk(case: &Case, latency_ns: u64, rules_ns: u64, port: u16, kept:
         total_ns: latency_ns,
         steps,
         rules_walked: Some(rules_walked(case)),
+        queries: Vec::new(),
         conntrack: vec![format!(
             "node1: tcp src {} dst {} reply src {}",
             road.client, road.destination, road.backend

@@ -19,7 +19,7 @@ use super::second::Second;
 use super::site::Site;
 use super::{Emulation, Hosts, NetnsLab, Topology, ingress, names, road};
 use crate::Cancel;
-use crate::capture::join::Story;
+use crate::capture::join::{QueryStory, Story};
 use crate::lab::{Bed, Down, Iteration, LabError, Ready, Walks};
 use crate::net::{Agent, Netns, ToolError, conntrack};
 use crate::plan::{ArrivalKind, Case, Mode, Profile, Road, WorkloadSettings};
@@ -57,6 +57,15 @@ pub(in crate::lab) struct NetnsBed {
     datapath: Datapath,
     second: Option<Second>,
     site: Box<dyn Site>,
+}
+
+/// One request that was followed.
+#[derive(Debug)]
+struct One {
+    story: Story,
+    /// Queries for names before it.
+    queries: Vec<QueryStory>,
+    relays: Vec<Relay>,
 }
 
 /// A case's hosts with its mode on them, not yet proved.
@@ -399,8 +408,8 @@ impl NetnsBed {
         follower: &mut Follower,
         cancel: &Cancel,
     ) -> Result<Option<Counts>, LabError> {
-        let Some((story, _)) = self.one_request(follower, cancel)? else { return Ok(None) };
-        let counts = follower.counts(&story);
+        let Some(one) = self.one_request(follower, cancel)? else { return Ok(None) };
+        let counts = follower.counts(&one.story);
         // HPACK writes some digits shorter than others (RFC 7541, appendix B), and an answer has the
         // time of day in it: over HTTP/2 its length is not the same every time. Neither is a
         // handshake's, which has signatures in it (RFC 3279, section 2.2.3: two integers of no fixed
@@ -422,13 +431,14 @@ impl NetnsBed {
         &mut self,
         follower: &mut Follower,
         cancel: &Cancel,
-    ) -> Result<Option<(Story, Vec<Relay>)>, LabError> {
+    ) -> Result<Option<One>, LabError> {
         self.marks()?;
         let relays = self.take_relays()?;
         follower.forget(&relays)?;
         let load = self.load_up_to(Some(1), ONE_REQUEST, 1, cancel)?;
         let (marks, relays) = (self.marks()?, self.take_relays()?);
-        Ok(follower.story(&load.samples, &marks, &relays)?.map(|story| (story, relays)))
+        let story = follower.story((&load.samples, &load.lookups), &marks, &relays)?;
+        Ok(story.map(|(story, queries)| One { story, queries, relays }))
     }
 
     /// Which rules a connection meets that is sent to an endpoint. Endpoints are chosen by chance:
@@ -461,14 +471,19 @@ impl NetnsBed {
         let one = self.one_request(&mut follower, cancel)?;
         let pcap = follower.pcap()?;
         follower.off();
-        let Some((story, relays)) = one else {
+        let Some(One { story, queries, relays }) = one else {
             let why = "the request was not seen at every place of its path".to_owned();
             return Err(LabError::Capture(why));
         };
+        if let Some(reason) = queries.iter().find_map(|query| query.unjoined.as_ref()) {
+            return Err(LabError::Capture(format!("a query for a name cannot be told: {reason}")));
+        }
         let answered = story.mark.map(|mark| mark.local);
         let matched = self.met_on_the_way_to(answered)?;
         let teller = follower.teller(&story, self.site.hosts());
         let mut walk = teller.walk(&story);
+        let names = names::tried(self.site.hosts(), &self.case, &self.measured)?;
+        walk.queries = teller.queries(&story, &queries, &names);
         let any_rules = !matched.rules.is_empty();
         teller.add_rules(&mut walk, matched);
         if any_rules {
@@ -480,6 +495,7 @@ impl NetnsBed {
         }
         let mut sources: Vec<_> = relays.iter().map(|relay| relay.upstream).collect();
         sources.push(story.sample.client);
+        sources.extend(queries.iter().map(|query| query.source));
         // Behind a load balancer or a reverse proxy the request came by a connection of theirs.
         sources.extend(story.mark.filter(|mark| mark.id.is_some()).map(|mark| mark.peer));
         walk.conntrack = datapath::entries(self.site.hosts(), sources)?;

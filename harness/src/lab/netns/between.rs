@@ -38,7 +38,8 @@ impl Hosts {
         if case.route.road.is_ingress() {
             let certificates = ground.certificates_for(case)?;
             let tls = certificates.map(|made| (lab.ingress_tls, made));
-            self.start_ingress(lab.ingress, programs, case, measured, tls)?;
+            let protocol = ground.profile.workload[&case.workload].protocol;
+            self.start_ingress(lab.ingress, programs, case, measured, (protocol, tls))?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use nix::libc::IPPROTO_TCP;
+use nix::libc::{IPPROTO_TCP, IPPROTO_UDP};
 
 use super::beds::Ground;
 use super::greeting::{Greeting, Manner, greet, hold, knock};
@@ -103,7 +103,9 @@ impl Datapath {
             let (source, asked) = (source(lab, road, nth), ingress::HOST);
             let host = road::origin(lab, road);
             let preamble = preamble(lab, destination);
-            let manner = Manner { asked, name: ground.name(road), preamble, certificates };
+            let http2 = by_http2(ground, case);
+            let name = ground.name(road);
+            let manner = Manner { asked, name, preamble, http2, certificates };
             let greeting = greet(host, source, destination, manner)?;
             evidence.push(format!("{destination} answered as {}", greeting.pod));
             evidence.extend(greeting.address_seen(source));
@@ -318,6 +320,12 @@ fn preamble(lab: &Hosts, destination: SocketAddr) -> bool {
     lab.proxied && destination != Balancer::address(lab.family())
 }
 
+/// Whether the ingress controller of a case is asked over HTTP/2 without TLS. Pods tell the versions apart.
+fn by_http2(ground: &Ground, case: &Case) -> bool {
+    let workload = &ground.profile.workload[&case.workload];
+    case.route.road.is_ingress() && ingress::speaks_http2(workload.protocol, workload.tls.is_some())
+}
+
 /// Makes a connection, and tells who accepted it. The ingress controller is asked for a host that it does not
 /// know, and makes none of its own then.
 fn made(
@@ -337,13 +345,14 @@ fn made(
             return Ok((accepts, hold(host, client, destination)?));
         }
         let (asked, name) = (UNKNOWN_HOST, ground.name(case.route.road));
-        let manner = Manner { asked, name, preamble: false, certificates };
+        let http2 = by_http2(ground, case);
+        let manner = Manner { asked, name, preamble: false, http2, certificates };
         return Ok((accepts, knock(host, client, destination, manner)?));
     }
     // Past the controller.
     let name = crate::certificates::NAME;
     let preamble = preamble(lab, destination);
-    let manner = Manner { asked: ingress::HOST, name, preamble, certificates };
+    let manner = Manner { asked: ingress::HOST, name, preamble, http2: false, certificates };
     let greeting = greet(host, client, destination, manner)?;
     let answering = lab.pods().iter().find(|pod| pod.name == greeting.pod);
     let Some(pod) = answering else {
@@ -388,8 +397,10 @@ pub(super) fn entries(lab: &Hosts, mut sources: Vec<SocketAddr>) -> Result<Vec<S
         for flow in conntrack::dump(&node.netns, conntrack::Filter::default())? {
             if sources.contains(&flow.original.source) {
                 sources.push(flow.reply.destination);
+                let udp = i32::from(flow.original.protocol) == IPPROTO_UDP;
+                let protocol = if udp { "udp" } else { "tcp" };
                 found.push(format!(
-                    "{}: tcp {}, answered by {}",
+                    "{}: {protocol} {}, answered by {}",
                     node.name, flow.original, flow.reply
                 ));
             }

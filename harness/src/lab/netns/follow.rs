@@ -11,7 +11,7 @@ use super::engine::{Capture, Engine, Seen};
 use super::{Hosts, Measured, names, points, road};
 #[cfg(feature = "bpf")]
 use crate::bpf::StatsOn;
-use crate::capture::join::Story;
+use crate::capture::join::{QueryStory, Story};
 use crate::capture::{
     Joiner, Observations, Path, ProgramCost, QueryJoiner, TapOptions, Taps, pcap,
 };
@@ -202,17 +202,19 @@ impl Follower {
         self.joiner.learn(packets, relays).map_err(capture_error)
     }
 
-    /// The story of the one request that passed; `None` where it could not be joined.
+    /// The story of the one request that passed, and those of the queries before it; `None` where it could not be
+    /// joined.
     pub(super) fn story(
         &mut self,
-        samples: &[Sample],
+        (samples, lookups): (&[Sample], &[Lookup]),
         marks: &[Mark],
         relays: &[Relay],
-    ) -> Result<Option<Story>, LabError> {
+    ) -> Result<Option<(Story, Vec<QueryStory>)>, LabError> {
         let Seen { packets, dropped, .. } = self.capture.drain().map_err(capture_error)?;
+        let queries = self.queries.as_ref().map(|queries| queries.stories(&packets, lookups));
         let observations = Observations { packets, dropped, samples, marks, relays };
         let joined = self.joiner.join_keeping(observations, 1).map_err(capture_error)?;
-        Ok(joined.stories.into_iter().next())
+        Ok(joined.stories.into_iter().next().map(|story| (story, queries.unwrap_or_default())))
     }
 
     /// What a request is made of, as far as probes see it.

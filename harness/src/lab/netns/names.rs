@@ -117,6 +117,19 @@ pub(super) fn resolve(lab: &Hosts, case: &Case, measured: &Measured) -> Option<L
     })
 }
 
+/// The names that the client of a case asks for, in order.
+///
+/// # Errors
+/// One is no name.
+pub(super) fn tried(
+    lab: &Hosts,
+    case: &Case,
+    measured: &Measured,
+) -> Result<Vec<String>, LabError> {
+    let Some(spec) = resolve(lab, case, measured) else { return Ok(Vec::new()) };
+    workloads::load::tried(&spec).map_err(LabError::Unsound)
+}
+
 /// The measured Service's address by its name. Without Services there are no cluster addresses: it has
 /// its pod's then, as a headless Service has.
 fn address(lab: &Hosts, case: &Case, measured: &Measured) -> IpAddr {

@@ -4,9 +4,9 @@
 mod objects;
 mod words;
 
-use record::{Leg, MatchedRule, Place, Walk, WalkStep};
+use record::{Leg, MatchedRule, Place, QueryWalk, Walk, WalkStep};
 
-use crate::capture::join::{Opening, Passage, Story};
+use crate::capture::join::{Opening, Passage, QUERY_PREFIX, QueryStory, Story};
 use crate::capture::packet::{Direction, flags};
 use crate::capture::{Segment, Site, TapInfo};
 use crate::proxy::Matched;
@@ -36,6 +36,9 @@ pub(super) struct Teller<'a> {
 const HANDSHAKE: &str = "TLS";
 /// The same of an upgrade.
 const UPGRADE: &str = "upgrade";
+/// The same of a message to the server of names, and of one from there.
+const QUERY: &str = "query";
+const ANSWER: &str = "answer";
 
 /// A step and what it is ordered by.
 struct Timed {
@@ -51,14 +54,8 @@ impl Teller<'_> {
         // Stable: of two at the same nanosecond the call comes first, being there before.
         timed.sort_by_key(|timed| timed.time_ns);
         let start_ns = timed.first().map_or(0, |first| first.time_ns);
-        let mut last_ns = start_ns;
-        let steps: Vec<WalkStep> = timed
-            .into_iter()
-            .map(|Timed { time_ns, step }| {
-                let since_ns = time_ns - std::mem::replace(&mut last_ns, time_ns);
-                WalkStep { at_ns: time_ns - start_ns, since_ns, ..step }
-            })
-            .collect();
+        let last_ns = timed.last().map_or(start_ns, |last| last.time_ns);
+        let steps = since(timed, start_ns);
         let (name, address) = &self.pod;
         Walk {
             case: self.case.to_owned(),
@@ -69,10 +66,49 @@ impl Teller<'_> {
             backend: format!("{name} {address}"),
             total_ns: last_ns - start_ns,
             steps,
+            queries: Vec::new(),
             rules_walked: None,
             conntrack: Vec::new(),
             notes: Vec::new(),
         }
+    }
+
+    /// The queries for names before a request, of whose story they are; `names` are those that were tried.
+    pub(super) fn queries(
+        &self,
+        story: &Story,
+        queries: &[QueryStory],
+        names: &[String],
+    ) -> Vec<QueryWalk> {
+        let Some(start_ns) = story.sample.resolve_ns else { return Vec::new() };
+        let told = queries.iter().filter_map(|query| {
+            let call = |time_ns, leg, packet, stage, name| Timed {
+                time_ns,
+                step: call(leg, packet, stage, self.client, name),
+            };
+            let stage = query_stage("client_rx");
+            let mut timed = vec![
+                call(query.sent_ns, Leg::Request, QUERY, "", "query sent"),
+                call(query.answered_ns, Leg::Response, ANSWER, &stage, "answer read"),
+            ];
+            timed.extend(query.passages.iter().filter_map(|passage| {
+                let Timed { time_ns, step } = self.passage(passage)?;
+                let stage = passage.stage.map(query_stage).unwrap_or_default();
+                Some(Timed { time_ns, step: WalkStep { stage, ..step } })
+            }));
+            // Of two at the same nanosecond the answer's being read comes last.
+            timed.sort_by_key(|timed| (timed.time_ns, timed.step.name == "answer read"));
+            Some(QueryWalk {
+                name: names.get(query.name)?.clone(),
+                kind: query.kind.to_owned(),
+                answer: query.answer.to_string(),
+                total_ns: query.answered_ns - query.sent_ns,
+                steps: since(timed, start_ns),
+            })
+        });
+        let mut told: Vec<_> = told.collect();
+        told.sort_by_key(|query| query.steps[0].at_ns);
+        told
     }
 
     /// What client and server did and when, by their own clocks.
@@ -81,25 +117,7 @@ impl Teller<'_> {
         let (there, back) = (Leg::Request, Leg::Response);
         let mut calls = Vec::new();
         let mut call = |time_ns, leg, packet: &str, stage: &str, host: &str, name: &str| {
-            let words = words::call(name).to_owned();
-            let (packet, stage, host) = (packet.to_owned(), stage.to_owned(), host.to_owned());
-            let step = WalkStep {
-                at_ns: 0,
-                since_ns: 0,
-                leg,
-                packet,
-                stage,
-                host,
-                place: Place::Call,
-                name: name.to_owned(),
-                source: None,
-                destination: None,
-                encapsulated: false,
-                words,
-                objects: Vec::new(),
-                rules: Vec::new(),
-            };
-            calls.push(Timed { time_ns, step });
+            calls.push(Timed { time_ns, step: call(leg, packet, stage, host, name) });
         };
         if let Some(resolve_ns) = sample.resolve_ns {
             call(resolve_ns, there, "connect", "", self.client, "resolving");
@@ -216,8 +234,46 @@ impl Teller<'_> {
     }
 }
 
+/// Steps in the order of time, of a walk that began at `start_ns`.
+fn since(timed: Vec<Timed>, start_ns: u64) -> Vec<WalkStep> {
+    let mut last_ns = timed.first().map_or(start_ns, |first| first.time_ns);
+    let step = |Timed { time_ns, step }: Timed| {
+        let since_ns = time_ns - std::mem::replace(&mut last_ns, time_ns);
+        WalkStep { at_ns: time_ns - start_ns, since_ns, ..step }
+    };
+    timed.into_iter().map(step).collect()
+}
+
+/// A call of client or server, still without its times.
+fn call(leg: Leg, packet: &str, stage: &str, host: &str, name: &str) -> WalkStep {
+    WalkStep {
+        at_ns: 0,
+        since_ns: 0,
+        leg,
+        packet: packet.to_owned(),
+        stage: stage.to_owned(),
+        host: host.to_owned(),
+        place: Place::Call,
+        name: name.to_owned(),
+        source: None,
+        destination: None,
+        encapsulated: false,
+        words: words::call(name).to_owned(),
+        objects: Vec::new(),
+        rules: Vec::new(),
+    }
+}
+
+/// A stage of a query by its name in records.
+fn query_stage(stage: &str) -> String {
+    format!("{QUERY_PREFIX}{stage}")
+}
+
 /// What a segment is to a reader.
 fn packet(segment: &Segment, leg: Leg) -> &'static str {
+    if let Some(names) = segment.names {
+        return if names.answers { ANSWER } else { QUERY };
+    }
     match (segment.has(flags::SYN), segment.has(flags::ACK), leg) {
         (true, false, _) => "SYN",
         (true, true, _) => "SYN-ACK",

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The kernel's objects at a place.
 
+use crate::capture::packet::Message;
 use crate::capture::{Segment, Site, TapInfo};
 use crate::net::addresses::VXLAN_PORT;
 
@@ -13,10 +14,13 @@ pub(super) fn of(probe: &TapInfo, segment: &Segment) -> Vec<String> {
     if segment.encapsulated {
         objects.push(format!("inside VXLAN: UDP port {VXLAN_PORT}, network 1"));
     }
-    let Segment { seq, ack, payload_bytes, .. } = segment;
-    objects.push(match probe.site {
-        Site::Readable => format!("tcp bytes {seq} to {}", seq.wrapping_add(*payload_bytes)),
-        _ => format!("tcp seq {seq} ack {ack}, {payload_bytes} bytes of data"),
+    let Segment { seq, ack, payload_bytes, names, .. } = segment;
+    objects.push(match (names, probe.site) {
+        (Some(Message { id, .. }), _) => format!("udp, {payload_bytes} bytes: DNS message {id}"),
+        (None, Site::Readable) => {
+            format!("tcp bytes {seq} to {}", seq.wrapping_add(*payload_bytes))
+        }
+        (None, _) => format!("tcp seq {seq} ack {ack}, {payload_bytes} bytes of data"),
     });
     objects
 }

@@ -12,6 +12,8 @@ pub(super) fn call(name: &str) -> &'static str {
         "resolving" => {
             "The client has but a name, and asks the cluster's server of names for the address."
         }
+        "query sent" => "The client asks the server of names, by UDP.",
+        "answer read" => "The client has the answer and looks at it.",
         "connect called" => "The client asks its kernel for a TCP connection.",
         "connected" => "The client's kernel has the answer: the connection is open.",
         "accepted" => "The server holds the connection.",
@@ -110,6 +112,8 @@ mod tests {
     fn every_call_a_walk_has_is_explained() {
         for name in [
             "resolving",
+            "query sent",
+            "answer read",
             "connect called",
             "connected",
             "accepted",

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A walk on the page: its path, the table that says the same, and what took longest.
 
-use record::{CaseRecord, Leg, MatchedRule, Walk};
+use record::{CaseRecord, Leg, MatchedRule, QueryWalk, Walk};
 
 use crate::analysis::number::{count, percent, plural, time};
 use crate::analysis::walk::{
-    End, Longest, Section, Seen, clock, longest, place, rule_place, sections, steps,
+    End, Longest, Section, Seen, clock, longest, place, queries_ns, query_steps, question,
+    rule_place, sections, steps,
 };
 use crate::render::palette;
 use crate::render::path::PathView;
@@ -23,6 +24,9 @@ pub(crate) struct WalkView {
     /// What the drawing shows, for readers who do not see it.
     pub(crate) alt: String,
     pub(crate) path: PathView,
+    /// How many queries for names there were, and how long all took; empty where there were none.
+    pub(crate) names: String,
+    pub(crate) queries: Vec<QueryView>,
     pub(crate) sections: Vec<SectionView>,
     pub(crate) conntrack: Vec<String>,
     pub(crate) notes: Vec<String>,
@@ -32,6 +36,13 @@ pub(crate) struct WalkView {
 pub(crate) struct LongestView {
     pub(crate) time: String,
     pub(crate) text: String,
+}
+
+/// A query for a name.
+pub(crate) struct QueryView {
+    pub(crate) question: String,
+    pub(crate) time: String,
+    pub(crate) steps: Vec<StepView>,
 }
 
 /// A part of the walk.
@@ -104,6 +115,14 @@ impl WalkView {
             longest: longest(walk, case, LONGEST).iter().map(LongestView::new).collect(),
             alt: format!("Path of one request through its hosts, {}, {total}", steps(walk)),
             path: PathView::new(walk, &parts),
+            names: match walk.queries.len() {
+                0 => String::new(),
+                n => {
+                    let count = plural(n, "query", "queries");
+                    format!("Names: {count}, {}", time(queries_ns(walk) as f64))
+                }
+            },
+            queries: walk.queries.iter().map(QueryView::new).collect(),
             sections: parts.iter().map(SectionView::new).collect(),
             conntrack: walk.conntrack.clone(),
             notes: walk.notes.clone(),
@@ -128,6 +147,16 @@ impl LongestView {
                 step.host,
                 place(step)
             ),
+        }
+    }
+}
+
+impl QueryView {
+    fn new(query: &QueryWalk) -> Self {
+        Self {
+            question: question(query),
+            time: time(query.total_ns as f64),
+            steps: query_steps(query).iter().map(StepView::new).collect(),
         }
     }
 }

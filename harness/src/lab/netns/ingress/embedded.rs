@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use workloads::protocol::{IngressCommand, IngressReply, IngressRule, IngressSpec};
 
-use super::{Controller, Ingress, Tls};
+use super::{Controller, Ingress, Tls, Versions};
 use crate::lab::netns::NetnsError;
 use crate::lab::netns::hosts::Pod;
 use crate::net::{Agent, NetError, ToolError};
@@ -29,6 +29,7 @@ impl Embedded {
         pod: &Pod,
         program: &Path,
         rules: Vec<IngressRule>,
+        Versions { backends_http2, .. }: Versions,
         tls: Option<Tls<'_>>,
     ) -> Result<Self, NetnsError> {
         let at = |port| vec![SocketAddr::new(pod.address, port)];
@@ -37,6 +38,7 @@ impl Embedded {
             tls: None,
             passthrough: Vec::new(),
             backend_tls: None,
+            backend_http2: backends_http2,
             rules,
         };
         if let Some(Tls { kind, certificates }) = tls {

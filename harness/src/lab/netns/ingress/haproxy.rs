@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use workloads::protocol::IngressRule;
 
-use super::{Controller, Ingress, Tls};
+use super::{Controller, Ingress, Tls, Versions};
 use crate::lab::netns::hosts::Pod;
 use crate::lab::netns::{NetnsError, followed, haproxy};
 use crate::net::addresses::family;
@@ -29,6 +29,7 @@ impl Haproxy {
         scratch: &Path,
         source: IpAddr,
         rules: &[IngressRule],
+        versions: Versions,
         tls: Option<Tls<'_>>,
     ) -> Result<Self, NetnsError> {
         let folder = followed::folder("haproxy-", scratch)?;
@@ -52,7 +53,7 @@ impl Haproxy {
         let maps = [write("plain.map", &plain)?, write("followed.map", &marked)?];
         let socket = haproxy::socket(&folder);
         let files = Files { socket: &socket, maps: [&maps[0], &maps[1]], tls: secured.as_ref() };
-        let text = configuration(&files, source, rules);
+        let text = configuration(&files, versions.backends_http2, source, rules);
         let running = haproxy::Haproxy::start(&pod.netns, &folder, &text);
         let passes_tls = tls.is_some_and(|tls| tls.kind == IngressTls::Passthrough);
         Ok(Self {
@@ -110,7 +111,12 @@ fn maps(rules: &[IngressRule]) -> (String, String) {
 }
 
 /// `haproxy.cfg` of 2.6, as later ones read it too.
-fn configuration(files: &Files<'_>, source: IpAddr, rules: &[IngressRule]) -> String {
+fn configuration(
+    files: &Files<'_>,
+    backends_http2: bool,
+    source: IpAddr,
+    rules: &[IngressRule],
+) -> String {
     let passes_tls = files.tls.is_some_and(|tls| tls.kind == IngressTls::Passthrough);
     let mode = match passes_tls {
         true => "mode tcp",
@@ -142,6 +148,7 @@ fn configuration(files: &Files<'_>, source: IpAddr, rules: &[IngressRule]) -> St
                 "req.ssl_sni"
             }
             (false, tls) => {
+                // Of either version: in the clear it knows HTTP/2 by the client's preface.
                 let _ = writeln!(text, "    bind {any}:{port}");
                 if let Some(Secured { bundle, .. }) = tls {
                     let bundle = bundle.display();
@@ -156,13 +163,15 @@ fn configuration(files: &Files<'_>, source: IpAddr, rules: &[IngressRule]) -> St
         let _ = writeln!(text, "    use_backend %[{host},lower,map_str({})]", map.display());
     }
     let again = files.tls.filter(|tls| tls.kind == IngressTls::Reencrypt);
-    let by = again.map(|Secured { authority, name, .. }| {
-        format!(
-            " ssl verify required ca-file {} sni str({name}) alpn http/1.1",
-            authority.display()
-        )
-    });
-    let by = by.unwrap_or_default();
+    let by = match again {
+        Some(Secured { authority, name, .. }) => {
+            let version = if backends_http2 { "h2" } else { "http/1.1" };
+            let authority = authority.display();
+            format!(" ssl verify required ca-file {authority} sni str({name}) alpn {version}")
+        }
+        None if backends_http2 && !passes_tls => " proto h2".to_owned(),
+        None => String::new(),
+    };
     for (kind, source) in [("p", None), ("f", Some(source))] {
         for (index, rule) in rules.iter().enumerate() {
             let _ = writeln!(text, "backend {kind}{index}");
@@ -189,7 +198,7 @@ mod tests {
         }]
     }
 
-    fn of(kind: IngressTls) -> String {
+    fn written(kind: IngressTls, backends_http2: bool) -> String {
         let (plain, marked) = (Path::new("/run/plain.map"), Path::new("/run/followed.map"));
         let secured = Secured {
             kind,
@@ -199,7 +208,11 @@ mod tests {
         };
         let socket = Path::new("/run/stats");
         let files = Files { socket, maps: [plain, marked], tls: Some(&secured) };
-        configuration(&files, [10, 244, 0, 32].into(), &rules())
+        configuration(&files, backends_http2, [10, 244, 0, 32].into(), &rules())
+    }
+
+    fn of(kind: IngressTls) -> String {
+        written(kind, false)
     }
 
     #[test]
@@ -214,6 +227,22 @@ mod tests {
         let new: Vec<_> =
             again.lines().filter(|line| !edge.lines().any(|other| other == *line)).collect();
         insta::assert_snapshot!(new.join("\n"));
+    }
+
+    #[test]
+    fn pods_are_asked_over_http2_where_that_is_wanted() {
+        let servers = |kind| -> Vec<String> {
+            let text = written(kind, true);
+            let servers = text.lines().filter(|line| line.trim_start().starts_with("server "));
+            servers.map(str::to_owned).collect()
+        };
+        let (edge, again) = (servers(IngressTls::Edge), servers(IngressTls::Reencrypt));
+        insta::assert_snapshot!([edge, again].concat().join("\n"));
+        let passed = servers(IngressTls::Passthrough);
+        assert!(
+            passed.iter().all(|server| !server.contains("h2")),
+            "bytes are nobody's: {passed:?}"
+        );
     }
 
     #[test]

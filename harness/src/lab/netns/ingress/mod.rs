@@ -49,6 +49,16 @@ struct Tls<'a> {
     certificates: &'a Certificates,
 }
 
+/// The versions of HTTP that a controller is told; with TLS clients negotiate theirs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Versions {
+    /// Whether clients speak HTTP/2 in the clear, with prior knowledge.
+    clear_http2: bool,
+    /// Whether pods are asked over it: calls of gRPC cannot be asked otherwise. All else is asked over HTTP/1.1, as
+    /// controllers do it.
+    backends_http2: bool,
+}
+
 /// The ingress controller.
 #[derive(Debug)]
 pub struct Ingress {
@@ -66,7 +76,7 @@ impl Ingress {
     /// The same for TLS.
     pub(super) const TLS_PORT: u16 = 8444;
 
-    /// Whether there can be one for a case, with its program and its protocol.
+    /// Whether there can be one for a case, with its program.
     ///
     /// # Errors
     /// What is missing.
@@ -76,7 +86,6 @@ impl Ingress {
         scratch: &Netns,
     ) -> Result<(), Unavailable> {
         let (lab, workload) = (&profile.lab, &profile.workload[&case.workload]);
-        Self::carries(workload.protocol)?;
         let passes_tls = workload.tls.is_some() && lab.ingress_tls == IngressTls::Passthrough;
         Self::check(lab.ingress, passes_tls, scratch)
     }
@@ -99,21 +108,6 @@ impl Ingress {
             let install = format!("apt-get install {program}");
             Unavailable::new(format!("program {program}"), error.to_string(), install)
         })
-    }
-
-    /// Whether controllers, as they are configured here, hand a protocol on: they ask backends over HTTP/1.1.
-    ///
-    /// # Errors
-    /// What is missing.
-    fn carries(protocol: Protocol) -> Result<(), Unavailable> {
-        match protocol {
-            Protocol::Http1 | Protocol::Http2 | Protocol::WebSocket => Ok(()),
-            Protocol::Grpc => Err(Unavailable::new(
-                "an ingress controller that asks backends over HTTP/2",
-                "gRPC, and controllers that ask over HTTP/1.1",
-                "another workload or route",
-            )),
-        }
     }
 
     /// Shows that it answered requests since it was last asked.
@@ -150,19 +144,25 @@ impl Hosts {
         (program, scratch): (&Path, &Path),
         case: &Case,
         measured: &Measured,
-        tls: Option<(IngressTls, &Certificates)>,
+        (protocol, tls): (Protocol, Option<(IngressTls, &Certificates)>),
     ) -> Result<(), NetnsError> {
         let tls = tls.map(|(kind, certificates)| Tls { kind, certificates });
+        let versions = Versions {
+            clear_http2: speaks_http2(protocol, tls.is_some()),
+            backends_http2: protocol == Protocol::Grpc,
+        };
         // Without Services there are only endpoints.
         let past = case.mode == Mode::None || case.route.road == Road::IngressEndpoints;
         let rules = rules::render(&rules::objects(&measured.table), &measured.table, past);
         let count = rules.len();
         let pod = &self.pods[road::CLIENT_POD];
         let running: Box<dyn Controller> = match kind {
-            IngressKind::Embedded => Box::new(Embedded::start(pod, program, rules, tls)?),
-            IngressKind::Nginx => Box::new(Nginx::start(pod, scratch, mark(pod)?, &rules, tls)?),
+            IngressKind::Embedded => Box::new(Embedded::start(pod, program, rules, versions, tls)?),
+            IngressKind::Nginx => {
+                Box::new(Nginx::start(pod, scratch, mark(pod)?, &rules, versions, tls)?)
+            }
             IngressKind::Haproxy => {
-                Box::new(Haproxy::start(pod, scratch, mark(pod)?, &rules, tls)?)
+                Box::new(Haproxy::start(pod, scratch, mark(pod)?, &rules, versions, tls)?)
             }
         };
         let counted = match tls.map(|tls| tls.kind) {
@@ -176,6 +176,11 @@ impl Hosts {
         self.ingress = Some(Ingress { running, answered: 0, rules: count, counted });
         Ok(())
     }
+}
+
+/// Whether clients of a protocol speak HTTP/2 with prior knowledge: in TLS it is negotiated.
+pub(super) fn speaks_http2(protocol: Protocol, tls: bool) -> bool {
+    protocol.is_http2() && !tls
 }
 
 /// Has the pod's followed connections marked; returns the address that the controller makes them from.

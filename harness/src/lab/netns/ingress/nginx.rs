@@ -8,7 +8,7 @@ use std::path::Path;
 
 use workloads::protocol::IngressRule;
 
-use super::{Controller, Ingress, Tls};
+use super::{Controller, Ingress, Tls, Versions};
 use crate::lab::netns::hosts::Pod;
 use crate::lab::netns::{NetnsError, followed, nginx};
 use crate::net::addresses::family;
@@ -40,6 +40,7 @@ impl Nginx {
         scratch: &Path,
         source: IpAddr,
         rules: &[IngressRule],
+        versions: Versions,
         tls: Option<Tls<'_>>,
     ) -> Result<Self, NetnsError> {
         let folder = followed::folder("nginx-", scratch)?;
@@ -61,7 +62,7 @@ impl Nginx {
         let passes_tls = tls.is_some_and(|tls| tls.kind == IngressTls::Passthrough);
         let text = match passes_tls {
             true => passthrough(&folder, nginx::stream_module(), source, rules),
-            false => configuration(&folder, secured.as_ref(), source, rules),
+            false => configuration(&folder, secured.as_ref(), versions, source, rules),
         };
         let running = nginx::Nginx::start(&pod.netns, &folder, &text);
         Ok(Self { running: running.map_err(NetnsError::Ingress)?, passes_tls })
@@ -96,8 +97,8 @@ fn at(source: IpAddr, port: u16) -> SocketAddr {
 }
 
 /// Has followed connections come from an address of their own.
-fn bind(kind: &str, source: IpAddr) -> String {
-    if kind == "f" { format!(" proxy_bind {source};") } else { String::new() }
+fn bind(by: &str, kind: &str, source: IpAddr) -> String {
+    if kind == "f" { format!(" {by}_bind {source};") } else { String::new() }
 }
 
 /// `nginx.conf` where TLS is passed through: the stream module, a map from the name asked for to an
@@ -123,7 +124,7 @@ fn passthrough(
             let _ = writeln!(text, "upstream {kind}{index} {{ {} }}", servers.join(" "));
             let _ = writeln!(map, "{host} {kind}{index};");
         }
-        let (at, bind) = (at(source, port_of(Ingress::TLS_PORT)), bind(kind, source));
+        let (at, bind) = (at(source, port_of(Ingress::TLS_PORT)), bind("proxy", kind, source));
         let _ = writeln!(
             text,
             "{map}}}\nserver {{ listen {at} backlog=4096; ssl_preread on; \
@@ -138,9 +139,12 @@ fn passthrough(
 fn configuration(
     folder: &Path,
     secured: Option<&Secured<'_>>,
+    Versions { clear_http2, backends_http2 }: Versions,
     source: IpAddr,
     rules: &[IngressRule],
 ) -> String {
+    // Its module for gRPC is the one that asks over HTTP/2, and has settings of its own.
+    let by = if backends_http2 { "grpc" } else { "proxy" };
     let tables = (2 * rules.len()).next_power_of_two().max(512);
     // In the block of http that the status is in.
     let mut text = nginx::main(folder);
@@ -149,23 +153,31 @@ fn configuration(
         text,
         "server_tokens off;\nkeepalive_requests 1000000000;\nkeepalive_timeout 600s;\n\
          client_max_body_size 0;\n\
-         server_names_hash_max_size {tables};\nserver_names_hash_bucket_size 128;\n\
-         map $http_upgrade $connection_upgrade {{ \"\" \"\"; default upgrade; }}\n\
-         proxy_http_version 1.1;\nproxy_set_header Connection $connection_upgrade;\n\
-         proxy_set_header Upgrade $http_upgrade;\nproxy_read_timeout 600s;\nproxy_set_header Host $host;\n\
-         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
-         proxy_set_header X-Forwarded-Proto $scheme;\n"
+         server_names_hash_max_size {tables};\nserver_names_hash_bucket_size 128;\n"
     );
-    let mut scheme = "http";
+    if !backends_http2 {
+        text.push_str(
+            "map $http_upgrade $connection_upgrade { \"\" \"\"; default upgrade; }\n\
+             proxy_http_version 1.1;\nproxy_set_header Connection $connection_upgrade;\n\
+             proxy_set_header Upgrade $http_upgrade;\n",
+        );
+    }
+    let _ = write!(
+        text,
+        "{by}_read_timeout 600s;\n{by}_set_header Host $host;\n\
+         {by}_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
+         {by}_set_header X-Forwarded-Proto $scheme;\n"
+    );
+    let mut scheme = if backends_http2 { "grpc" } else { "http" };
     if let Some(Secured { kind, bundle, authority, name }) = secured {
         let bundle = bundle.display();
         if kind.reaches_pods() {
-            scheme = "https";
+            scheme = if backends_http2 { "grpcs" } else { "https" };
             let _ = write!(
                 text,
-                "proxy_ssl_protocols TLSv1.2 TLSv1.3;\nproxy_ssl_verify on;\n\
-                 proxy_ssl_trusted_certificate {};\nproxy_ssl_name {name};\n\
-                 proxy_ssl_server_name on;\n",
+                "{by}_ssl_protocols TLSv1.2 TLSv1.3;\n{by}_ssl_verify on;\n\
+                 {by}_ssl_trusted_certificate {};\n{by}_ssl_name {name};\n\
+                 {by}_ssl_server_name on;\n",
                 authority.display()
             );
         }
@@ -176,7 +188,9 @@ fn configuration(
         );
     }
     for (kind, port_of) in KINDS {
-        let mut listen = format!("listen {}", at(source, port_of(Ingress::PORT)));
+        // In the clear a port of it has one version: this one does not know HTTP/2 by its preface.
+        let version = if clear_http2 { " http2" } else { "" };
+        let mut listen = format!("listen {}{version}", at(source, port_of(Ingress::PORT)));
         let mut listen_tls = String::new();
         if secured.is_some() {
             listen_tls = format!(" listen {} ssl http2", at(source, port_of(Ingress::TLS_PORT)));
@@ -200,11 +214,11 @@ fn configuration(
                  keepalive_timeout 600s; }}",
                 servers.join(" ")
             );
-            let bind = bind(kind, source);
+            let bind = bind(by, kind, source);
             let _ = writeln!(
                 text,
                 "server {{ {listen}{listen_tls} server_name {host}; location {path} {{ \
-                 proxy_pass {scheme}://{kind}{index};{bind} }} }}"
+                 {by}_pass {scheme}://{kind}{index};{bind} }} }}"
             );
         }
     }
@@ -226,10 +240,14 @@ mod tests {
 
     const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 244, 0, 32));
 
-    fn of(kind: IngressTls) -> String {
+    fn written(kind: IngressTls, versions: Versions) -> String {
         let (bundle, authority) = (Path::new("/run/nginx/tls.pem"), Path::new("/run/nginx/ca.pem"));
         let secured = Secured { kind, bundle, authority, name: "web.default.svc" };
-        configuration(Path::new("/run/nginx"), Some(&secured), SOURCE, &rules())
+        configuration(Path::new("/run/nginx"), Some(&secured), versions, SOURCE, &rules())
+    }
+
+    fn of(kind: IngressTls) -> String {
+        written(kind, Versions::default())
     }
 
     #[test]
@@ -243,6 +261,17 @@ mod tests {
         let new: Vec<_> =
             again.lines().filter(|line| !edge.lines().any(|other| other == *line)).collect();
         insta::assert_snapshot!(new.join("\n"));
+    }
+
+    #[test]
+    fn http2_has_ports_in_the_clear_of_its_own_and_calls_are_passed_on_over_it() {
+        let clear = Versions { clear_http2: true, ..Versions::default() };
+        let calls = Versions { backends_http2: true, ..clear };
+        let text = written(IngressTls::Reencrypt, calls);
+        insta::assert_snapshot!(text);
+        let before = of(IngressTls::Edge);
+        let ports = |text: &str| text.matches(":8081 http2").count();
+        assert_eq!((ports(&before), ports(&written(IngressTls::Edge, clear))), (0, 2));
     }
 
     #[test]

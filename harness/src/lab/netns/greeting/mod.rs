@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One request of the harness's own, to see which pod answers before anything is measured.
 
+mod http2;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -50,6 +52,8 @@ pub(super) struct Manner<'a> {
     pub(super) name: &'static str,
     /// Whether the PROXY protocol's preamble comes first: no proxy is there to say it.
     pub(super) preamble: bool,
+    /// Whether HTTP/2 is spoken without TLS, at a port that knows nothing else.
+    pub(super) http2: bool,
     /// By TLS, with certificates.
     pub(super) certificates: Option<&'a Certificates>,
 }
@@ -85,7 +89,7 @@ pub(super) fn knock(
     destination: SocketAddr,
     manner: Manner<'_>,
 ) -> Result<Greeting, LabError> {
-    let Manner { asked, name, preamble, certificates } = manner;
+    let Manner { asked, name, preamble, http2, certificates } = manner;
     let tls = certificates.map(|certificates| certificates.connection(name)).transpose()?;
     let unreachable = |found: String| LabError::Unreachable {
         client: format!("{} ({source})", host.name()),
@@ -93,7 +97,7 @@ pub(super) fn knock(
         found,
     };
     let (head, stream) = host
-        .run(move || exchange(source, destination, (asked, preamble), tls))
+        .block_on(move || exchange(source, destination, (asked, preamble, http2), tls))
         .map_err(|error| unreachable(error.to_string()))?;
     let field = |wanted: &str| {
         let mut fields = head.lines().filter_map(|line| line.split_once(": "));
@@ -133,10 +137,11 @@ fn connect(source: SocketAddr, destination: SocketAddr) -> std::io::Result<TcpSt
     Ok(TcpStream::from(socket))
 }
 
-fn exchange(
+/// Nothing else waits for the host's thread, and so it may block.
+async fn exchange(
     source: SocketAddr,
     destination: SocketAddr,
-    (asked, preamble): (&str, bool),
+    (asked, preamble, http2): (&str, bool, bool),
     tls: Option<ClientConnection>,
 ) -> std::io::Result<(String, TcpStream)> {
     let mut stream = connect(source, destination)?;
@@ -145,6 +150,7 @@ fn exchange(
     }
     let head = match tls {
         Some(mut tls) => ask(&mut Stream::new(&mut tls, &mut stream), asked)?,
+        None if http2 => http2::ask(&stream, asked).await?,
         None => ask(&mut stream, asked)?,
     };
     Ok((head, stream))
