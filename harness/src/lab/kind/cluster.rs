@@ -20,7 +20,7 @@ use crate::cni::Wiring;
 use crate::docker::Engine;
 use crate::kube::{Addresses, Namespace, Services};
 use crate::lab::LabError;
-use crate::lab::netns::{Client as ClientHost, Hosts, Node as NodeHost, Pod as PodHost};
+use crate::lab::netns::{Client as ClientHost, Hosts, Node as NodeHost};
 use crate::net::addresses::family;
 use crate::plan::{CniKind, Mode};
 use crate::proxy::{ServiceTable, kube_proxy};
@@ -47,6 +47,8 @@ pub(super) struct Cluster {
     pub(super) namespace: Namespace,
     pub(super) nodes: Vec<Node>,
     pub(super) pods: Vec<Pod>,
+    /// Those that serve names, one on a node, made for the first case that has it there.
+    pub(super) dns: Vec<Pod>,
     pub(super) client: Option<Client>,
     /// Made for the first case that has a road by it.
     pub(super) balancer: Option<Balancer>,
@@ -88,24 +90,13 @@ impl Cluster {
                 macvlan: wiring.macvlan,
             });
         }
-        let mut pods = Vec::new();
-        for pod in &self.pods {
-            pods.push(PodHost {
-                name: pod.name.clone(),
-                node: pod.node,
-                address: pod.address,
-                extra_addresses: pod.extra_addresses.clone(),
-                veth: pod.veth.clone(),
-                socket: Some(pod.socket()),
-                target: None,
-                netns: pod.enter()?,
-            });
-        }
+        let pods = self.pods.iter().map(Pod::host).collect::<Result<_, _>>()?;
         Ok(Hosts {
             cni: self.path.cni,
             walked: self.path.cni,
             pods,
             dns: None,
+            namespace: Some(self.namespace.name.clone()),
             nodes,
             client: ClientHost {
                 netns: client.enter()?,

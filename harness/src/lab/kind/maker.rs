@@ -23,7 +23,7 @@ use crate::docker::kind::{
 use crate::docker::{Container, Engine, HostSpec};
 use crate::kube::{self, Namespace};
 use crate::lab::LabError;
-use crate::lab::netns::{Ground, cluster_node};
+use crate::lab::netns::{Ground, Pod, cluster_node};
 use crate::net::{Cidr, Netns};
 use crate::plan::IpFamily;
 use crate::plan::{CniKind, Mode};
@@ -137,6 +137,28 @@ impl Maker {
         cluster.balancer.as_ref().expect("it is there now").enter()
     }
 
+    /// A handle on the pod of a node in which names are served, which is made if it is not there.
+    pub(super) fn dns(&self, cluster: &mut Cluster, node: usize) -> Result<Pod, LabError> {
+        if let Some(pod) = cluster.dns.iter().find(|pod| pod.node == node) {
+            return pod.host();
+        }
+        let image = self.options.agents.reference();
+        let wanted = Wanted {
+            namespace: &cluster.namespace,
+            nodes: &cluster.nodes,
+            settings: &self.ground.profile.lab,
+            cni: cluster.path.cni,
+            image: &image,
+        };
+        let pod = pods::dns(&cluster.control, wanted, node)?;
+        if let Some(client) = &cluster.client {
+            client.reach(pod.address, &cluster.nodes[0])?;
+        }
+        let host = pod.host();
+        cluster.dns.push(pod);
+        host
+    }
+
     /// Wires the nodes of a cluster, unless a run before did, has its pods made, and puts a client beside it.
     fn furnish(
         &self,
@@ -224,6 +246,7 @@ impl Maker {
             namespace,
             nodes,
             pods,
+            dns: Vec::new(),
             client: Some(client),
             balancer: None,
             wiring,

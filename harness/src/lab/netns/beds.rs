@@ -287,11 +287,7 @@ impl NetnsBeds {
     fn check(&self, case: &Case) -> Result<(), Unavailable> {
         let external = self.ground.profile.service.external_policy;
         family::check(case, &self.ground.profile, &self.question)?;
-        let resolves = names::resolves(&self.ground.profile, case);
-        if resolves {
-            names::carried(case.mode)?;
-        }
-        let of_queries = resolves.then(|| names::route(case));
+        let of_queries = names::asked(&self.ground.profile, case)?;
         if let Some(list) = &case.conflist {
             let bridge_netfilter = has_bridge_netfilter(&self.question);
             let exec = Exec { list, bridge_netfilter };

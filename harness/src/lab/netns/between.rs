@@ -22,6 +22,13 @@ impl Hosts {
         self.proxied = profile.lab.proxy_protocol;
     }
 
+    /// Has a pod besides serve names.
+    #[cfg(feature = "kind")]
+    pub(in crate::lab) fn put_dns(&mut self, pod: super::Pod) {
+        self.dns = Some(self.pods.len());
+        self.pods.push(pod);
+    }
+
     /// Starts the load balancer and the ingress controller of a case that has them.
     ///
     /// # Errors

@@ -101,6 +101,7 @@ impl NetnsLab {
             walked: cni,
             pods,
             dns,
+            namespace: None,
             nodes,
             client,
             balancer,

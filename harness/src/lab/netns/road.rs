@@ -34,7 +34,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) const PROBE_PORT_FIRST: u16 = 900;
 
 /// The measured Service's cluster address: 10.96.100.100, and so far into the range of IPv6.
-const CLUSTER_NTH: u128 = 100 * 256 + 100;
+pub(super) const CLUSTER_NTH: u128 = 100 * 256 + 100;
 
 /// The measured Service's cluster address.
 fn cluster_ip(lab: &Hosts) -> IpAddr {

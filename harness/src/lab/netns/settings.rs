@@ -62,6 +62,11 @@ const NO_REVERSE_PATH_FILTER: [(&str, &str); 2] =
 /// burst of new ones finds room (the kernel's default since 5.4).
 const SERVER: [(&str, &str); 2] = [(REFLECT_TOS, "1"), ("net/core/somaxconn", "4096")];
 
+/// A node that outlives a case remembers what was asked in it for as long as it remembers a connection that was
+/// reset, seconds, and not three times that: addresses and ports come again.
+#[cfg(feature = "kind")]
+const FORGETS_QUERIES: [(&str, &str); 1] = [("net/netfilter/nf_conntrack_udp_timeout", "10")];
+
 /// The wire is not a node: no table of netfilter stands on it.
 const BARE_BRIDGE: [(&str, &str); 3] = [
     (BRIDGE_NETFILTER, "0"),
@@ -103,7 +108,8 @@ pub(in crate::lab) fn settings(role: Role, family: IpFamily) -> Vec<(&'static st
 /// cluster's.
 #[cfg(feature = "kind")]
 pub(in crate::lab) fn cluster_node() -> Vec<(&'static str, &'static str)> {
-    let own: [&[(&str, &str)]; 3] = [&NO_REDIRECTS, &NO_REVERSE_PATH_FILTER, &SERVER];
+    let own: [&[(&str, &str)]; 4] =
+        [&NO_REDIRECTS, &NO_REVERSE_PATH_FILTER, &SERVER, &FORGETS_QUERIES];
     own.into_iter().flatten().copied().collect()
 }
 
