@@ -169,7 +169,7 @@ fn a_load_balancer_stands_before_a_cluster_and_an_ingress_controller_in_it() {
     let out = dir.path().join("run");
     let arguments = ["--lab", "kind", "--mode", "iptables", "--cni", "bridge", "--services", "20"];
     let routes = "loadbalancer-local,loadbalancer-remote,ingress-local,ingress-remote";
-    let rest = ["--route", routes, "--workload", "newconn,tls-keepalive"];
+    let rest = ["--route", routes, "--workload", "newconn,tls-keepalive", "--keep"];
     let (output, cases) = bench(&out, &[&arguments[..], &rest].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(cases.len(), 4 * 2);
@@ -189,7 +189,58 @@ fn a_load_balancer_stands_before_a_cluster_and_an_ingress_controller_in_it() {
         assert!(evidence.contains(words), "{evidence}");
         eprintln!("{}: {} ns", case["id"], case["service_time_ns"]["p50"]);
     }
+    let name = left(&engine(), &run_id(&out)).remove(0);
+    let kept = Kept(name.clone());
+    assert_eq!(left(&engine(), &run_id(&out)), [&*name], "the hosts beside it are not kept");
+    packets_are_handed_on(&name, &dir.path().join("router"), &arguments);
+    ip_vs_hands_packets_on_or_is_a_skip(&dir.path().join("ipvs"), &arguments);
+    drop(kept);
     assert_eq!(left(&engine(), &run_id(&out)), Vec::<String>::new());
+}
+
+/// A router is passed on the way there and not on the way back, and only by the road that has it.
+fn packets_are_handed_on(cluster: &str, out: &Path, arguments: &[&str]) {
+    let routes = "loadbalancer-local,loadbalancer-remote,lbip-remote";
+    let rest = ["--balancer", "router", "--route", routes, "--workload", "newconn"];
+    let (output, cases) = bench(out, &[arguments, &rest].concat());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains(&format!("{cluster}: used again")), "{said}");
+    assert_eq!(cases.len(), 3);
+    for case in &cases {
+        measured_whole(case);
+        let routed = case["route"] != "lbip-remote";
+        let legs = |name: &str| -> Vec<&str> {
+            let stages = case["stages"].as_array().unwrap().iter();
+            let of_name = stages.filter(|stage| stage["name"] == name);
+            of_name.map(|stage| stage["leg"].as_str().unwrap()).collect()
+        };
+        let on_the_way: &[&str] = if routed { &["request"] } else { &[] };
+        assert_eq!(legs("lb"), on_the_way, "{case:#}");
+        assert_eq!(legs("lb_wire"), on_the_way, "{case:#}");
+        assert_eq!(legs("wire"), ["request", "response"], "{case:#}");
+        assert_eq!(case["residual_ns"]["p99"], 0, "{case:#}");
+        let evidence = case["proof"]["evidence"].to_string();
+        assert_eq!(evidence.contains("the router 10.8.255.254 handed "), routed, "{evidence}");
+        eprintln!("{}: {} ns", case["id"], case["service_time_ns"]["p50"]);
+    }
+    assert_eq!(left(&engine(), &run_id(out)), Vec::<String>::new());
+}
+
+/// Where the kernel has no ip_vs, that is the reason.
+fn ip_vs_hands_packets_on_or_is_a_skip(out: &Path, arguments: &[&str]) {
+    let rest = ["--balancer", "ipvs", "--route", "loadbalancer-remote", "--workload", "newconn"];
+    let (output, cases) = bench(out, &[arguments, &rest].concat());
+    let [case] = &cases[..] else { panic!("{cases:#?}") };
+    if case["status"] == "measured" {
+        measured_whole(case);
+        let evidence = case["proof"]["evidence"].to_string();
+        assert!(evidence.contains("ip_vs passed "), "{evidence}");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(4), "{case:#}");
+    assert!(case["reason"]["need"].to_string().contains("IP_VS"), "{case:#}");
+    eprintln!("ipvs: {}", case["reason"]);
 }
 
 #[test]

@@ -182,15 +182,15 @@ impl KindBeds {
             Ingress::can_carry(&self.maker.ground.profile, case, &self.question)?;
         }
         if case.route.road == Road::Loadbalancer {
-            let kind = self.maker.ground.profile.lab.balancer;
-            if kind.routes() {
+            let profile = &self.maker.ground.profile;
+            if profile.lab.balancer.routes() && case.mode == Mode::None && !case.cni.is_own() {
                 return Err(Unavailable::new(
-                    "a load balancer that accepts connections",
-                    "router and ipvs, which lab kind has none of",
-                    "--balancer embedded, haproxy or nginx, or --lab netns",
+                    "pods that a client has one way to, for a router to be put into it",
+                    format!("cni {}, whose pods may have ranges of their own", case.cni),
+                    "--cni ptp, bridge or vxlan, or --balancer embedded",
                 ));
             }
-            Balancer::check(kind, &self.question)?;
+            Balancer::can_carry(profile, case, &self.question)?;
         }
         match case.mode {
             Mode::Userspace => Err(Unavailable::new(
@@ -290,13 +290,17 @@ impl KindBeds {
             )?,
         };
         let begun = Instant::now();
+        let detour = match hosts.routed_to(case, &measured) {
+            Some(to) => Some(cluster.detour(to)?),
+            None => None,
+        };
         hosts.start_dns(&self.maker.ground.program, &["agent", "dns"], case, &measured)?;
         hosts.start_between(&self.maker.ground, case, &measured)?;
         lab_up_ms += begun.elapsed().as_secs_f64() * 1e3;
         let begun = Instant::now();
         let evidence = hosts.prove_wiring()?;
         let wiring = (evidence, begun.elapsed().as_secs_f64() * 1e3);
-        let site = Box::new(Lent(hosts));
+        let site = Box::new(Lent { hosts, detour });
         let stand = Stand { site, measured, datapath, wiring, files: Vec::new(), lab_up_ms };
         let engine = self.maker.ground.engine(&self.question)?;
         let bed = NetnsBed::on(self.maker.ground.clone(), engine, stand, case)?;

@@ -70,7 +70,7 @@ impl Client {
 
     /// Gives it a way to a pod that was not there when it came.
     pub(super) fn reach(&self, pod: IpAddr, entry: &Node) -> Result<(), LabError> {
-        Ok(self.enter()?.apply(strays(vec![pod], entry).collect())?)
+        Ok(self.enter()?.apply(strays([pod], entry).collect())?)
     }
 
     /// Takes a handle on its network.
@@ -90,7 +90,10 @@ impl Client {
 }
 
 /// Routes to pods of CNIs that have ranges of their own.
-fn strays(pods: Vec<IpAddr>, entry: &Node) -> impl Iterator<Item = Change> {
+pub(super) fn strays(
+    pods: impl IntoIterator<Item = IpAddr>,
+    entry: &Node,
+) -> impl Iterator<Item = Change> {
     let others = pods.into_iter().filter(|&pod| !PODS.like(pod).contains(pod));
     others.map(|pod| Change::Route(Route::via(Cidr::host(pod), entry.address, NIC)))
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::balancer::Balancer;
 use super::client::Client;
 use super::control::Control;
+use super::detour::Detour;
 use super::error::ClusterError;
 use super::kept::Kept;
 use super::machine::Machine;
@@ -111,6 +112,16 @@ impl Cluster {
             notes: self.notes.clone(),
             turn: Some(turn),
         })
+    }
+
+    /// Leads its client's packets to an address through the host of its load balancer.
+    pub(super) fn detour(&self, to: IpAddr) -> Result<Detour, LabError> {
+        let not_there = |what| {
+            LabError::from(ClusterError::NotThere { what, host: self.machine.name().to_owned() })
+        };
+        let client = self.client.as_ref().ok_or_else(|| not_there("client"))?;
+        let balancer = self.balancer.as_ref().ok_or_else(|| not_there("router"))?;
+        Ok(Detour::up(client.enter()?, to, balancer.here)?)
     }
 
     /// Why it cannot be used any more, if a node of it has ended.

@@ -23,7 +23,7 @@ use crate::docker::kind::{
 use crate::docker::{Container, Engine, HostSpec};
 use crate::kube::{self, Namespace};
 use crate::lab::LabError;
-use crate::lab::netns::{Ground, Pod, cluster_node};
+use crate::lab::netns::{Ground, Pod, Role, cluster_node};
 use crate::net::{Cidr, Netns};
 use crate::plan::IpFamily;
 use crate::plan::{CniKind, Mode};
@@ -131,7 +131,13 @@ impl Maker {
             })?;
             let spec = self.beside(&cluster.machine, "balancer");
             let (engine, image) = (&self.engine, &self.options.agents);
-            let made = Balancer::up(engine, image, spec, &cluster.nodes, client)?;
+            let routes = self.ground.profile.lab.balancer.routes();
+            let role = if routes { Role::Router } else { Role::Balancer };
+            // Without Services it asks pods, by the entry node: the others answer it as they answer clients.
+            let connected = if cluster.path.mode == Mode::None { 1 } else { cluster.nodes.len() };
+            let (connected, others) = cluster.nodes.split_at(connected);
+            let inside = (connected, others, &*cluster.pods);
+            let made = Balancer::up(engine, image, spec, role, inside, client)?;
             cluster.balancer = Some(made);
         }
         cluster.balancer.as_ref().expect("it is there now").enter()

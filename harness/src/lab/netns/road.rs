@@ -98,6 +98,14 @@ pub(super) fn is_routed(lab: &Hosts) -> bool {
     lab.balancer().is_some_and(Balancer::routes)
 }
 
+impl Hosts {
+    /// Address that a router before the nodes hands a case's packets on to; `None` where there is no router.
+    #[cfg(feature = "kind")]
+    pub(in crate::lab) fn routed_to(&self, case: &Case, measured: &Measured) -> Option<IpAddr> {
+        is_routed(self).then(|| beyond_balancer(self, case, measured).ip())
+    }
+}
+
 /// Node of the pods that are not on the entry node.
 pub(super) const REMOTE_NODE: usize = 1;
 
