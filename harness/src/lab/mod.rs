@@ -25,7 +25,7 @@ use crate::Unavailable;
 use crate::plan::Profile;
 use crate::plan::{Case, IpStack, Proxy};
 
-/// Whether a lab without a server of names of its own has what a case asks of it.
+/// Whether a lab whose cluster is not ours to put a server of names into has what a case asks of it.
 ///
 /// # Errors
 /// The case's client resolves names.
@@ -37,7 +37,7 @@ fn resolves_no_names(lab: &str, profile: &Profile, case: &Case) -> Result<(), Un
     Err(Unavailable::new(
         "a server of the cluster's names that is the lab's own",
         format!("lab {lab}"),
-        "--lab netns, or a workload without resolve",
+        "--lab netns or kind, or a workload without resolve",
     ))
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, IpVlanMode, MacVlanMode};
 use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
-use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::packet_route::tc::TcHandle;
 use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkIpVlan, LinkMacVlan, LinkMessageBuilder, LinkUnspec,
@@ -107,7 +107,8 @@ async fn apply(netlink: &Handle, change: &Change) -> Result<(), Refusal> {
             }
             Ok(request.execute().await?)
         }
-        Change::Route(route) => add_route(netlink, route).await,
+        Change::Route(wanted) => Ok(netlink.route().add(route(wanted)?).execute().await?),
+        Change::DeleteRoute(there) => Ok(netlink.route().del(route(there)?).execute().await?),
         Change::Neighbour(neighbour) => {
             let request = netlink
                 .neighbours()
@@ -224,7 +225,8 @@ async fn set_link(netlink: &Handle, settings: &LinkSettings) -> Result<(), Refus
     Ok(netlink.link().set(builder.build()).execute().await?)
 }
 
-async fn add_route(netlink: &Handle, route: &Route) -> Result<(), Refusal> {
+/// A route as the kernel is told of it.
+fn route(route: &Route) -> Result<RouteMessage, Refusal> {
     let no_route =
         |what: String| NetError::os("write", format!("route {route}"))(std::io::Error::other(what));
     let mut builder = RouteMessageBuilder::<IpAddr>::new()
@@ -242,5 +244,5 @@ async fn add_route(netlink: &Handle, route: &Route) -> Result<(), Refusal> {
     if route.onlink {
         builder = builder.onlink();
     }
-    Ok(netlink.route().add(builder.build()).execute().await?)
+    Ok(builder.build())
 }

@@ -25,6 +25,8 @@ pub enum Change {
     Address(Address),
     /// A route in the main table.
     Route(Route),
+    /// Removes a route from the main table.
+    DeleteRoute(Route),
     /// A permanent neighbour.
     Neighbour(Neighbour),
     /// A permanent entry in a VXLAN device's forwarding table.
@@ -243,6 +245,7 @@ impl fmt::Display for Change {
                 write!(f, "ip address add {cidr} dev {device}")
             }
             Self::Route(route) => write!(f, "ip route add {route}"),
+            Self::DeleteRoute(route) => write!(f, "ip route del {route}"),
             Self::Neighbour(Neighbour { address, mac, device }) => {
                 write!(f, "ip neighbour add {address} lladdr {mac} dev {device} nud permanent")
             }

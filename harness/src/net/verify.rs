@@ -23,6 +23,10 @@ impl State {
             },
             Change::Address(address) => among(address, &self.addresses),
             Change::Route(route) => among(&route.as_kept(), &self.routes),
+            Change::DeleteRoute(route) => match self.routes.contains(&route.as_kept()) {
+                false => Ok(()),
+                true => Err(format!("`{route}`")),
+            },
             Change::Neighbour(neighbour) => among(neighbour, &self.neighbours),
             Change::Forward(forward) => among(forward, &self.forwards),
             Change::Qdisc(wanted) => {

@@ -133,11 +133,7 @@ fn no_translation(node: &NodeView<'_>) -> Result<String, ProxyError> {
             return Err(ProxyError::Tool { op: "look for", mode: Mode::None, source });
         }
     };
-    let translates = |line: &&str| {
-        let mut words = line.split_whitespace();
-        words.any(|word| matches!(word, "dnat" | "redirect" | "DNAT" | "REDIRECT"))
-    };
-    match rules.lines().find(translates) {
+    match rules.lines().find(|line| translates(line)) {
         None => Ok("no nf_tables rule of the node changes a destination".to_owned()),
         Some(rule) => Err(ProxyError::NotProved {
             mode: Mode::None,
@@ -145,5 +141,39 @@ fn no_translation(node: &NodeView<'_>) -> Result<String, ProxyError> {
             expected: "no rule that changes a destination".to_owned(),
             found: rule.trim().to_owned(),
         }),
+    }
+}
+
+/// Whether a rule, as `nft list` writes it, sends packets elsewhere. One that asks whether that was done does not
+/// (`ct status dnat`, in kubelet's firewall), nor does one whose goal is Docker's own server of names on the node.
+fn translates(rule: &str) -> bool {
+    const DOCKER: &str = " dnat to 127.0.0.11:";
+    let asks_none = rule.replace("ct status dnat", "");
+    let mut words = asks_none.split_whitespace();
+    !rule.contains(DOCKER)
+        && words.any(|word| matches!(word, "dnat" | "redirect" | "DNAT" | "REDIRECT"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_that_send_elsewhere_are_told_from_those_that_ask_and_from_dockers_own() {
+        for rule in [
+            "ip daddr 10.96.0.1 tcp dport 443 counter packets 1 bytes 60 dnat to 172.18.0.2:6443",
+            "ct status dnat ip daddr 10.96.0.1 dnat to 10.244.0.2",
+            "tcp dport 80 redirect to :8080",
+            "counter packets 0 bytes 0 xt target DNAT",
+        ] {
+            assert!(translates(rule), "{rule}");
+        }
+        for rule in [
+            "ip saddr != 127.0.0.0/8 ip daddr 127.0.0.0/8 ct status dnat counter packets 0 bytes 0 drop",
+            "ip daddr 172.18.0.1 tcp dport 53 counter packets 0 bytes 0 dnat to 127.0.0.11:34363",
+            "counter packets 0 bytes 0 masquerade",
+        ] {
+            assert!(!translates(rule), "{rule}");
+        }
     }
 }

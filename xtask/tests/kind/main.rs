@@ -77,6 +77,40 @@ fn measured_whole(case: &Value) {
     assert!(evidence.contains("answers /proxyMode with iptables"), "{evidence}");
 }
 
+fn queries_stages(case: &Value) -> Vec<&str> {
+    let stages = case["queries"]["stages"].as_array().unwrap();
+    stages.iter().map(|stage| stage["name"].as_str().unwrap()).collect()
+}
+
+/// Every query of a case was answered by the server at that address and followed on its whole way.
+fn resolved(case: &Value, server: &str, namespace: &str) {
+    assert_eq!(case["status"], "measured", "{case:#}");
+    assert_eq!(case["errors"], 0, "{case:#}");
+    let queries = &case["queries"];
+    // A search path of three names and the name itself, A and AAAA for each.
+    let requests = case["requests"].as_u64().unwrap();
+    assert_eq!(queries["asked"], 8 * requests, "{case:#}");
+    assert_eq!(queries["addresses"], requests, "{case:#}");
+    assert!(queries["joined_ratio"].as_f64().unwrap() >= 0.999, "{case:#}");
+    assert_eq!(queries["residual_ns"]["p99"], 0, "{case:#}");
+    let names = queries_stages(case);
+    let of_node: &[&str] = match case["mode"].as_str() {
+        Some("ebpf") => &["dns_nic_rx+dns_proxy+dns_route+dns_egress"],
+        _ => &["dns_conntrack", "dns_proxy"],
+    };
+    for name in ["dns_wire", "dns_server"].iter().chain(of_node) {
+        assert!(names.contains(name), "{name} in {names:?}");
+    }
+    let evidence = case["proof"]["evidence"].to_string();
+    let asked = format!(" asked {server} for web.{namespace}.svc.cluster.local: ");
+    assert!(evidence.contains(&asked), "{evidence}");
+    let (id, joined) = (&case["id"], &queries["joined_ratio"]);
+    eprintln!(
+        "{id}: dns {} ns, {} queries, {joined} joined",
+        case["dns_ns"]["p50"], queries["asked"]
+    );
+}
+
 fn walked(case: &Value) -> u64 {
     case["counts"]["rules_walked"].as_u64().unwrap()
 }
@@ -135,7 +169,7 @@ fn a_load_balancer_stands_before_a_cluster_and_an_ingress_controller_in_it() {
     let out = dir.path().join("run");
     let arguments = ["--lab", "kind", "--mode", "iptables", "--cni", "bridge", "--services", "20"];
     let routes = "loadbalancer-local,loadbalancer-remote,ingress-local,ingress-remote";
-    let rest = ["--route", routes, "--workload", "newconn,tls-keepalive"];
+    let rest = ["--route", routes, "--workload", "newconn,tls-keepalive", "--keep"];
     let (output, cases) = bench(&out, &[&arguments[..], &rest].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(cases.len(), 4 * 2);
@@ -155,7 +189,58 @@ fn a_load_balancer_stands_before_a_cluster_and_an_ingress_controller_in_it() {
         assert!(evidence.contains(words), "{evidence}");
         eprintln!("{}: {} ns", case["id"], case["service_time_ns"]["p50"]);
     }
+    let name = left(&engine(), &run_id(&out)).remove(0);
+    let kept = Kept(name.clone());
+    assert_eq!(left(&engine(), &run_id(&out)), [&*name], "the hosts beside it are not kept");
+    packets_are_handed_on(&name, &dir.path().join("router"), &arguments);
+    ip_vs_hands_packets_on_or_is_a_skip(&dir.path().join("ipvs"), &arguments);
+    drop(kept);
     assert_eq!(left(&engine(), &run_id(&out)), Vec::<String>::new());
+}
+
+/// A router is passed on the way there and not on the way back, and only by the road that has it.
+fn packets_are_handed_on(cluster: &str, out: &Path, arguments: &[&str]) {
+    let routes = "loadbalancer-local,loadbalancer-remote,lbip-remote";
+    let rest = ["--balancer", "router", "--route", routes, "--workload", "newconn"];
+    let (output, cases) = bench(out, &[arguments, &rest].concat());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains(&format!("{cluster}: used again")), "{said}");
+    assert_eq!(cases.len(), 3);
+    for case in &cases {
+        measured_whole(case);
+        let routed = case["route"] != "lbip-remote";
+        let legs = |name: &str| -> Vec<&str> {
+            let stages = case["stages"].as_array().unwrap().iter();
+            let of_name = stages.filter(|stage| stage["name"] == name);
+            of_name.map(|stage| stage["leg"].as_str().unwrap()).collect()
+        };
+        let on_the_way: &[&str] = if routed { &["request"] } else { &[] };
+        assert_eq!(legs("lb"), on_the_way, "{case:#}");
+        assert_eq!(legs("lb_wire"), on_the_way, "{case:#}");
+        assert_eq!(legs("wire"), ["request", "response"], "{case:#}");
+        assert_eq!(case["residual_ns"]["p99"], 0, "{case:#}");
+        let evidence = case["proof"]["evidence"].to_string();
+        assert_eq!(evidence.contains("the router 10.8.255.254 handed "), routed, "{evidence}");
+        eprintln!("{}: {} ns", case["id"], case["service_time_ns"]["p50"]);
+    }
+    assert_eq!(left(&engine(), &run_id(out)), Vec::<String>::new());
+}
+
+/// Where the kernel has no ip_vs, that is the reason.
+fn ip_vs_hands_packets_on_or_is_a_skip(out: &Path, arguments: &[&str]) {
+    let rest = ["--balancer", "ipvs", "--route", "loadbalancer-remote", "--workload", "newconn"];
+    let (output, cases) = bench(out, &[arguments, &rest].concat());
+    let [case] = &cases[..] else { panic!("{cases:#?}") };
+    if case["status"] == "measured" {
+        measured_whole(case);
+        let evidence = case["proof"]["evidence"].to_string();
+        assert!(evidence.contains("ip_vs passed "), "{evidence}");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(4), "{case:#}");
+    assert!(case["reason"]["need"].to_string().contains("IP_VS"), "{case:#}");
+    eprintln!("ipvs: {}", case["reason"]);
 }
 
 #[test]
@@ -178,16 +263,28 @@ fn labs_are_compared_in_one_report_and_requests_pass_a_tunnel_in_both() {
             "--services",
             "10",
             "--workload",
-            "newconn,keepalive",
+            "newconn,keepalive,dns-newconn",
         ],
     );
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(of(&cases, "lab", "netns").count(), 4);
-    assert_eq!(of(&cases, "lab", "kind").count(), 4);
+    assert_eq!(of(&cases, "lab", "netns").count(), 6);
+    assert_eq!(of(&cases, "lab", "kind").count(), 6);
     for case in &cases {
         assert_eq!(case["status"], "measured", "{case:#}");
         let stages = case["stages"].to_string();
         assert!(stages.contains("encap") && stages.contains("decap"), "{stages}");
+    }
+    let resolving: Vec<_> = of(&cases, "workload", "dns-newconn").collect();
+    for case in &resolving {
+        // In a cluster Services have the names that its API server knows them by.
+        let namespace = if case["lab"] == "kind" { "nic2pod" } else { "default" };
+        resolved(case, "10.112.0.10:53", namespace);
+    }
+    // A query passes the same places whoever made the hosts and the rules.
+    for mode in ["iptables", "ebpf"] {
+        let of_mode = resolving.iter().filter(|case| case["mode"] == mode);
+        let stages: Vec<_> = of_mode.map(|case| queries_stages(case)).collect();
+        assert_eq!(stages[0], stages[1], "{mode}");
     }
     let report = fs::read_to_string(out.join("report.md")).unwrap();
     assert!(report.contains("## Lab kind against netns"), "{report}");
@@ -304,20 +401,29 @@ fn a_cluster_that_exists_is_loaded_from_pods_and_left_as_it_was() {
             "--cni",
             "ptp",
             "--route",
-            "nodeport-remote",
+            "nodeport-remote,clusterip-local",
             "--services",
             "1",
             "--workload",
-            "newconn",
+            "newconn,dns-newconn",
         ],
     );
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains(&format!("{name}: used again")), "{said}");
+    assert_eq!(again.len(), 2 * 2);
     again.iter().for_each(measured_whole);
+    for case in of(&again, "workload", "dns-newconn") {
+        let outside = case["route"] == "nodeport-remote";
+        let server = if outside { "10.112.0.10:53" } else { "10.96.100.102:53" };
+        resolved(case, server, "nic2pod");
+        assert!(case["proof"]["evidence"].to_string().contains(": udp 10."), "{case:#}");
+    }
     // A request is made of the same things, whoever made the hosts and whoever has the probes.
     let followed = of(&followed, "mode", "iptables").next().unwrap();
+    let mut ours = of(&again, "route", "nodeport-remote");
+    let ours = ours.find(|case| case["workload"] == "newconn").unwrap();
     for count in ["packets", "hooks_entered"] {
-        let (ours, theirs) = (&again[0]["counts"][count], &followed["counts"][count]);
+        let (ours, theirs) = (&ours["counts"][count], &followed["counts"][count]);
         assert!(ours.is_u64() && ours == theirs, "{count}: {ours} and {theirs}");
     }
     let walk = xtask(&["trace", "--lab", "kind", "--mode", "iptables", "--cni", "ptp", "--json"])

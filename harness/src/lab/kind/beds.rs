@@ -18,10 +18,10 @@ use super::site::Lent;
 use super::supplies::Supplies;
 use crate::docker::kind::Kind;
 use crate::docker::{AgentsImage, Engine};
-use crate::lab::netns::{Balancer, Datapath, Ground, Hosts, Ingress, Measured, NetnsBed, Stand};
-use crate::lab::{
-    Bed, Lab, LabError, has_its_own_addresses, resolves_no_names, runs_no_kube_proxy,
+use crate::lab::netns::{
+    Balancer, Datapath, Ground, Hosts, Ingress, Measured, NetnsBed, Stand, names,
 };
+use crate::lab::{Bed, Lab, LabError, has_its_own_addresses, runs_no_kube_proxy};
 use crate::net::Netns;
 use crate::net::addresses::family;
 use crate::plan::{
@@ -165,10 +165,12 @@ impl KindBeds {
         }
         runs_no_kube_proxy(self.name(), case)?;
         has_its_own_addresses(self.name(), case)?;
-        resolves_no_names(self.name(), &self.maker.ground.profile, case)?;
         self.carried(case.mode, case.cni)?;
         let external = self.maker.ground.profile.service.external_policy;
         cni::of(case.cni).carries(case.mode, case.route, external)?;
+        if let Some(route) = names::asked(&self.maker.ground.profile, case)? {
+            cni::of(case.cni).carries(case.mode, route, PolicyKind::Cluster)?;
+        }
         if !self.maker.ground.profile.lab.wire.is_plain() {
             return Err(Unavailable::new(
                 "a wire that is the lab's own, for [lab.wire]",
@@ -180,15 +182,15 @@ impl KindBeds {
             Ingress::can_carry(&self.maker.ground.profile, case, &self.question)?;
         }
         if case.route.road == Road::Loadbalancer {
-            let kind = self.maker.ground.profile.lab.balancer;
-            if kind.routes() {
+            let profile = &self.maker.ground.profile;
+            if profile.lab.balancer.routes() && case.mode == Mode::None && !case.cni.is_own() {
                 return Err(Unavailable::new(
-                    "a load balancer that accepts connections",
-                    "router and ipvs, which lab kind has none of",
-                    "--balancer embedded, haproxy or nginx, or --lab netns",
+                    "pods that a client has one way to, for a router to be put into it",
+                    format!("cni {}, whose pods may have ranges of their own", case.cni),
+                    "--cni ptp, bridge or vxlan, or --balancer embedded",
                 ));
             }
-            Balancer::check(kind, &self.question)?;
+            Balancer::can_carry(profile, case, &self.question)?;
         }
         match case.mode {
             Mode::Userspace => Err(Unavailable::new(
@@ -269,6 +271,9 @@ impl KindBeds {
         if case.route.road == Road::Loadbalancer {
             hosts.put_balancer(self.maker.balancer(&mut cluster)?, case, profile);
         }
+        if let Some(node) = names::node(profile, case) {
+            hosts.put_dns(self.maker.dns(&mut cluster, node as usize)?);
+        }
         let certificates = self.maker.ground.certificates_for(case)?;
         hosts.start_targets(&self.maker.ground.program, &["agent", "target"], certificates)?;
         let mut lab_up_ms = begun.elapsed().as_secs_f64() * 1e3;
@@ -285,12 +290,17 @@ impl KindBeds {
             )?,
         };
         let begun = Instant::now();
+        let detour = match hosts.routed_to(case, &measured) {
+            Some(to) => Some(cluster.detour(to)?),
+            None => None,
+        };
+        hosts.start_dns(&self.maker.ground.program, &["agent", "dns"], case, &measured, None)?;
         hosts.start_between(&self.maker.ground, case, &measured)?;
         lab_up_ms += begun.elapsed().as_secs_f64() * 1e3;
         let begun = Instant::now();
         let evidence = hosts.prove_wiring()?;
         let wiring = (evidence, begun.elapsed().as_secs_f64() * 1e3);
-        let site = Box::new(Lent(hosts));
+        let site = Box::new(Lent { hosts, detour });
         let stand =
             Stand { site, measured, datapath, second: None, wiring, files: Vec::new(), lab_up_ms };
         let engine = self.maker.ground.engine(&self.question)?;

@@ -56,13 +56,9 @@ impl Client {
         let own = client.addresses.iter().map(|&address| {
             Change::Address(Address { cidr: Cidr::host(address), device: NIC.to_owned() })
         });
-        // Some CNIs have ranges of their own.
-        let strays = pods.into_iter().filter(|&pod| !PODS.of(family).contains(pod)).map(Cidr::host);
         let routes = [PODS.of(family), LOAD_BALANCERS.of(family)]
-            .into_iter()
-            .chain(strays)
             .map(|to| Change::Route(Route::via(to, entry.address, NIC)));
-        netns.apply(own.chain(routes).collect())?;
+        netns.apply(own.chain(routes).chain(strays(pods, entry)).collect())?;
         // It answers for all its addresses; the entry node asks for the first only.
         // Where a client was before, the route is there.
         if first {
@@ -70,6 +66,11 @@ impl Client {
             entry.enter()?.apply(vec![Change::Route(back)])?;
         }
         Ok(client)
+    }
+
+    /// Gives it a way to a pod that was not there when it came.
+    pub(super) fn reach(&self, pod: IpAddr, entry: &Node) -> Result<(), LabError> {
+        Ok(self.enter()?.apply(strays([pod], entry).collect())?)
     }
 
     /// Takes a handle on its network.
@@ -86,4 +87,13 @@ impl Client {
     pub(super) fn down(self) -> Result<(), crate::docker::DockerError> {
         self.host.down()
     }
+}
+
+/// Routes to pods of CNIs that have ranges of their own.
+pub(super) fn strays(
+    pods: impl IntoIterator<Item = IpAddr>,
+    entry: &Node,
+) -> impl Iterator<Item = Change> {
+    let others = pods.into_iter().filter(|&pod| !PODS.like(pod).contains(pod));
+    others.map(|pod| Change::Route(Route::via(Cidr::host(pod), entry.address, NIC)))
 }

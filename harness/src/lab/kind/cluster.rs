@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::balancer::Balancer;
 use super::client::Client;
 use super::control::Control;
+use super::detour::Detour;
 use super::error::ClusterError;
 use super::kept::Kept;
 use super::machine::Machine;
@@ -20,7 +21,7 @@ use crate::cni::Wiring;
 use crate::docker::Engine;
 use crate::kube::{Addresses, Namespace, Services};
 use crate::lab::LabError;
-use crate::lab::netns::{Client as ClientHost, Hosts, Node as NodeHost, Pod as PodHost};
+use crate::lab::netns::{Client as ClientHost, Hosts, Node as NodeHost};
 use crate::net::addresses::family;
 use crate::plan::{CniKind, Mode};
 use crate::proxy::{ServiceTable, kube_proxy};
@@ -47,6 +48,8 @@ pub(super) struct Cluster {
     pub(super) namespace: Namespace,
     pub(super) nodes: Vec<Node>,
     pub(super) pods: Vec<Pod>,
+    /// Those that serve names, one on a node, made for the first case that has it there.
+    pub(super) dns: Vec<Pod>,
     pub(super) client: Option<Client>,
     /// Made for the first case that has a road by it.
     pub(super) balancer: Option<Balancer>,
@@ -88,25 +91,14 @@ impl Cluster {
                 macvlan: wiring.macvlan,
             });
         }
-        let mut pods = Vec::new();
-        for pod in &self.pods {
-            pods.push(PodHost {
-                name: pod.name.clone(),
-                node: pod.node,
-                address: pod.address,
-                extra_addresses: pod.extra_addresses.clone(),
-                veth: pod.veth.clone(),
-                socket: Some(pod.socket()),
-                target: None,
-                netns: pod.enter()?,
-            });
-        }
+        let pods = self.pods.iter().map(Pod::host).collect::<Result<_, _>>()?;
         Ok(Hosts {
             cni: self.path.cni,
             walked: self.path.cni,
             pods,
             dns: None,
             second: None,
+            namespace: Some(self.namespace.name.clone()),
             nodes,
             client: ClientHost {
                 netns: client.enter()?,
@@ -121,6 +113,16 @@ impl Cluster {
             notes: self.notes.clone(),
             turn: Some(turn),
         })
+    }
+
+    /// Leads its client's packets to an address through the host of its load balancer.
+    pub(super) fn detour(&self, to: IpAddr) -> Result<Detour, LabError> {
+        let not_there = |what| {
+            LabError::from(ClusterError::NotThere { what, host: self.machine.name().to_owned() })
+        };
+        let client = self.client.as_ref().ok_or_else(|| not_there("client"))?;
+        let balancer = self.balancer.as_ref().ok_or_else(|| not_there("router"))?;
+        Ok(Detour::up(client.enter()?, to, balancer.here)?)
     }
 
     /// Why it cannot be used any more, if a node of it has ended.

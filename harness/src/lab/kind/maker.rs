@@ -23,7 +23,7 @@ use crate::docker::kind::{
 use crate::docker::{Container, Engine, HostSpec};
 use crate::kube::{self, Namespace};
 use crate::lab::LabError;
-use crate::lab::netns::{Ground, cluster_node, of_interfaces};
+use crate::lab::netns::{Ground, Pod, Role, cluster_node, of_interfaces};
 use crate::net::{Cidr, Netns};
 use crate::plan::IpFamily;
 use crate::plan::{CniKind, Mode};
@@ -131,10 +131,38 @@ impl Maker {
             })?;
             let spec = self.beside(&cluster.machine, "balancer");
             let (engine, image) = (&self.engine, &self.options.agents);
-            let made = Balancer::up(engine, image, spec, &cluster.nodes, client)?;
+            let routes = self.ground.profile.lab.balancer.routes();
+            let role = if routes { Role::Router } else { Role::Balancer };
+            // Without Services it asks pods, by the entry node: the others answer it as they answer clients.
+            let connected = if cluster.path.mode == Mode::None { 1 } else { cluster.nodes.len() };
+            let (connected, others) = cluster.nodes.split_at(connected);
+            let inside = (connected, others, &*cluster.pods);
+            let made = Balancer::up(engine, image, spec, role, inside, client)?;
             cluster.balancer = Some(made);
         }
         cluster.balancer.as_ref().expect("it is there now").enter()
+    }
+
+    /// A handle on the pod of a node in which names are served, which is made if it is not there.
+    pub(super) fn dns(&self, cluster: &mut Cluster, node: usize) -> Result<Pod, LabError> {
+        if let Some(pod) = cluster.dns.iter().find(|pod| pod.node == node) {
+            return pod.host();
+        }
+        let image = self.options.agents.reference();
+        let wanted = Wanted {
+            namespace: &cluster.namespace,
+            nodes: &cluster.nodes,
+            settings: &self.ground.profile.lab,
+            cni: cluster.path.cni,
+            image: &image,
+        };
+        let pod = pods::dns(&cluster.control, wanted, node)?;
+        if let Some(client) = &cluster.client {
+            client.reach(pod.address, &cluster.nodes[0])?;
+        }
+        let host = pod.host();
+        cluster.dns.push(pod);
+        host
     }
 
     /// Wires the nodes of a cluster, unless a run before did, has its pods made, and puts a client beside it.
@@ -228,6 +256,7 @@ impl Maker {
             namespace,
             nodes,
             pods,
+            dns: Vec::new(),
             client: Some(client),
             balancer: None,
             wiring,

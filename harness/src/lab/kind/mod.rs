@@ -13,6 +13,7 @@ mod client;
 mod cluster;
 mod conflist;
 mod control;
+mod detour;
 mod error;
 mod kept;
 mod machine;

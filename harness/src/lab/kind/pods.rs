@@ -2,7 +2,7 @@
 //! nic2pod's pods in a cluster: wired by the node's plugins, run by its kubelet.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::control::Control;
@@ -13,7 +13,7 @@ use crate::cni::POD_ETH;
 use crate::docker::{AGENT_SOCKET, host};
 use crate::kube::{Namespace, PodSpec, Pods, PullPolicy};
 use crate::lab::LabError;
-use crate::lab::netns::{Role, of_interfaces, settings as of_host};
+use crate::lab::netns::{Pod as PodHost, Role, of_interfaces, settings as of_host};
 use crate::net::{Address, Change, Cidr, Netns, Route, Scope};
 use crate::plan::IpStack;
 use crate::plan::{CniKind, LabSettings};
@@ -39,14 +39,18 @@ pub(super) struct Pod {
 }
 
 impl Pod {
-    /// Takes a handle on its network.
-    pub(super) fn enter(&self) -> Result<Netns, LabError> {
-        node::enter(&self.name, self.pid)
-    }
-
-    /// Socket of its agent.
-    pub(super) fn socket(&self) -> PathBuf {
-        host::socket_of(self.pid)
+    /// A handle on it, for one case.
+    pub(super) fn host(&self) -> Result<PodHost, LabError> {
+        Ok(PodHost {
+            name: self.name.clone(),
+            node: self.node,
+            address: self.address,
+            extra_addresses: self.extra_addresses.clone(),
+            veth: self.veth.clone(),
+            socket: Some(host::socket_of(self.pid)),
+            target: None,
+            netns: node::enter(&self.name, self.pid)?,
+        })
     }
 }
 
@@ -61,16 +65,48 @@ pub(super) struct Wanted<'a> {
     pub(super) image: &'a str,
 }
 
+/// A pod that is to be.
+#[derive(Debug)]
+struct Place {
+    name: String,
+    /// Index of its node.
+    node: usize,
+    program: &'static str,
+    /// Further addresses, by their places in the range of the node.
+    extra: Range<u32>,
+}
+
 /// Has them made, waits until all run, and gives them their further addresses and settings. The
 /// first of the first node is the client of the clusterip road and runs the load generator; the
 /// others run servers.
 pub(super) fn up(control: &Control, wanted: Wanted<'_>) -> Result<Vec<Pod>, LabError> {
-    let Wanted { namespace, nodes, settings, cni, image } = wanted;
-    let places: Vec<(usize, u32)> = (0..nodes.len())
-        .flat_map(|node| (0..settings.pods_per_node).map(move |pod| (node, pod)))
-        .collect();
+    // Another CNI would not know whose further addresses are.
+    let count = if wanted.cni.is_own() { wanted.settings.pod_extra_addresses } else { 0 };
+    let place = |node: usize, nth: u32| {
+        let first = EXTRA_FIRST + nth * count;
+        Place {
+            name: format!("pod{}-{}", node + 1, nth + 1),
+            node,
+            program: if (node, nth) == (0, 0) { "/load" } else { "/target" },
+            extra: first..first + count,
+        }
+    };
+    let places = (0..wanted.nodes.len())
+        .flat_map(|node| (0..wanted.settings.pods_per_node).map(move |nth| place(node, nth)));
+    make(control, wanted, places.collect())
+}
+
+/// The same for the pod of a node in which names are served.
+pub(super) fn dns(control: &Control, wanted: Wanted<'_>, node: usize) -> Result<Pod, LabError> {
+    let name = format!("dns{}", node + 1);
+    let place = Place { name, node, program: "/target", extra: 0..0 };
+    Ok(make(control, wanted, vec![place])?.remove(0))
+}
+
+fn make(control: &Control, wanted: Wanted<'_>, places: Vec<Place>) -> Result<Vec<Pod>, LabError> {
+    let Wanted { namespace, nodes, cni, image, settings } = wanted;
     let specs: Vec<PodSpec> =
-        places.iter().map(|&(node, pod)| spec(&nodes[node].name, node, pod, image)).collect();
+        places.iter().map(|place| spec(place, &nodes[place.node].name, image)).collect();
     let (names, namespace) =
         (specs.iter().map(|spec| spec.name.clone()).collect::<Vec<_>>(), namespace.clone());
     let running = control.run(move |api| async move {
@@ -80,8 +116,7 @@ pub(super) fn up(control: &Control, wanted: Wanted<'_>) -> Result<Vec<Pod>, LabE
         pods.await_ready(&names, Instant::now() + READY_MAX).await
     })?;
     let mut pods = Vec::new();
-    for (node, nth) in places {
-        let name = name(node, nth);
+    for Place { name, node, extra, .. } in places {
         let not_there = |what| ClusterError::NotThere { what, host: name.clone() };
         let pod =
             running.iter().find(|pod| pod.name == name).ok_or_else(|| not_there("address"))?;
@@ -92,11 +127,7 @@ pub(super) fn up(control: &Control, wanted: Wanted<'_>) -> Result<Vec<Pod>, LabE
                 source,
             })?
             .ok_or_else(|| not_there("process"))?;
-        // Another CNI would not know whose they are.
-        let count = if cni.is_own() { settings.pod_extra_addresses } else { 0 };
-        let first = EXTRA_FIRST + nth * count;
-        let extra_addresses: Vec<_> =
-            (first..first + count).map(|n| nodes[node].pod_cidr.nth(n.into())).collect();
+        let extra_addresses: Vec<_> = extra.map(|n| nodes[node].pod_cidr.nth(n.into())).collect();
         let netns = node::enter(&name, pid)?;
         let on_node = nodes[node].enter()?;
         let veth = veth(&netns, &on_node)?;
@@ -112,18 +143,13 @@ pub(super) fn up(control: &Control, wanted: Wanted<'_>) -> Result<Vec<Pod>, LabE
     Ok(pods)
 }
 
-fn name(node: usize, nth: u32) -> String {
-    format!("pod{}-{}", node + 1, nth + 1)
-}
-
-fn spec(node: &str, index: usize, nth: u32, image: &str) -> PodSpec {
-    let program = if (index, nth) == (0, 0) { "/load" } else { "/target" };
+fn spec(place: &Place, node: &str, image: &str) -> PodSpec {
     PodSpec {
-        name: name(index, nth),
+        name: place.name.clone(),
         node: node.to_owned(),
         image: image.to_owned(),
         pull: PullPolicy::Never,
-        command: vec![program.to_owned()],
+        command: vec![place.program.to_owned()],
         args: vec!["--socket".to_owned(), AGENT_SOCKET.to_owned()],
         env: Vec::new(),
         secret_env: Vec::new(),

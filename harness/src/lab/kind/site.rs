@@ -1,24 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Hosts of a cluster, lent to a case.
 
+use super::detour::Detour;
 use crate::lab::netns::{Hosts, Released, Site};
 
 /// Handles on the hosts of a cluster, which stays.
 #[derive(Debug)]
-pub(super) struct Lent(pub(super) Hosts);
+pub(super) struct Lent {
+    pub(super) hosts: Hosts,
+    /// By way of a router, where the road has one.
+    pub(super) detour: Option<Detour>,
+}
 
 impl Site for Lent {
     fn hosts(&self) -> &Hosts {
-        &self.0
+        &self.hosts
     }
 
     fn hosts_mut(&mut self) -> &mut Hosts {
-        &mut self.0
+        &mut self.hosts
     }
 
     fn release(self: Box<Self>) -> Released {
-        let mut errors = Vec::new();
-        for pod in self.0.pods {
+        let Self { mut hosts, detour } = *self;
+        let mut errors = hosts.stop_between();
+        if let Some(Err(error)) = detour.map(Detour::down) {
+            errors.push(error.to_string());
+        }
+        for pod in hosts.pods {
             if let Some(Err(error)) = pod.target.map(crate::net::Agent::down) {
                 errors.push(format!("failed to leave the server in {}: {error}", pod.name));
             }

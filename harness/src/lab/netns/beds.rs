@@ -16,7 +16,7 @@ use super::emulation::Emulation;
 use super::engine::Engine;
 use super::ingress::{self, Ingress};
 use super::settings::has_bridge_netfilter;
-use super::{family, names, road};
+use super::{family, names};
 use crate::certificates::{CertificateError, Certificates};
 use crate::cni::Cni;
 use crate::cni::exec::{Exec, Plugins};
@@ -290,11 +290,7 @@ impl NetnsBeds {
     fn check(&self, case: &Case) -> Result<(), Unavailable> {
         let external = self.ground.profile.service.external_policy;
         family::check(case, &self.ground.profile, &self.question)?;
-        let resolves = names::resolves(&self.ground.profile, case);
-        if resolves {
-            names::carried(case.mode)?;
-        }
-        let of_queries = resolves.then(|| names::route(case));
+        let of_queries = names::asked(&self.ground.profile, case)?;
         if let Some(list) = &case.conflist {
             let bridge_netfilter = has_bridge_netfilter(&self.question);
             let exec = Exec { list, bridge_netfilter };
@@ -311,16 +307,7 @@ impl NetnsBeds {
         }
         self.has(case.mode, case.proxy)?;
         if case.route.road == Road::Loadbalancer {
-            let kind = self.ground.profile.lab.balancer;
-            Balancer::check(kind, &self.question)?;
-            let entries = road::balanced(case, self.ground.profile.lab.nodes, external).len();
-            if kind.routes() && entries > 1 {
-                return Err(Unavailable::new(
-                    "a single node that packets are led to",
-                    format!("{entries} nodes with a part in the route"),
-                    "lab.balancer = \"embedded\", or external_policy = \"cluster\"",
-                ));
-            }
+            Balancer::can_carry(&self.ground.profile, case, &self.question)?;
         }
         if case.route.road.is_ingress() {
             Ingress::can_carry(&self.ground.profile, case, &self.question)?;

@@ -2,12 +2,12 @@
 //! What stands between a client and the pods that answer, where a road leads by it: put there and started.
 
 use super::beds::Ground;
-use super::{Hosts, Measured};
+use super::{Balancer, Hosts, Ingress, Measured};
 use crate::lab::LabError;
 use crate::plan::Case;
 
 impl Hosts {
-    /// Has a host of that namespace be the load balancer of a case, one that accepts connections.
+    /// Has a host of that namespace be the load balancer of a case.
     #[cfg(feature = "kind")]
     pub(in crate::lab) fn put_balancer(
         &mut self,
@@ -18,8 +18,23 @@ impl Hosts {
         let count = self.nodes.len() as u32;
         let nodes = super::road::balanced(case, count, profile.service.external_policy);
         let nodes = nodes.into_iter().map(|node| node as usize).collect();
-        self.balancer = Some(super::Balancer::new(netns, nodes, false));
+        self.balancer = Some(Balancer::new(netns, nodes, profile.lab.balancer.routes()));
         self.proxied = profile.lab.proxy_protocol;
+    }
+
+    /// Has a pod besides serve names.
+    #[cfg(feature = "kind")]
+    pub(in crate::lab) fn put_dns(&mut self, pod: super::Pod) {
+        self.dns = Some(self.pods.len());
+        self.pods.push(pod);
+    }
+
+    /// Ends the load balancer and the ingress controller. Returns what went wrong.
+    pub(in crate::lab) fn stop_between(&mut self) -> Vec<String> {
+        let balancer = self.balancer.as_mut().map(Balancer::stop);
+        let ingress = self.ingress.take().map(Ingress::stop);
+        let ended = [balancer, ingress].into_iter().flatten();
+        ended.filter_map(Result::err).map(|error| error.to_string()).collect()
     }
 
     /// Starts the load balancer and the ingress controller of a case that has them.

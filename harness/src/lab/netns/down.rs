@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use super::wire::is_between_switches;
-use super::{Balancer, Hosts, Ingress, NetnsLab};
+use super::{Hosts, NetnsLab};
 use crate::net::{Agent, NetError, Netns, State};
 
 /// How long what was killed may take to leave its host.
@@ -67,12 +67,7 @@ impl NetnsLab {
                 errors.push(format!("failed to end the server in {}: {error}", pod.name));
             }
         }
-        if let Some(Err(error)) = self.balancer.as_mut().map(Balancer::stop) {
-            errors.push(error.to_string());
-        }
-        if let Some(Err(error)) = self.ingress.take().map(Ingress::stop) {
-            errors.push(error.to_string());
-        }
+        errors.extend(self.stop_between());
         errors.extend(self.detach());
         errors.extend(self.forget_connections());
         let strays = self.strays();

@@ -100,6 +100,7 @@ impl NetnsLab {
             walked: cni,
             pods,
             dns,
+            namespace: None,
             nodes,
             client,
             second: None,

@@ -20,7 +20,7 @@ mod hosts;
 mod ingress;
 mod lab;
 mod measured;
-mod names;
+pub(in crate::lab) mod names;
 mod nginx;
 mod points;
 mod prove;

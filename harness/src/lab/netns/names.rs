@@ -23,9 +23,15 @@ use crate::proxy::{Affinity, Endpoint, Policy, Protocol, ProxyError, Service, Se
 const PORT: u16 = 53;
 /// Place of its addresses in their ranges: clusters give the DNS Service the tenth.
 const NTH: u128 = 10;
-/// The cluster's domain, and that of a client that is a pod of namespace `default`.
+/// That of its cluster address where an API server has given the tenth to its own.
+const NTH_BESIDE: u128 = road::CLUSTER_NTH + 2;
+/// Its NodePort there. API servers before 1.22 give a Service with a LoadBalancer address one in any case, and one
+/// of their choice may be another Service's.
+const NODE_PORT: u16 = 30053;
+/// The cluster's domain.
 const DOMAIN: &str = "cluster.local";
-const SEARCH: [&str; 3] = ["default.svc.cluster.local", "svc.cluster.local", DOMAIN];
+/// Names of the search path.
+const SEARCHED: u64 = 3;
 /// What kubelet writes into a pod's `resolv.conf`.
 const NDOTS: u8 = 5;
 /// How long the server may take to listen, with all names of the largest table.
@@ -34,13 +40,25 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Whether a case's client resolves names.
-pub(super) fn resolves(profile: &Profile, case: &Case) -> bool {
+fn resolves(profile: &Profile, case: &Case) -> bool {
     profile.workload[&case.workload].resolve
+}
+
+/// The road of a case's queries; `None` where its client resolves no names.
+///
+/// # Errors
+/// Its mode carries no UDP.
+pub(in crate::lab) fn asked(profile: &Profile, case: &Case) -> Result<Option<Route>, Unavailable> {
+    if !resolves(profile, case) {
+        return Ok(None);
+    }
+    carried(case.mode)?;
+    Ok(Some(route(case)))
 }
 
 /// Node of the pod that serves names, index: the one of the pods that answer, so that queries go the way
 /// requests go. `None` where none are resolved.
-pub(super) fn node(profile: &Profile, case: &Case) -> Option<u32> {
+pub(in crate::lab) fn node(profile: &Profile, case: &Case) -> Option<u32> {
     let node = match case.route.place {
         Place::Local => 0,
         Place::Remote => road::REMOTE_NODE as u32,
@@ -49,10 +67,7 @@ pub(super) fn node(profile: &Profile, case: &Case) -> Option<u32> {
 }
 
 /// Whether a mode carries queries.
-///
-/// # Errors
-/// It carries no UDP.
-pub(super) fn carried(mode: Mode) -> Result<(), Unavailable> {
+fn carried(mode: Mode) -> Result<(), Unavailable> {
     match mode {
         Mode::Userspace => Err(Unavailable::new(
             "UDP through the mode, for names that are resolved",
@@ -74,6 +89,26 @@ pub(super) fn route(case: &Case) -> Route {
     Route { road, place: case.route.place }
 }
 
+/// Whether an API server has the Services, which has others besides.
+fn is_told(lab: &Hosts) -> bool {
+    lab.namespace.is_some()
+}
+
+/// Cluster address of the DNS Service.
+fn cluster_ip(lab: &Hosts) -> IpAddr {
+    SERVICES.of(lab.family()).nth(if is_told(lab) { NTH_BESIDE } else { NTH })
+}
+
+/// Namespace of a Service: the table's, or the one that an API server has it in.
+fn namespace<'a>(lab: &'a Hosts, service: &'a Service) -> &'a str {
+    lab.namespace.as_deref().unwrap_or(&service.namespace)
+}
+
+/// The search path of a client that is a pod of that namespace.
+fn search(namespace: &str) -> [String; SEARCHED as usize] {
+    [format!("{namespace}.svc.{DOMAIN}"), format!("svc.{DOMAIN}"), DOMAIN.to_owned()]
+}
+
 /// The DNS Service; `None` where no names are resolved.
 pub(super) fn service(lab: &Hosts) -> Option<Service> {
     let pod = &lab.pods()[lab.dns?];
@@ -84,13 +119,13 @@ pub(super) fn service(lab: &Hosts) -> Option<Service> {
     Some(Service {
         namespace: "kube-system".to_owned(),
         name: "kube-dns".to_owned(),
-        cluster_ip: SERVICES.of(lab.family()).nth(NTH),
+        cluster_ip: cluster_ip(lab),
         load_balancer_ips: vec![LOAD_BALANCERS.of(lab.family()).nth(NTH)],
         ports: vec![ServicePort {
             name: "dns".to_owned(),
             protocol: Protocol::Udp,
             port: PORT,
-            node_port: None,
+            node_port: is_told(lab).then_some(NODE_PORT),
             endpoints: vec![endpoint],
         }],
         affinity: Affinity::None,
@@ -104,14 +139,15 @@ pub(super) fn resolve(lab: &Hosts, case: &Case, measured: &Measured) -> Option<L
     let pod = SocketAddr::new(lab.pods()[lab.dns?].address, PORT);
     let server = match (case.mode, route(case).road) {
         (Mode::None, _) => pod,
-        (_, Road::Clusterip) => SocketAddr::new(SERVICES.of(lab.family()).nth(NTH), PORT),
+        (_, Road::Clusterip) => SocketAddr::new(cluster_ip(lab), PORT),
         _ => SocketAddr::new(LOAD_BALANCERS.of(lab.family()).nth(NTH), PORT),
     };
     let service = &measured.table.services[measured.service];
+    let namespace = namespace(lab, service);
     Some(LoadResolve {
         server,
-        name: format!("{}.{}.svc.{DOMAIN}", service.name, service.namespace),
-        search: SEARCH.map(str::to_owned).to_vec(),
+        name: format!("{}.{namespace}.svc.{DOMAIN}", service.name),
+        search: search(namespace).to_vec(),
         ndots: NDOTS,
         address: address(lab, case, measured),
     })
@@ -142,7 +178,7 @@ fn address(lab: &Hosts, case: &Case, measured: &Measured) -> IpAddr {
 /// Connections of a case that have sources for all queries before them, of as many as have one.
 pub(super) fn budget(connections: u64, resolves: bool) -> u64 {
     // One source for each name of the search path, and the name itself.
-    if resolves { connections / (SEARCH.len() as u64 + 1) } else { connections }
+    if resolves { connections / (SEARCHED + 1) } else { connections }
 }
 
 impl Hosts {
@@ -151,7 +187,7 @@ impl Hosts {
     ///
     /// # Errors
     /// It cannot be started, does not listen in time, or says why it cannot.
-    pub(super) fn start_dns(
+    pub(in crate::lab) fn start_dns(
         &mut self,
         program: &Path,
         args: &[&str],
@@ -169,7 +205,7 @@ impl Hosts {
             };
             DnsService {
                 name: service.name.clone(),
-                namespace: service.namespace.clone(),
+                namespace: namespace(self, service).to_owned(),
                 addresses: std::iter::once(address).chain(also(index)).collect(),
             }
         });

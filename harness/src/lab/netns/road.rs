@@ -34,7 +34,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) const PROBE_PORT_FIRST: u16 = 900;
 
 /// The measured Service's cluster address: 10.96.100.100, and so far into the range of IPv6.
-const CLUSTER_NTH: u128 = 100 * 256 + 100;
+pub(super) const CLUSTER_NTH: u128 = 100 * 256 + 100;
 
 /// The measured Service's cluster address.
 fn cluster_ip(lab: &Hosts) -> IpAddr {
@@ -96,6 +96,14 @@ pub(super) fn balanced_backends(lab: &Hosts, mode: Mode, measured: &Measured) ->
 /// Whether what is before the nodes hands packets on as they are.
 pub(super) fn is_routed(lab: &Hosts) -> bool {
     lab.balancer().is_some_and(Balancer::routes)
+}
+
+impl Hosts {
+    /// Address that a router before the nodes hands a case's packets on to; `None` where there is no router.
+    #[cfg(feature = "kind")]
+    pub(in crate::lab) fn routed_to(&self, case: &Case, measured: &Measured) -> Option<IpAddr> {
+        is_routed(self).then(|| beyond_balancer(self, case, measured).ip())
+    }
 }
 
 /// Node of the pods that are not on the entry node.

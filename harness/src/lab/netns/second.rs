@@ -178,6 +178,7 @@ impl Hosts {
             nodes: (0..).zip(&self.nodes).map(node).collect::<Result<_, NetError>>()?,
             client,
             second: None,
+            namespace: self.namespace.clone(),
             balancer: None,
             ingress: None,
             proxied: false,

@@ -66,6 +66,11 @@ fn reverse_path(filter: ReversePath) -> [(&'static str, &'static str); 2] {
 /// burst of new ones finds room (the kernel's default since 5.4).
 const SERVER: [(&str, &str); 2] = [(REFLECT_TOS, "1"), ("net/core/somaxconn", "4096")];
 
+/// A node that outlives a case remembers what was asked in it for as long as it remembers a connection that was
+/// reset, seconds, and not three times that: addresses and ports come again.
+#[cfg(feature = "kind")]
+const FORGETS_QUERIES: [(&str, &str); 1] = [("net/netfilter/nf_conntrack_udp_timeout", "10")];
+
 /// The wire is not a node: no table of netfilter stands on it.
 const BARE_BRIDGE: [(&str, &str); 3] = [
     (BRIDGE_NETFILTER, "0"),
@@ -117,7 +122,12 @@ pub(in crate::lab) fn settings(
 /// cluster's.
 #[cfg(feature = "kind")]
 pub(in crate::lab) fn cluster_node(filter: ReversePath) -> Vec<(&'static str, &'static str)> {
-    NO_REDIRECTS.into_iter().chain(SERVER).chain(reverse_path(filter)).collect()
+    NO_REDIRECTS
+        .into_iter()
+        .chain(SERVER)
+        .chain(FORGETS_QUERIES)
+        .chain(reverse_path(filter))
+        .collect()
 }
 
 /// Interfaces that are there before a host's settings do not have their defaults.

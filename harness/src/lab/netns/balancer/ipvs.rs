@@ -9,7 +9,7 @@ use crate::lab::netns::NetnsError;
 use crate::net::{Address, Change, Cidr, Netns, Tool, ToolError};
 use crate::proxy::ipvs::Seen;
 
-/// Its virtual server. Goes with its host.
+/// Its virtual server. Goes with its host, or when it is ended.
 #[derive(Debug)]
 pub(super) struct Ipvs {
     service: SocketAddr,
@@ -31,10 +31,19 @@ impl Ipvs {
     ) -> Result<Self, NetnsError> {
         let node = SocketAddr::new(node, service.port());
         let address = Address { cidr: Cidr::host(service.ip()), device: "lo".to_owned() };
-        host.apply(vec![Change::Address(address)])?;
+        // Hosts that outlive a case have it from the one before.
+        if !host.state()?.addresses.contains(&address) {
+            host.apply(vec![Change::Address(address)])?;
+        }
         let text = servers(service, node);
         Tool::new("ipvsadm").args(["-R"]).stdin(text).run_on(host).map_err(failed)?;
         Ok(Self { service, node, seen: Seen::default() })
+    }
+
+    /// Ends it on a host that stays.
+    pub(super) fn stop(self, host: &Netns) -> Result<(), NetnsError> {
+        let server = self.service.to_string();
+        Tool::new("ipvsadm").args(["-D", "-t", &server]).run_on(host).map(drop).map_err(failed)
     }
 
     /// What passed it since the last call, in words.

@@ -33,7 +33,7 @@ use super::{Hosts, Measured, NetnsError, followed, road};
 use crate::Unavailable;
 use crate::net::Netns;
 use crate::net::addresses::load_balancer;
-use crate::plan::{BalancerKind, Case, IpFamily, IpvsScheduler};
+use crate::plan::{BalancerKind, Case, IpFamily, IpvsScheduler, Profile};
 
 /// Port it listens at.
 const PORT: u16 = 80;
@@ -93,11 +93,31 @@ impl Balancer {
         if self.routes { Role::Router } else { Role::Balancer }
     }
 
-    /// Whether the machine has the program.
+    /// Whether there can be one for a case that has a road by it.
     ///
     /// # Errors
     /// What is missing.
-    pub(in crate::lab) fn check(kind: BalancerKind, scratch: &Netns) -> Result<(), Unavailable> {
+    pub(in crate::lab) fn can_carry(
+        profile: &Profile,
+        case: &Case,
+        scratch: &Netns,
+    ) -> Result<(), Unavailable> {
+        let kind = profile.lab.balancer;
+        Self::check(kind, scratch)?;
+        let external = profile.service.external_policy;
+        let entries = road::balanced(case, profile.lab.nodes, external).len();
+        if kind.routes() && entries > 1 {
+            return Err(Unavailable::new(
+                "a single node that packets are led to",
+                format!("{entries} nodes with a part in the route"),
+                "lab.balancer = \"embedded\", or external_policy = \"cluster\"",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether the machine has the program.
+    fn check(kind: BalancerKind, scratch: &Netns) -> Result<(), Unavailable> {
         match kind {
             BalancerKind::Embedded | BalancerKind::Router => Ok(()),
             BalancerKind::Haproxy => {
@@ -156,14 +176,15 @@ impl Balancer {
         Ok(format!("{name} at {at} passed connections on: {}", passed_on.join(", ")))
     }
 
-    /// Ends its program.
+    /// Ends its program, or the virtual server.
     ///
     /// # Errors
     /// It would not end.
     pub(super) fn stop(&mut self) -> Result<(), NetnsError> {
         match self.means.take() {
             Some(Means::Program(running)) => running.stop(),
-            _ => Ok(()),
+            Some(Means::Ipvs(ipvs)) => ipvs.stop(&self.netns),
+            Some(Means::Router(_)) | None => Ok(()),
         }
     }
 }
@@ -196,7 +217,7 @@ impl Hosts {
             BalancerKind::Nginx => {
                 Means::Program(Box::new(Nginx::start(host, scratch, &backends, proxied)?))
             }
-            BalancerKind::Router => Means::Router(Router::default()),
+            BalancerKind::Router => Means::Router(Router::start(host)?),
             BalancerKind::Ipvs => {
                 let entry = entry.ok_or(NetnsError::BalancerIdle)?;
                 Means::Ipvs(Ipvs::start(host, service, entry)?)

@@ -5,28 +5,40 @@ use crate::lab::netns::NetnsError;
 use crate::net::{NetError, Netns};
 
 /// What of its host's counters was already told.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Router {
     told: u64,
 }
 
 impl Router {
+    /// Counts from now on: hosts of some labs have handed on packets of other cases.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub(super) fn start(host: &Netns) -> Result<Self, NetnsError> {
+        Ok(Self { told: count(host)? })
+    }
+
     /// Packets that its host handed on since the last call.
     ///
     /// # Errors
     /// None, or the kernel does not say.
     pub(super) fn forwarded(&mut self, host: &Netns) -> Result<u64, NetnsError> {
-        let text = host
-            .run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))
-            .map_err(NetError::os("read", "/proc/net/snmp"))?;
-        let now = forwarded(&text).ok_or_else(|| {
-            NetnsError::Balancer("/proc/net/snmp has no ForwDatagrams".to_owned())
-        })?;
+        let now = count(host)?;
         match now - std::mem::replace(&mut self.told, now) {
             0 => Err(NetnsError::BalancerIdle),
             more => Ok(more),
         }
     }
+}
+
+/// Packets that a host has handed on so far.
+fn count(host: &Netns) -> Result<u64, NetnsError> {
+    let text = host
+        .run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))
+        .map_err(NetError::os("read", "/proc/net/snmp"))?;
+    forwarded(&text)
+        .ok_or_else(|| NetnsError::Balancer("/proc/net/snmp has no ForwDatagrams".to_owned()))
 }
 
 /// `ipForwDatagrams` (RFC 1213; net/ipv4/proc.c): one line names the counters, the next has their values.

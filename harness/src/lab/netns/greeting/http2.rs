@@ -24,7 +24,7 @@ pub(super) async fn ask(stream: &TcpStream, asked: &str) -> io::Result<String> {
     // What hyper spawns ends with it, and says no word of farewell.
     let tasks = LocalSet::new();
     let answer = tasks.run_until(tokio::time::timeout(PATIENCE, answer(again, asked))).await;
-    let answer = answer.map_err(|_| io::ErrorKind::TimedOut)??;
+    let answer = answer.map_err(|_elapsed| io::ErrorKind::TimedOut)??;
     let fields = answer
         .headers()
         .iter()
