@@ -125,7 +125,7 @@ fn without_features() -> Vec<Ring> {
             minutes: 12,
             missing: clusters(),
             commands: vec![Step::new(
-                "cargo test --workspace --test kind -- --nocapture --test-threads=1 kube_proxys_rules \
+                "cargo test --workspace --test kind -- --nocapture --test-threads=2 kube_proxys_rules \
                  a_load_balancer_stands",
             )],
         },
@@ -136,7 +136,7 @@ fn without_features() -> Vec<Ring> {
             missing: clusters(),
             commands: vec![
                 Step::new(
-                    "cargo test --workspace --test kind -- --nocapture --test-threads=1 \
+                    "cargo test --workspace --test kind -- --nocapture --test-threads=2 \
                      --skip=kube_proxys_rules --skip=a_load_balancer_stands",
                 ),
                 // With the agents that the tests before have built.

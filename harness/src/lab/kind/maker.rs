@@ -217,9 +217,15 @@ impl Maker {
         }
         say("starting pods");
         let (run, count) = (self.options.run.clone(), nodes.len());
+        // Not by the name of one that a run before has just deleted: for half a minute an API server would ask etcd
+        // for it before each write (`forceLiveLookupTTL`, namespace/lifecycle/admission.go).
+        let name = match &kept {
+            None => "nic2pod".to_owned(),
+            Some(_) => cluster_name(&run, *self.made.borrow()),
+        };
         let namespace = control.run(move |api| async move {
             api.await_nodes_ready(count, deadline).await?;
-            Namespace::create(&api, "nic2pod", &run).await
+            Namespace::create(&api, &name, &run).await
         })?;
         if cancel.requested() {
             return Err(LabError::Cancelled);
