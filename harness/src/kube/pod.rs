@@ -157,6 +157,9 @@ pub(super) enum Standing {
 
 /// Reasons to wait that go away only when someone changes something.
 const HOPELESS: [&str; 3] = ["ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"];
+/// What is in a busy kubelet's message when it has not heard yet of a Secret or ConfigMap that is there: it tries again
+/// (`WatchBasedManager.GetObject`, pkg/kubelet/util/manager).
+const NOT_HEARD_YET: &str = "timed out waiting for the condition";
 
 /// Reads a pod's status.
 pub(super) fn standing(pod: &Pod) -> Standing {
@@ -178,7 +181,11 @@ pub(super) fn standing(pod: &Pod) -> Standing {
     {
         let why = words(&waiting.reason, &waiting.message);
         let hopeless = waiting.reason.as_deref().is_some_and(|why| HOPELESS.contains(&why));
-        return if hopeless { Standing::Over(why) } else { Standing::Waiting(why) };
+        return if hopeless && !why.ends_with(NOT_HEARD_YET) {
+            Standing::Over(why)
+        } else {
+            Standing::Waiting(why)
+        };
     }
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
@@ -252,6 +259,21 @@ mod tests {
         assert_eq!(never, Standing::Over(words("ErrImageNeverPull")));
         let again = standing(&waiting("ImagePullBackOff"));
         assert_eq!(again, Standing::Waiting(words("ImagePullBackOff")));
+    }
+
+    #[test]
+    fn a_secret_that_is_not_there_is_the_end_and_one_that_a_busy_node_has_not_heard_of_is_not() {
+        let waiting = |message| {
+            pod(&format!(
+                "{{phase: Pending, containerStatuses: [{{name: main, image: i, imageID: '', ready: false, restartCount: 0,
+                  state: {{waiting: {{reason: CreateContainerConfigError, message: '{message}'}}}}}}]}}"
+            ))
+        };
+        let words = |message| format!("CreateContainerConfigError: {message}");
+        let absent = "secret \"marks\" not found";
+        assert_eq!(standing(&waiting(absent)), Standing::Over(words(absent)));
+        let late = "failed to sync secret cache: timed out waiting for the condition";
+        assert_eq!(standing(&waiting(late)), Standing::Waiting(words(late)));
     }
 
     #[test]
