@@ -173,11 +173,11 @@ impl Observe for Option<Marker> {
         unanswered.noted.last_read_ns.set(read_ns);
         let at_ns = arrived.map_or(read_ns, |record| record.at_ns);
         let carried = arrived.map(|record| record.offset);
-        let first = read.bytes() == 0;
         read.look(bytes);
         if read.is_http2() {
-            // Nothing was written before the first read told the version: a server speaks second.
-            if first {
+            // Nothing was written before the first read told the version: a server speaks second. Whatever came before
+            // that, as a proxy's preamble does, is not told from it by the count of bytes.
+            if !written.is_http2() {
                 *written = Direction::http2_server();
             }
             read.begins(bytes, |stream, offset| {
