@@ -66,7 +66,7 @@ fn without_features() -> Vec<Ring> {
         Ring {
             name: "2",
             about: "network namespaces: CNIs, proxy modes, taps, bench end to end",
-            minutes: 20,
+            minutes: 16,
             missing: namespaces(),
             commands: vec![
                 Step::new(
@@ -122,7 +122,7 @@ fn without_features() -> Vec<Ring> {
         Ring {
             name: "3",
             about: "kind clusters in Docker: a real kube-proxy on every route",
-            minutes: 12,
+            minutes: 8,
             missing: clusters(),
             commands: vec![Step::new(
                 "cargo test --workspace --test kind -- --nocapture --test-threads=2 kube_proxys_rules \
@@ -132,7 +132,7 @@ fn without_features() -> Vec<Ring> {
         Ring {
             name: "3",
             about: "the rest of kind clusters: CNIs, bad luck, a cluster that exists",
-            minutes: 20,
+            minutes: 13,
             missing: clusters(),
             commands: vec![
                 Step::new(
@@ -177,7 +177,7 @@ fn without_features() -> Vec<Ring> {
 fn with_a_kube_proxy() -> Vec<Step> {
     let mut steps = vec![
         Step::new("cargo test --workspace --test proxy_modes kube_proxy:: -- --test-threads=1"),
-        Step::new("cargo test --workspace --test kube_proxy -- --nocapture --test-threads=1"),
+        Step::new("cargo test --workspace --test kube_proxy -- --nocapture --test-threads=2"),
     ];
     if uml().is_none() {
         // What ip_vs has no part in is the same as on the host.
