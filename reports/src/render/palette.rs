@@ -19,12 +19,25 @@ pub(crate) const AXIS: RGBColor = RGBColor(0x9a, 0xa3, 0xae);
 
 /// Colour of a proxy mode, from Okabe and Ito's palette (Color Universal Design, 2008), which
 /// readers with any common colour vision can tell apart; the floor is grey. Where another program wrote
-/// the rules (`iptables.kube-proxy`), the mode's own colour, darker by half.
+/// the rules (`iptables.kube-proxy`) or has other addresses, a shade of the mode's own: darker by half, or beside
+/// another family (`iptables.dual-ipv4`, `iptables.dual-ipv6`) lighter by half, and dark and muted.
 pub(crate) fn mode(mode: &str) -> RGBColor {
     let family = crate::analysis::mode::family(mode);
     if family != mode {
         let RGBColor(r, g, b) = self::mode(family);
-        return RGBColor(r / 2, g / 2, b / 2);
+        let [dark, light] = [0, 255].map(|to: u16| {
+            let halfway = |part: u8| u16::midpoint(part.into(), to) as u8;
+            RGBColor(halfway(r), halfway(g), halfway(b))
+        });
+        let muted = |RGBColor(r, g, b): RGBColor| {
+            let a_third_to_white = |part: u8| part + (255 - part) / 3;
+            RGBColor(a_third_to_white(r), a_third_to_white(g), a_third_to_white(b))
+        };
+        return match mode.rsplit('.').next() {
+            Some("dual-ipv4") => light,
+            Some("dual-ipv6") => muted(dark),
+            _ => dark,
+        };
     }
     match mode {
         "none" => RGBColor(0x6b, 0x72, 0x80),
@@ -118,6 +131,19 @@ pub(crate) fn css(RGBColor(r, g, b): RGBColor) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mode_and_its_variants_have_colours_of_their_own() {
+        for name in ["none", "userspace", "iptables", "ipvs", "nftables", "ebpf"] {
+            let variants = ["", ".ipv6", ".dual-ipv4", ".dual-ipv6"];
+            let colours: std::collections::HashSet<_> = variants
+                .iter()
+                .map(|variant| mode(&format!("{name}{variant}")))
+                .map(|RGBColor(r, g, b)| (r, g, b))
+                .collect();
+            assert_eq!(colours.len(), variants.len(), "{name}");
+        }
+    }
 
     /// What readers see: everyone, and those without red, green or blue receptors (Machado, Oliveira
     /// and Fernandes, IEEE TVCG 15, 2009, severity 1.0; linear RGB).
