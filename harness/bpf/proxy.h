@@ -203,10 +203,15 @@ static __always_inline bool reversed(const struct tuple *a, const struct tuple *
 	       a->protocol == b->protocol;
 }
 
-/* The sweeper removes what is not (src/proxy/ebpf/sweep.rs). */
+/*
+ * The sweeper removes what is not (src/proxy/ebpf/sweep.rs). Another CPU may have seen a packet of the
+ * connection since this one read the clock: the time that has passed is negative then.
+ */
 static __always_inline bool alive(const struct connection *connection, __u64 now)
 {
-	return now - connection->seen_ns < settings.timeout_ns[connection->state & (STATES - 1)];
+	__s64 idle_ns = now - connection->seen_ns;
+
+	return idle_ns < (__s64)settings.timeout_ns[connection->state & (STATES - 1)];
 }
 
 /* Folds a sum of 16-bit words into one (RFC 1071). */

@@ -13,7 +13,7 @@ use harness::proxy::ebpf::Timeouts;
 use harness::proxy::{
     Affinity, Ebpf, Endpoint, Policy, Protocol, ProxyMode, Service, ServicePort, ServiceTable,
 };
-use libbpf_rs::{MapCore, MapHandle};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use socket2::{Domain, Socket, Type};
 
 use crate::bench::{Bench, answered, at, node, probe};
@@ -25,6 +25,8 @@ const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 100)
 const DNS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 100)), 53);
 const FAR_VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 101)), 80);
 const EMPTY_VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 102)), 80);
+const ECHO_VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 103)), 80);
+const ECHO_PORT: u16 = 9000;
 const NODE_PORT: u16 = 30_080;
 /// On another node: `Lab::uplink` is its way there.
 const FAR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 244, 9, 9)), 8080);
@@ -54,11 +56,13 @@ fn table() -> ServiceTable {
     let dns = port("dns", DNS.port(), Protocol::Udp, &[at(PODS[1], DNS.port())]);
     let far = port("http", FAR_VIP.port(), Protocol::Tcp, &[FAR]);
     let empty = port("http", EMPTY_VIP.port(), Protocol::Tcp, &[]);
+    let echo = port("echo", ECHO_VIP.port(), Protocol::Tcp, &[at(PODS[1], ECHO_PORT)]);
     ServiceTable {
         services: vec![
             service("web", VIP.ip(), vec![web, dns]),
             service("far", FAR_VIP.ip(), vec![far]),
             service("empty", EMPTY_VIP.ip(), vec![empty]),
+            service("echo", ECHO_VIP.ip(), vec![echo]),
         ],
     }
 }
@@ -89,8 +93,8 @@ fn await_that(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// Entries of the node's map of connections.
-fn connections(bench: &Bench) -> usize {
+/// The node's map of connections.
+fn map_of_connections(bench: &Bench) -> MapHandle {
     use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions};
     let own = ingress_programs(&bench.lab.node).expect("the kernel answers")[0].id;
     let options = ProgInfoQueryOptions::default().include_map_ids(true);
@@ -98,7 +102,12 @@ fn connections(bench: &Bench) -> usize {
     let program = programs.find(|program| program.id == own).expect("it is linked");
     let maps = program.map_ids.into_iter().map(|id| MapHandle::from_map_id(id).expect("its own"));
     let mut maps = maps.filter(|map| map.name() == "connections");
-    maps.next().expect("the program has such a map").keys().count()
+    maps.next().expect("the program has such a map")
+}
+
+/// How many entries it has.
+fn connections(bench: &Bench) -> usize {
+    map_of_connections(bench).keys().count()
 }
 
 fn connect(source: SocketAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
@@ -327,6 +336,41 @@ fn a_port_that_is_used_again_begins_a_new_connection() {
     }
 }
 
+/// A CPU reads the clock, looks the connection up, and finds that another has seen a packet of it since.
+#[test]
+fn a_connection_that_was_seen_after_the_clock_was_read_is_known() {
+    let Some(bench) = bench(Ebpf::default()) else { return };
+    let listener = bench.lab.pods[1].run(|| TcpListener::bind((PODS[1], ECHO_PORT)));
+    let listener = listener.expect("the pod's");
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept()?;
+        std::io::copy(&mut stream.try_clone()?, &mut stream)
+    });
+    let stream = bench.lab.client.run(|| connect(SocketAddr::new(CLIENT, 44_000), ECHO_VIP));
+    let mut stream = stream.expect("connected");
+    let mut echo = |byte| {
+        stream.write_all(&[byte])?;
+        let mut answer = [0];
+        stream.read_exact(&mut answer)?;
+        Ok::<_, std::io::Error>(answer[0])
+    };
+    assert_eq!(echo(1).expect("answered"), 1);
+    let map = map_of_connections(&bench);
+    let keys: Vec<_> = map.keys().collect();
+    assert_eq!(keys.len(), 2, "one for each direction");
+    for later in [Duration::from_millis(1), Duration::from_secs(3600)] {
+        for key in &keys {
+            let mut entry = map.lookup(key, MapFlags::ANY).expect("read").expect("it is there");
+            // `seen_ns` of `struct connection` in bpf/proxy.h.
+            let seen = entry[16..].first_chunk_mut::<8>().expect("64 bits");
+            let after = u64::from_ne_bytes(*seen) + later.as_nanos() as u64;
+            *seen = after.to_ne_bytes();
+            map.update(key, &entry, MapFlags::EXIST).expect("written");
+        }
+        assert_eq!(echo(2).expect("answered"), 2, "seen {later:?} later");
+    }
+}
+
 #[test]
 fn what_belongs_to_no_known_connection_is_reset() {
     let Some(bench) = bench(forgetful()) else { return };
@@ -369,7 +413,7 @@ fn entries_that_a_connection_met_are_told() {
     assert_eq!((matched.endpoint, matched.walked), (Some(at(PODS[0], PORTS[0])), 0));
     let maps: Vec<_> = matched.rules.iter().map(|rule| (rule.table.as_str(), rule.of)).collect();
     let (forth, back) = (("connections", 2), ("connections", 2));
-    assert_eq!(maps, [("services", 5), ("endpoints", 3), forth, back]);
+    assert_eq!(maps, [("services", 6), ("endpoints", 4), forth, back]);
     assert!(matched.rules.iter().all(|rule| rule.hook == "tc ingress"), "{matched:?}");
     assert_eq!(matched.objects.len(), 2);
 }
