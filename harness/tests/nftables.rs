@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use harness::net::{Netns, Tool, conntrack};
+use harness::plan::{NftablesTransactions, SERVICES_PER_TRANSACTION};
 use harness::proxy::nftables::{Nftables, render_addition};
 use harness::proxy::{
     Affinity, Endpoint, Installed, Policy, Probe, Protocol, ProxyError, ProxyMode, Service,
@@ -85,8 +86,8 @@ fn load_balancer(index: usize) -> SocketAddr {
 }
 
 fn install(lab: &Lab, table: &ServiceTable) -> Box<dyn Installed> {
-    let texts = Nftables.render(table, NODE, NODE_ADDRESS);
-    Nftables.install(&lab.view(), table, &texts).unwrap()
+    let texts = Nftables::default().render(table, NODE, NODE_ADDRESS);
+    Nftables::default().install(&lab.view(), table, &texts).unwrap()
 }
 
 fn up() -> Option<(Lab, ServiceTable, Box<dyn Installed>)> {
@@ -112,7 +113,7 @@ fn ruleset(node: &Netns) -> String {
 #[test]
 fn this_machine_can_run_the_mode_and_the_check_leaves_nothing() {
     let Some(lab) = Lab::up() else { return };
-    Nftables.check(&lab.client).unwrap();
+    Nftables::default().check(&lab.client).unwrap();
     assert_eq!(ruleset(&lab.client), "");
 }
 
@@ -288,9 +289,40 @@ fn removal_leaves_an_empty_ruleset() {
 fn a_ruleset_that_the_kernel_refuses_leaves_nothing() {
     let Some(lab) = Lab::up() else { return };
     let table = table();
-    let mut texts = Nftables.render(&table, NODE, NODE_ADDRESS);
+    let mut texts = Nftables::default().render(&table, NODE, NODE_ADDRESS);
     texts[0].text.push_str("add rule ip kube-proxy services goto nowhere\n");
-    let error = Nftables.install(&lab.view(), &table, &texts).unwrap_err();
+    let error = Nftables::default().install(&lab.view(), &table, &texts).unwrap_err();
+    assert!(matches!(error, ProxyError::Tool { op: "install", .. }), "{error}");
+    assert_eq!(ruleset(&lab.node), "");
+}
+
+#[test]
+fn of_several_transactions_the_ruleset_is_that_of_one() {
+    let Some(lab) = Lab::up() else { return };
+    let mut both = table();
+    let first = both.services.len();
+    both.services.extend(large(2 * SERVICES_PER_TRANSACTION).services.split_off(first));
+    let [whole, parts] =
+        [NftablesTransactions::Whole, NftablesTransactions::Parts].map(|transactions| {
+            let mode = Nftables { transactions };
+            let texts = mode.render(&both, NODE, NODE_ADDRESS);
+            let installed = mode.install(&lab.view(), &both, &texts).unwrap();
+            let ruleset = ruleset(&lab.node);
+            installed.remove(&lab.view()).unwrap();
+            ruleset
+        });
+    assert_eq!(whole.matches("numgen").count() / SERVICES_PER_TRANSACTION, 2, "Services are there");
+    assert!(whole == parts);
+}
+
+#[test]
+fn where_the_kernel_refuses_the_second_transaction_nothing_is_left_of_the_first() {
+    let Some(lab) = Lab::up() else { return };
+    let mode = Nftables { transactions: NftablesTransactions::Parts };
+    let table = large(SERVICES_PER_TRANSACTION + 1);
+    let mut texts = mode.render(&table, NODE, NODE_ADDRESS);
+    texts[0].text.push_str("add rule ip kube-proxy services goto nowhere\n");
+    let error = mode.install(&lab.view(), &table, &texts).unwrap_err();
     assert!(matches!(error, ProxyError::Tool { op: "install", .. }), "{error}");
     assert_eq!(ruleset(&lab.node), "");
 }
@@ -304,7 +336,7 @@ fn costs_of_large_tables() {
     for services in [100, 1_000, 3_000] {
         let Some(lab) = Lab::up() else { return };
         let table = large(services);
-        let text = Nftables.render(&table, NODE, NODE_ADDRESS).remove(0);
+        let text = Nftables::default().render(&table, NODE, NODE_ADDRESS).remove(0);
         // Interleaved, and the least of three: other work on the machine only adds.
         let (mut ours, mut bare) = (Duration::MAX, Duration::MAX);
         for _ in 0..3 {
@@ -350,8 +382,10 @@ fn cost_of_adding(lab: &Lab, mut table: ServiceTable) {
 #[ignore = "measures; run it in release"]
 fn ten_thousand_services_are_rendered_in_fifty_milliseconds() {
     let table = large(10_000);
-    let least =
-        (0..10).map(|_| timed(|| Nftables.render(&table, NODE, NODE_ADDRESS)).1).min().unwrap();
+    let least = (0..10)
+        .map(|_| timed(|| Nftables::default().render(&table, NODE, NODE_ADDRESS)).1)
+        .min()
+        .unwrap();
     println!("render of 10,000 Services: {least:?}");
     assert!(least < Duration::from_millis(50), "{least:?}");
 }
@@ -361,7 +395,7 @@ fn install_text(
     table: &ServiceTable,
     text: &harness::proxy::RuleText,
 ) -> Box<dyn Installed> {
-    Nftables.install(&lab.view(), table, std::slice::from_ref(text)).unwrap()
+    Nftables::default().install(&lab.view(), table, std::slice::from_ref(text)).unwrap()
 }
 
 fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use workloads::protocol::{Connection, Protocol, Schedule, TlsVersion};
 
+use super::nftables_transactions::NftablesTransactions;
 use super::reverse_path::ReversePath;
 use super::wire::WireSettings;
 use super::{
@@ -326,6 +327,9 @@ pub struct ServiceSettings {
     pub iptables_backend: IptablesBackend,
     /// How ip_vs chooses an endpoint.
     pub ipvs_scheduler: IpvsScheduler,
+    /// In how many pieces the kernel is given an nftables ruleset. Older records do not say: it was one.
+    #[serde(default)]
+    pub nftables_transactions: NftablesTransactions,
     /// kube-proxy's program, where `matrix.proxy` has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kube_proxy: Option<PathBuf>,

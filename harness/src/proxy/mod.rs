@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use crate::Unavailable;
 use crate::net::Netns;
-use crate::plan::{IpvsScheduler, Mode};
+use crate::plan::{IpvsScheduler, Mode, NftablesTransactions};
 use crate::relay::Relay;
 
 pub use ebpf::Ebpf;
@@ -226,17 +226,19 @@ pub struct Options {
     pub backend: Backend,
     /// How mode ipvs chooses an endpoint.
     pub scheduler: IpvsScheduler,
+    /// In how many pieces mode nftables gives the kernel its rules.
+    pub transactions: NftablesTransactions,
 }
 
 /// The implementation of a mode.
 pub fn mode(mode: Mode, options: Options) -> Box<dyn ProxyMode> {
-    let Options { backend, scheduler } = options;
+    let Options { backend, scheduler, transactions } = options;
     match mode {
         Mode::None => Box::new(NoProxy),
         Mode::Userspace => Box::new(Userspace { backend }),
         Mode::Iptables => Box::new(Iptables { backend }),
         Mode::Ipvs => Box::new(Ipvs { backend, scheduler }),
-        Mode::Nftables => Box::new(Nftables),
+        Mode::Nftables => Box::new(Nftables { transactions }),
         Mode::Ebpf => Box::new(Ebpf::default()),
     }
 }

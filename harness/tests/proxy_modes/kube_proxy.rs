@@ -24,7 +24,11 @@ const NFT: Options = options(Backend::Nft);
 const NODE_PORT: u16 = 30_080;
 
 const fn options(backend: Backend) -> Options {
-    Options { backend, scheduler: harness::plan::IpvsScheduler::Rr }
+    Options {
+        backend,
+        scheduler: harness::plan::IpvsScheduler::Rr,
+        transactions: harness::plan::NftablesTransactions::Whole,
+    }
 }
 
 /// The program, or a word why there is none.

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use harness::plan::{IpvsScheduler, Mode};
+use harness::plan::{IpvsScheduler, Mode, NftablesTransactions};
 use harness::proxy::{Backend, Endpoint, Matched, Options, Probe, ProxyError};
 use record::MatchedRule;
 
@@ -12,8 +12,12 @@ use crate::bench::{Asker, Bench, NODE_PORT, VIP, endpoint};
 use crate::listing;
 use crate::service_lab::{NODE, ask, nft};
 
-const NFT: Options = Options { backend: Backend::Nft, scheduler: IpvsScheduler::Rr };
-const LEGACY: Options = Options { backend: Backend::Legacy, scheduler: IpvsScheduler::Rr };
+const NFT: Options = Options {
+    backend: Backend::Nft,
+    scheduler: IpvsScheduler::Rr,
+    transactions: NftablesTransactions::Whole,
+};
+const LEGACY: Options = Options { backend: Backend::Legacy, ..NFT };
 
 fn local() -> Vec<Endpoint> {
     vec![endpoint(1, NODE)]

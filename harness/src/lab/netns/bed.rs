@@ -22,7 +22,9 @@ use crate::Cancel;
 use crate::capture::join::{QueryStory, Story};
 use crate::lab::{Bed, Down, Iteration, LabError, Ready, Walks};
 use crate::net::{Agent, Netns, ToolError, conntrack};
-use crate::plan::{ArrivalKind, Case, Mode, Profile, Road, WorkloadSettings};
+use crate::plan::{
+    ArrivalKind, Case, Mode, Profile, Proxy, Road, SERVICES_PER_TRANSACTION, WorkloadSettings,
+};
 use crate::proxy::Matched;
 use crate::relay::Relay;
 
@@ -547,6 +549,14 @@ fn notes(lab: &Hosts, case: &Case, profile: &Profile) -> Vec<String> {
         notes.push(
             "road clusterip does not pass the wire: [lab.wire] does nothing to it".to_owned(),
         );
+    }
+    let own = case.mode == Mode::Nftables && case.proxy == Proxy::Own;
+    let transactions = profile.service.nftables_transactions.count(case.services as usize);
+    if own && transactions > 1 {
+        notes.push(format!(
+            "install is of {transactions} transactions of at most {SERVICES_PER_TRANSACTION} Services; kube-proxy gives the \
+             kernel one, which takes it longer (service.nftables_transactions = \"whole\")"
+        ));
     }
     notes
 }

@@ -201,8 +201,11 @@ impl Ground {
 
     fn options(&self) -> proxy::Options {
         let service = &self.profile.service;
-        let (backend, scheduler) = (service.iptables_backend.into(), service.ipvs_scheduler);
-        proxy::Options { backend, scheduler }
+        proxy::Options {
+            backend: service.iptables_backend.into(),
+            scheduler: service.ipvs_scheduler,
+            transactions: service.nftables_transactions,
+        }
     }
 }
 

@@ -54,7 +54,7 @@ impl KubeProxy {
     /// # Errors
     /// As [`KubeProxy::find`]; or its rules are in the other one.
     pub(super) fn find_as(
-        Options { backend: asked, scheduler }: Options,
+        Options { backend: asked, scheduler, .. }: Options,
         (mode, family): (Mode, IpFamily),
         word: String,
         netns: &Netns,

@@ -2,8 +2,8 @@
 //! kube-proxy's nftables mode: one table, one map look-up for all Services, one chain for each.
 //!
 //! The ruleset is the one that `pkg/proxy/nftables/proxier.go` of Kubernetes writes at commit
-//! b0f823e6ccd8 (the 1.33 cycle), given to `nft -f -` as one transaction. Later versions name and
-//! place some of the filter chains differently; what a Service's packets pass is the same.
+//! b0f823e6ccd8 (the 1.33 cycle), given to `nft -f -` as one transaction or as several. Later versions
+//! name and place some of the filter chains differently; what a Service's packets pass is the same.
 
 mod base;
 mod check;
@@ -25,14 +25,17 @@ use super::{
 use crate::Unavailable;
 use crate::net::addresses::family;
 use crate::net::{NetError, Netns, Tool, ToolError};
-use crate::plan::{IpFamily, Mode};
+use crate::plan::{IpFamily, Mode, NftablesTransactions, SERVICES_PER_TRANSACTION};
 use trace::NftablesWatch;
 pub(super) use trace::Tracing;
 use transaction::{TABLE, Transaction};
 
 /// The proxy mode `nftables`.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Nftables;
+pub struct Nftables {
+    /// In how many pieces the kernel is given the rules.
+    pub transactions: NftablesTransactions,
+}
 
 impl ProxyMode for Nftables {
     fn mode(&self) -> Mode {
@@ -68,8 +71,15 @@ impl ProxyMode for Nftables {
         _table: &ServiceTable,
         texts: &[RuleText],
     ) -> Result<Box<dyn Installed>, ProxyError> {
-        for (applied, text) in texts.iter().enumerate() {
-            if let Err(source) = apply(node.netns, &text.tool, &text.text) {
+        let services = match self.transactions {
+            NftablesTransactions::Whole => usize::MAX,
+            NftablesTransactions::Parts => SERVICES_PER_TRANSACTION,
+        };
+        let parts = texts.iter().flat_map(|text| {
+            transaction::parts(&text.text, services).into_iter().map(|part| (&text.tool, part))
+        });
+        for (applied, (program, part)) in parts.enumerate() {
+            if let Err(source) = apply(node.netns, program, part) {
                 if applied > 0 {
                     delete_table(node)?;
                 }

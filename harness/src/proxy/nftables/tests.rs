@@ -85,7 +85,7 @@ fn every_feature() -> ServiceTable {
 
 #[test]
 fn a_table_with_every_feature_renders_as_kube_proxy_writes_it() {
-    let texts = Nftables.render(&every_feature(), NODE, NODE_ADDRESS);
+    let texts = Nftables::default().render(&every_feature(), NODE, NODE_ADDRESS);
     assert_eq!(texts.len(), 1);
     insta::assert_snapshot!("every_feature", texts[0].text);
 }
@@ -95,7 +95,7 @@ fn a_table_with_every_feature_renders_as_kube_proxy_writes_it() {
 fn of_ipv6_it_is_the_same_with_the_words_for_that_family() {
     let node: IpAddr = "fd00:10:9::b".parse().unwrap();
     let [four, six] = [(every_feature(), NODE_ADDRESS), (sample::in_ipv6(every_feature()), node)]
-        .map(|(table, node)| Nftables.render(&table, NODE, node).remove(0));
+        .map(|(table, node)| Nftables::default().render(&table, NODE, node).remove(0));
     assert_eq!(four.rules, six.rules);
     let is_address = |word: &str| word.contains(':') && word.len() > 1 || word.contains("10.");
     let words = |text: &str| -> Vec<String> {
@@ -159,7 +159,7 @@ add rule ip kube-proxy endpoint-5OJB2KTY-ns1/svc1/tcp/p80__10.180.0.1/80 meta l4
 
 #[test]
 fn rules_and_elements_are_counted() {
-    let text = &Nftables.render(&every_feature(), NODE, NODE_ADDRESS)[0];
+    let text = &Nftables::default().render(&every_feature(), NODE, NODE_ADDRESS)[0];
     let counted = text
         .text
         .lines()
@@ -171,8 +171,9 @@ fn rules_and_elements_are_counted() {
 #[test]
 fn the_whole_is_the_empty_table_and_each_service_added_to_it() {
     let table = every_feature();
-    let whole = &Nftables.render(&table, NODE, NODE_ADDRESS)[0];
-    let mut sum = Nftables.render(&ServiceTable::default(), NODE, NODE_ADDRESS).remove(0);
+    let whole = &Nftables::default().render(&table, NODE, NODE_ADDRESS)[0];
+    let mut sum =
+        Nftables::default().render(&ServiceTable::default(), NODE, NODE_ADDRESS).remove(0);
     for service in &table.services {
         let addition = render_addition(service, NODE);
         sum.text.push_str(&addition.text);
@@ -182,8 +183,25 @@ fn the_whole_is_the_empty_table_and_each_service_added_to_it() {
 }
 
 #[test]
+fn transactions_are_of_whole_services_and_together_the_text() {
+    let table = every_feature();
+    let text = Nftables::default().render(&table, NODE, NODE_ADDRESS).remove(0).text;
+    for services in [1, 2, 3, table.services.len() - 1, table.services.len(), usize::MAX] {
+        let parts = transaction::parts(&text, services);
+        assert_eq!(parts.concat(), text);
+        assert_eq!(parts.len(), table.services.len().div_ceil(services), "of {services}");
+        // A blank line begins each, wherever the first part's other rules end.
+        let begun: Vec<_> = parts.iter().map(|part| part.matches("\n\n").count()).collect();
+        let after_first = begun[1..].iter().map(|begun| begun + 1);
+        assert!(after_first.chain([begun[0]]).all(|of| of <= services), "{begun:?}");
+        assert!(parts[1..].iter().all(|part| part.starts_with('\n')));
+    }
+    assert_eq!(transaction::parts("", 1), [""]);
+}
+
+#[test]
 fn what_the_local_policy_cannot_serve_here_is_dropped_and_without_endpoints_rejected() {
-    let text = &Nftables.render(&every_feature(), NODE, NODE_ADDRESS)[0].text;
+    let text = &Nftables::default().render(&every_feature(), NODE, NODE_ADDRESS)[0].text;
     for element in [
         "no-endpoint-services { 10.112.0.4 . tcp . 80 comment \"shop/external-local-elsewhere:http\" : drop }",
         "no-endpoint-nodeports { tcp . 30084 comment \"shop/external-local-elsewhere:http\" : drop }",
