@@ -88,6 +88,8 @@ pub(crate) fn for_bench(profile: &Profile) -> Vec<Program> {
             BalancerKind::Embedded | BalancerKind::Router => {}
             BalancerKind::Haproxy => programs.extend([HAPROXY, NFT]),
             BalancerKind::Nginx => programs.extend([NGINX, NGINX_STREAM, NFT]),
+            // Debian has no Envoy.
+            BalancerKind::Envoy => programs.push(NFT),
             BalancerKind::Ipvs => programs.push(IPVSADM),
         }
     }

@@ -300,7 +300,9 @@ fn a_router_before_the_nodes_is_passed_on_the_way_there_and_not_on_the_way_back(
 
 #[test]
 fn programs_of_others_are_followed_as_the_load_balancer_of_our_own_is() {
-    for (balancer, name) in [("haproxy", "HAProxy version"), ("nginx", "nginx/")] {
+    for (balancer, name) in
+        [("haproxy", "HAProxy version"), ("nginx", "nginx/"), ("envoy", "Envoy 1.")]
+    {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("run");
         let arguments = ["--balancer", balancer, "--mode", "none,userspace,nftables"];
@@ -342,9 +344,12 @@ fn programs_of_others_are_followed_as_the_load_balancer_of_our_own_is() {
 /// A proxy's connection has the proxy's address; what it says before it has the client's.
 #[test]
 fn by_the_proxy_protocol_the_pod_knows_the_client_behind_any_load_balancer() {
-    for (balancer, modes) in
-        [("embedded", "none,ebpf"), ("haproxy", "iptables"), ("nginx", "iptables")]
-    {
+    for (balancer, modes) in [
+        ("embedded", "none,ebpf"),
+        ("haproxy", "iptables"),
+        ("nginx", "iptables"),
+        ("envoy", "iptables"),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("run");
         let arguments = ["--balancer", balancer, "--proxy-protocol", "--mode", modes];

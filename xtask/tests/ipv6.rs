@@ -209,12 +209,15 @@ fn programs_of_others_listen_at_addresses_of_ipv6_and_connect_from_them() {
         return;
     }
     let found = |program: &str| {
-        let ran = Command::new(program).arg("-v").output();
+        let ran = Command::new(program).arg("--version").output();
         ran.inspect_err(|error| eprintln!("SKIP {program}: {error}")).is_ok()
     };
-    for program in ["haproxy", "nginx"].into_iter().filter(|program| found(program)) {
+    for (program, ingress) in [("haproxy", "haproxy"), ("nginx", "nginx"), ("envoy", "embedded")] {
+        if !found(program) {
+            continue;
+        }
         let dir = tempfile::tempdir().unwrap();
-        let arguments = ["--balancer", program, "--ingress", program, "--ip", "ipv6"];
+        let arguments = ["--balancer", program, "--ingress", ingress, "--ip", "ipv6"];
         let routes = ["--route", "loadbalancer-remote,ingress-local", "--cni", "ptp"];
         let more = ["--mode", "nftables", "--workload", "newconn,tls-newconn"];
         let cases = run(dir.path(), &[&arguments[..], &routes, &more].concat());

@@ -187,7 +187,7 @@ fn messages_of_websocket_are_followed_on_every_road_and_an_upgrade_is_a_stage_of
 #[test]
 fn proxies_of_others_pass_messages_on_and_they_are_found_by_their_ids() {
     let dir = tempfile::tempdir().unwrap();
-    for balancer in ["haproxy", "nginx"] {
+    for balancer in ["haproxy", "nginx", "envoy"] {
         let found = Command::new("which").arg(balancer).output().unwrap();
         if !found.status.success() {
             eprintln!("SKIP {balancer} is not here");

@@ -211,6 +211,8 @@ pub enum BalancerKind {
     Haproxy,
     /// nginx, its stream module.
     Nginx,
+    /// Envoy, its TCP proxy.
+    Envoy,
     /// No program: a router that leads the Service's LoadBalancer address to a node, as one that is told by BGP
     /// does. Answers do not pass it: direct server return.
     Router,

@@ -6,7 +6,7 @@ use harness::plan::{BalancerKind, IngressKind, IngressTls, Profile};
 
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(crate) struct BetweenArgs {
-    /// Load balancer of route loadbalancer: embedded, haproxy, nginx, router, ipvs
+    /// Load balancer of route loadbalancer: embedded, haproxy, nginx, envoy, router, ipvs
     #[arg(long, value_name = "NAME", value_parser = balancer)]
     pub(crate) balancer: Option<BalancerKind>,
     /// Have the load balancer say by the PROXY protocol whose connections it passes on
@@ -37,9 +37,12 @@ fn balancer(word: &str) -> Result<BalancerKind, String> {
         "embedded" => Ok(BalancerKind::Embedded),
         "haproxy" => Ok(BalancerKind::Haproxy),
         "nginx" => Ok(BalancerKind::Nginx),
+        "envoy" => Ok(BalancerKind::Envoy),
         "router" => Ok(BalancerKind::Router),
         "ipvs" => Ok(BalancerKind::Ipvs),
-        other => Err(format!("`{other}` is not one of embedded, haproxy, nginx, router, ipvs")),
+        other => {
+            Err(format!("`{other}` is not one of embedded, haproxy, nginx, envoy, router, ipvs"))
+        }
     }
 }
 

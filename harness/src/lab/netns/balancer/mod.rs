@@ -13,6 +13,7 @@
 //! server's end.
 
 mod embedded;
+mod envoy;
 mod haproxy;
 mod ipvs;
 mod nginx;
@@ -24,6 +25,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use self::embedded::Embedded;
+use self::envoy::Envoy;
 use self::haproxy::Haproxy;
 use self::ipvs::Ipvs;
 use self::nginx::Nginx;
@@ -37,7 +39,7 @@ use crate::plan::{BalancerKind, Case, IpFamily, IpvsScheduler, Profile};
 
 /// Port it listens at.
 const PORT: u16 = 80;
-/// How long it may take to count a connection that has ended.
+/// How long it may take to begin, and to count a connection that has ended.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is asked meanwhile.
 const GLANCE: Duration = Duration::from_millis(10);
@@ -131,6 +133,10 @@ impl Balancer {
                 followed::check(scratch)?;
                 super::nginx::check_stream(scratch)
             }
+            BalancerKind::Envoy => {
+                followed::check(scratch)?;
+                envoy::check(scratch)
+            }
             BalancerKind::Ipvs => ipvs::has_servers(scratch, IpvsScheduler::Rr),
         }
     }
@@ -216,6 +222,9 @@ impl Hosts {
             }
             BalancerKind::Nginx => {
                 Means::Program(Box::new(Nginx::start(host, scratch, &backends, proxied)?))
+            }
+            BalancerKind::Envoy => {
+                Means::Program(Box::new(Envoy::start(host, scratch, &backends, proxied)?))
             }
             BalancerKind::Router => Means::Router(Router::start(host)?),
             BalancerKind::Ipvs => {
