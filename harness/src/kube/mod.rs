@@ -11,6 +11,7 @@ mod daemons;
 mod error;
 mod jobs;
 mod manifest;
+mod names;
 mod namespace;
 mod node;
 mod pod;

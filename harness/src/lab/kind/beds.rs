@@ -10,10 +10,12 @@ use record::Walk;
 
 use super::bed::KindBed;
 use super::cluster::{Cluster, Path};
+use super::dns;
 use super::error::ClusterError;
 use super::maker::Maker;
 use super::others::Recipe;
 use super::progress::Progress;
+use super::reflection::Reflection;
 use super::site::Lent;
 use super::supplies::Supplies;
 use crate::docker::kind::Kind;
@@ -268,11 +270,26 @@ impl KindBeds {
         let mut cluster = shared.borrow_mut();
         let profile = &self.maker.ground.profile;
         let mut hosts = cluster.hosts()?;
+        let mut reflection = None;
         if case.route.road == Road::Loadbalancer {
             hosts.put_balancer(self.maker.balancer(&mut cluster)?, case, profile);
         }
         if let Some(node) = names::node(profile, case) {
-            hosts.put_dns(self.maker.dns(&mut cluster, node as usize)?);
+            let node = node as usize;
+            // Services that are told to no API server have no names there.
+            let told = matches!(case.mode, Mode::Iptables | Mode::Ipvs | Mode::Nftables);
+            let own = match told {
+                true => dns::own(&cluster.control, &cluster.nodes, node)?,
+                false => None,
+            };
+            match own {
+                Some(pod) => {
+                    let on_its_host = pod.host()?.netns;
+                    reflection = Some(Reflection::up(on_its_host, dns::PORT)?);
+                    hosts.put_dns(pod.host()?, true);
+                }
+                None => hosts.put_dns(self.maker.dns(&mut cluster, node)?, false),
+            }
         }
         let certificates = self.maker.ground.certificates_for(case)?;
         hosts.start_targets(&self.maker.ground.program, &["agent", "target"], certificates)?;
@@ -300,7 +317,7 @@ impl KindBeds {
         let begun = Instant::now();
         let evidence = hosts.prove_wiring()?;
         let wiring = (evidence, begun.elapsed().as_secs_f64() * 1e3);
-        let site = Box::new(Lent { hosts, detour });
+        let site = Box::new(Lent { hosts, detour, reflection });
         let stand =
             Stand { site, measured, datapath, second: None, wiring, files: Vec::new(), lab_up_ms };
         let engine = self.maker.ground.engine(&self.question)?;

@@ -97,6 +97,7 @@ impl Cluster {
             walked: self.path.cni,
             pods,
             dns: None,
+            dns_is_the_clusters: false,
             second: None,
             namespace: Some(self.namespace.name.clone()),
             nodes,

@@ -14,6 +14,7 @@ mod cluster;
 mod conflist;
 mod control;
 mod detour;
+mod dns;
 mod error;
 mod kept;
 mod machine;
@@ -24,6 +25,7 @@ mod pods;
 mod processes;
 mod progress;
 mod published;
+mod reflection;
 mod site;
 mod supplies;
 

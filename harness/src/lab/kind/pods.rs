@@ -11,7 +11,7 @@ use super::node::{self, Node};
 use super::processes;
 use crate::cni::POD_ETH;
 use crate::docker::{AGENT_SOCKET, host};
-use crate::kube::{Namespace, PodSpec, Pods, PullPolicy};
+use crate::kube::{Namespace, PodSpec, Pods, PullPolicy, RunningPod};
 use crate::lab::LabError;
 use crate::lab::netns::{Pod as PodHost, Role, of_interfaces, settings as of_host};
 use crate::net::{Address, Change, Cidr, Netns, Route, Scope};
@@ -103,6 +103,23 @@ pub(super) fn dns(control: &Control, wanted: Wanted<'_>, node: usize) -> Result<
     Ok(make(control, wanted, vec![place])?.remove(0))
 }
 
+/// The pods of a node in which the cluster serves its names, those that are ready.
+pub(super) fn of_dns(control: &Control, nodes: &[Node], node: usize) -> Result<Vec<Pod>, LabError> {
+    let name = nodes[node].name.clone();
+    let running = control.run(move |api| async move { api.dns_pods(&name).await })?;
+    running.iter().map(|pod| entered(pod, nodes, node)).collect()
+}
+
+/// A running pod of a node, as the machine sees it.
+fn entered(pod: &RunningPod, nodes: &[Node], node: usize) -> Result<Pod, LabError> {
+    let name = pod.name.clone();
+    let pid = processes::of_container(&pod.container_id)
+        .map_err(|source| ClusterError::File { op: "look through", path: "/proc".into(), source })?
+        .ok_or_else(|| ClusterError::NotThere { what: "process", host: name.clone() })?;
+    let veth = veth(&node::enter(&name, pid)?, &nodes[node].enter()?)?;
+    Ok(Pod { name, node, address: pod.address, extra_addresses: Vec::new(), pid, veth })
+}
+
 fn make(control: &Control, wanted: Wanted<'_>, places: Vec<Place>) -> Result<Vec<Pod>, LabError> {
     let Wanted { namespace, nodes, cni, image, settings } = wanted;
     let specs: Vec<PodSpec> =
@@ -120,25 +137,16 @@ fn make(control: &Control, wanted: Wanted<'_>, places: Vec<Place>) -> Result<Vec
         let not_there = |what| ClusterError::NotThere { what, host: name.clone() };
         let pod =
             running.iter().find(|pod| pod.name == name).ok_or_else(|| not_there("address"))?;
-        let pid = processes::of_container(&pod.container_id)
-            .map_err(|source| ClusterError::File {
-                op: "look through",
-                path: "/proc".into(),
-                source,
-            })?
-            .ok_or_else(|| not_there("process"))?;
-        let extra_addresses: Vec<_> = extra.map(|n| nodes[node].pod_cidr.nth(n.into())).collect();
-        let netns = node::enter(&name, pid)?;
-        let on_node = nodes[node].enter()?;
-        let veth = veth(&netns, &on_node)?;
-        if cni.is_own() && veth.is_none() {
+        let mut pod = entered(pod, nodes, node)?;
+        pod.extra_addresses = extra.map(|n| nodes[node].pod_cidr.nth(n.into())).collect();
+        if cni.is_own() && pod.veth.is_none() {
             return Err(not_there("veth pair").into());
         }
+        let (netns, on_node) = (node::enter(&name, pod.pid)?, nodes[node].enter()?);
         netns.write_sysctls(of_host(Role::Pod, IpStack::Ipv4, settings.rp_filter))?;
         netns.write_sysctls(of_interfaces(&netns, settings.rp_filter)?)?;
-        equip(&netns, &on_node, veth.as_deref(), &extra_addresses, cni)?;
-        let address = pod.address;
-        pods.push(Pod { name, node, address, extra_addresses, pid, veth });
+        equip(&netns, &on_node, pod.veth.as_deref(), &pod.extra_addresses, cni)?;
+        pods.push(pod);
     }
     Ok(pods)
 }

@@ -2,6 +2,7 @@
 //! Hosts of a cluster, lent to a case.
 
 use super::detour::Detour;
+use super::reflection::Reflection;
 use crate::lab::netns::{Hosts, Released, Site};
 
 /// Handles on the hosts of a cluster, which stays.
@@ -10,6 +11,8 @@ pub(super) struct Lent {
     pub(super) hosts: Hosts,
     /// By way of a router, where the road has one.
     pub(super) detour: Option<Detour>,
+    /// Where the cluster's own server has the names.
+    pub(super) reflection: Option<Reflection>,
 }
 
 impl Site for Lent {
@@ -22,9 +25,12 @@ impl Site for Lent {
     }
 
     fn release(self: Box<Self>) -> Released {
-        let Self { mut hosts, detour } = *self;
+        let Self { mut hosts, detour, reflection } = *self;
         let mut errors = hosts.stop_between();
         if let Some(Err(error)) = detour.map(Detour::down) {
+            errors.push(error.to_string());
+        }
+        if let Some(Err(error)) = reflection.map(Reflection::down) {
             errors.push(error.to_string());
         }
         for pod in hosts.pods {

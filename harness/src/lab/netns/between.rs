@@ -22,10 +22,17 @@ impl Hosts {
         self.proxied = profile.lab.proxy_protocol;
     }
 
-    /// Has a pod besides serve names.
+    /// Has a pod besides serve names: the cluster's own, or one that is told them.
     #[cfg(feature = "kind")]
-    pub(in crate::lab) fn put_dns(&mut self, pod: super::Pod) {
+    pub(in crate::lab) fn put_dns(&mut self, pod: super::Pod, is_the_clusters: bool) {
+        let (name, node) = (&pod.name, &self.nodes[pod.node].name);
+        self.notes.push(if is_the_clusters {
+            format!("names are served by the cluster's own {name} on {node}")
+        } else {
+            format!("names are served by nic2pod's own server on {node}")
+        });
         self.dns = Some(self.pods.len());
+        self.dns_is_the_clusters = is_the_clusters;
         self.pods.push(pod);
     }
 

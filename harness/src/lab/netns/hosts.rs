@@ -24,6 +24,8 @@ pub struct Hosts {
     pub(in crate::lab) pods: Vec<Pod>,
     /// Index of the pod that serves names, where the lab has one.
     pub(in crate::lab) dns: Option<usize>,
+    /// Whether that pod is the cluster's own, which learns names from the API server.
+    pub(in crate::lab) dns_is_the_clusters: bool,
     /// Namespace that Services are in, where an API server has them; elsewhere it is the table's.
     pub(in crate::lab) namespace: Option<String>,
     pub(in crate::lab) nodes: Vec<Node>,

@@ -100,6 +100,7 @@ impl NetnsLab {
             walked: cni,
             pods,
             dns,
+            dns_is_the_clusters: false,
             namespace: None,
             nodes,
             client,

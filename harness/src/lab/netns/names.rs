@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc::IPPROTO_UDP;
 use workloads::protocol::{DnsReply, DnsService, DnsSpec, LoadResolve};
@@ -36,6 +36,8 @@ const SEARCHED: u64 = 3;
 const NDOTS: u8 = 5;
 /// How long the server may take to listen, with all names of the largest table.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a server of others is asked whether it knows a name by now.
+const GLANCE: Duration = Duration::from_millis(200);
 /// Patience with the answer to a query that is not measured; every neighbour has to be resolved for it.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -183,10 +185,12 @@ pub(super) fn budget(connections: u64, resolves: bool) -> u64 {
 
 impl Hosts {
     /// Starts `program args` as the server of names, where the lab has a pod for it, and waits until it
-    /// listens. Names have the addresses of the `second` family's Services as well, where there is one.
+    /// listens. Names have the addresses of the `second` family's Services as well, where there is one. The
+    /// cluster's own runs already: it is waited for until it has heard of the measured Service.
     ///
     /// # Errors
-    /// It cannot be started, does not listen in time, or says why it cannot.
+    /// It cannot be started, does not listen in time, or says why it cannot; the cluster's own does not know the
+    /// Service in time.
     pub(in crate::lab) fn start_dns(
         &mut self,
         program: &Path,
@@ -196,6 +200,9 @@ impl Hosts {
         second: Option<&[Service]>,
     ) -> Result<(), NetnsError> {
         let Some(index) = self.dns else { return Ok(()) };
+        if self.dns_is_the_clusters {
+            return self.await_name(index, case, measured);
+        }
         // The tables are alike but for the family.
         let also = |index: usize| second.map(|services| services[index].cluster_ip);
         let services = measured.table.services.iter().enumerate().map(|(index, service)| {
@@ -226,6 +233,35 @@ impl Hosts {
             }
         }
         Ok(())
+    }
+
+    /// Waits until a server that learns names from the API server has the measured Service's.
+    fn await_name(&self, index: usize, case: &Case, measured: &Measured) -> Result<(), NetnsError> {
+        let Some(LoadResolve { name, address, .. }) = resolve(self, case, measured) else {
+            return Ok(());
+        };
+        let pod = &self.pods[index];
+        let server = SocketAddr::new(pod.address, PORT);
+        let source = SocketAddr::new(self.nodes[pod.node].address, 0);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let asked = name.clone();
+            let answer = self.nodes[pod.node]
+                .netns
+                .run(move || workloads::dns::lookup(source, server, &asked, ANSWER_PATIENCE));
+            let found = match answer {
+                Ok(told) if told == address => return Ok(()),
+                Ok(told) => format!("it says {told}"),
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() > deadline {
+                return Err(NetnsError::TargetRefused {
+                    pod: pod.name.clone(),
+                    reason: format!("{name} is not known there as {address}: {found}"),
+                });
+            }
+            std::thread::sleep(GLANCE);
+        }
     }
 }
 

@@ -175,6 +175,7 @@ impl Hosts {
             walked: self.walked,
             pods: self.pods.iter().map(pod).collect::<Result<_, NetError>>()?,
             dns: self.dns,
+            dns_is_the_clusters: self.dns_is_the_clusters,
             nodes: (0..).zip(&self.nodes).map(node).collect::<Result<_, NetError>>()?,
             client,
             second: None,
