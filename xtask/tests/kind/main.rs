@@ -257,7 +257,7 @@ fn labs_are_compared_in_one_report_and_requests_pass_a_tunnel_in_both() {
             "--kernel",
             "host",
             "--mode",
-            "iptables,ebpf",
+            "none,iptables,ebpf",
             "--cni",
             "vxlan",
             "--route",
@@ -265,18 +265,30 @@ fn labs_are_compared_in_one_report_and_requests_pass_a_tunnel_in_both() {
             "--services",
             "10",
             "--workload",
-            "newconn,keepalive,dns-newconn",
+            "newconn,dns-newconn",
         ],
     );
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(of(&cases, "lab", "netns").count(), 6);
     assert_eq!(of(&cases, "lab", "kind").count(), 6);
+    // Without Services pods are asked by their addresses. What rules there are, are kubelet's and Docker's.
+    let most = |mode| of(&cases, "mode", mode).map(walked).max().unwrap();
+    assert!(most("none") < most("iptables"));
+    for case in of(&cases, "mode", "none") {
+        assert_eq!(case["errors"], 0, "{case:#}");
+        assert!(case["joined_ratio"].as_f64().unwrap() >= 0.999, "{case:#}");
+        if case["lab"] == "netns" {
+            assert_eq!(walked(case), 0, "{case:#}");
+        }
+        assert!(case["proof"]["evidence"].to_string().contains(" asked 10.244."), "{case:#}");
+    }
     for case in &cases {
         assert_eq!(case["status"], "measured", "{case:#}");
         let stages = case["stages"].to_string();
         assert!(stages.contains("encap") && stages.contains("decap"), "{stages}");
     }
-    let resolving: Vec<_> = of(&cases, "workload", "dns-newconn").collect();
+    let resolving: Vec<_> =
+        of(&cases, "workload", "dns-newconn").filter(|case| case["mode"] != "none").collect();
     for case in &resolving {
         // In a cluster Services have the names that its API server knows them by.
         let namespace = if case["lab"] == "kind" { "nic2pod" } else { "default" };
