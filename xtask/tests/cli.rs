@@ -300,7 +300,7 @@ fn profiles_are_listed_with_their_question_and_time_and_shown_whole() {
             "{name}: {list}"
         );
     }
-    assert!(list.contains("80 cases, 4 min of load at most"), "{list}");
+    assert!(list.contains("80 cases, 10 min of load at most"), "{list}");
     let shown = xtask(&["profiles", "show", "service-scale"]);
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("30000"), "{shown}");
