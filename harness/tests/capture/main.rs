@@ -81,6 +81,7 @@ fn requests_through_dnat_and_masquerade_are_joined_stage_by_stage() {
     let marks = server.join().unwrap();
     let capture = taps.drain().unwrap();
     assert_eq!((capture.dropped, capture.unparsed), (0, 0));
+    let seen = capture.packets.clone();
     let path = nodeport(Mode::Nftables, CniKind::Ptp, Place::Local);
     let joined = join(&path, &taps, capture, (&samples, &marks, &[]));
     assert_whole(&joined, &samples);
@@ -89,7 +90,9 @@ fn requests_through_dnat_and_masquerade_are_joined_stage_by_stage() {
     let response = ["pod_tx", "cni", NODE_STAGE, "wire", "client_rx", "body"];
     assert_eq!(names(&joined), [&request[..], &response].concat());
     assert_eq!(joined.first_packet.count(), 31);
-    assert!(taps.drain().unwrap().packets.is_empty(), "everything was handed out once");
+    // A connection's last segments may come behind all that its program waits for.
+    let again = taps.drain().unwrap().packets;
+    assert!(!again.iter().any(|packet| seen.contains(packet)), "everything was handed out once");
 }
 
 #[test]
