@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ring 2: other protocols than small requests of HTTP/1.1, and large bodies, leg by leg.
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test stops where it fails, and says what it skips and sees"
+)]
 
 use std::path::Path;
 use std::process::Command;

@@ -191,6 +191,11 @@ impl Services {
     /// Makes Endpoints again that do not stay. The controller takes a Service's key up once more when its
     /// Endpoints are deleted (`endpoints_controller.go`, `onEndpointsDelete`); where it has not heard of the
     /// new Service of that name yet, it deletes the new Endpoints.
+    ///
+    /// Those that stay are touched: what kube-proxy reads is copies of them (EndpointSlices), which their
+    /// controller deletes with the old ones at its own time, and does not make again where it believes that it
+    /// has them still (`endpointslicemirroring_controller.go`, `syncEndpoints`). Seen: connections refused
+    /// until somebody changes the Endpoints.
     async fn await_staying(
         &self,
         wanted: &[Endpoints],
@@ -218,7 +223,24 @@ impl Services {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        let names: Vec<String> = wanted.iter().map(ResourceExt::name_any).collect();
+        stream::iter(&names)
+            .map(|name| self.touch(name))
+            .buffer_unordered(IN_FLIGHT)
+            .try_for_each(|()| async { Ok(()) })
+            .await
+    }
+
+    /// Changes a Service's Endpoints in nothing that anybody reads, so that their controllers look at them again.
+    ///
+    /// # Errors
+    /// The API server refuses, or has none.
+    pub async fn touch(&self, name: &str) -> Result<(), KubeError> {
+        let seen =
+            serde_json::json!({ "metadata": { "annotations": { "nic2pod.dev/stays": "" } } });
+        let (how, patch) = (PatchParams::default(), Patch::Merge(&seen));
+        let patched = self.endpoints.patch(name, &how, &patch).await;
+        patched.map_err(KubeError::api("touch", format!("Endpoints {name}"))).map(drop)
     }
 
     /// Writes a Service, then what depends on it. Returns it, and whether it is a new one.

@@ -24,6 +24,9 @@ use crate::{Cancel, Unavailable};
 
 /// How long kube-proxies may take to program a table.
 const PROGRAMMED: Duration = Duration::from_secs(120);
+/// After how long a cluster that programs Services has forgotten this one's endpoints. They have the name of those
+/// before them, whose copies (EndpointSlices) their controller may take for theirs and delete afterwards.
+const FORGOTTEN: Duration = Duration::from_secs(15);
 /// How long one attempt to reach the target goes on.
 const ATTEMPT: Duration = Duration::from_millis(300);
 /// Source ports of a phase of which nothing is known yet, and the most that one can use.
@@ -153,7 +156,9 @@ impl KubeconfigBed {
     /// Has every worker ask until it is answered. A Service's address is nobody's: an answer from it
     /// has been through the cluster's proxy.
     fn prove(&mut self, through: bool, cancel: &Cancel) -> Result<String, LabError> {
-        let deadline = Instant::now() + PROGRAMMED;
+        let begun = Instant::now();
+        let deadline = begun + PROGRAMMED;
+        let mut touched = false;
         loop {
             let one = Phase { duration: ATTEMPT, max_requests: Some(1), sample_every: 0 };
             let kept = self.phase(one, cancel)?;
@@ -166,6 +171,14 @@ impl KubeconfigBed {
                     self.destination
                 ));
             };
+            if through && !touched && begun.elapsed() > FORGOTTEN {
+                self.ground.touch()?;
+                self.notes.push(format!(
+                    "the cluster's controllers were pointed to the Service's endpoints again after {} s without an answer",
+                    begun.elapsed().as_secs()
+                ));
+                touched = true;
+            }
             if Instant::now() > deadline {
                 let pod = self.ground.workers(&self.places)[worker].pod.clone();
                 let kinds: Vec<&str> =

@@ -367,6 +367,12 @@ impl Ground {
         Ok(placed.expect("the table holds what it was filled around"))
     }
 
+    /// Has the cluster's controllers look at the measured Service's endpoints again.
+    pub(super) fn touch(&self) -> Result<(), LabError> {
+        let services = Services::new(&self.api, &self.namespace()?, Addresses::Cluster);
+        Ok(self.options.host.block_on(move || async move { services.touch(NAME).await })?)
+    }
+
     /// Takes the namespace down with all that is in it, and waits; one sentence for what would not.
     pub(super) fn down(&self) -> Vec<String> {
         let Some(namespace) = self.namespace.borrow_mut().take() else { return Vec::new() };
