@@ -194,8 +194,8 @@ impl Services {
     ///
     /// Those that stay are touched: what kube-proxy reads is copies of them (EndpointSlices), which their
     /// controller deletes with the old ones at its own time, and does not make again where it believes that it
-    /// has them still (`endpointslicemirroring_controller.go`, `syncEndpoints`). Seen: connections refused
-    /// until somebody changes the Endpoints.
+    /// has them still (`endpointslicemirroring_controller.go`, `syncEndpoints`). That is read there; seen were
+    /// connections that were refused for two minutes.
     async fn await_staying(
         &self,
         wanted: &[Endpoints],

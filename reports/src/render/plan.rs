@@ -278,7 +278,7 @@ fn services(family: &Family<'_>, metric: Metric) -> Planned {
     let (title, y_title, quantity) = match metric {
         Metric::FirstPacket => (
             "First packet of a new connection against Services",
-            "median first packet, node's NIC to pod",
+            "median first packet, entry node's first interface to pod",
             Quantity::Time,
         ),
         Metric::Connect => {

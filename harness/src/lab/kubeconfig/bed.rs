@@ -24,8 +24,8 @@ use crate::{Cancel, Unavailable};
 
 /// How long kube-proxies may take to program a table.
 const PROGRAMMED: Duration = Duration::from_secs(120);
-/// After how long a cluster that programs Services has forgotten this one's endpoints. They have the name of those
-/// before them, whose copies (EndpointSlices) their controller may take for theirs and delete afterwards.
+/// After how long without an answer a cluster is taken to have forgotten the Service's endpoints
+/// ([`Services::touch`](crate::kube::Services::touch)).
 const FORGOTTEN: Duration = Duration::from_secs(15);
 /// How long one attempt to reach the target goes on.
 const ATTEMPT: Duration = Duration::from_millis(300);

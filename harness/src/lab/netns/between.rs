@@ -27,7 +27,10 @@ impl Hosts {
     pub(in crate::lab) fn put_dns(&mut self, pod: super::Pod, is_the_clusters: bool) {
         let (name, node) = (&pod.name, &self.nodes[pod.node].name);
         self.notes.push(if is_the_clusters {
-            format!("names are served by the cluster's own {name} on {node}")
+            format!(
+                "names are served by the cluster's own {name} on {node}; rules in it have answers carry their query's \
+                 type of service, which is part of dns_server"
+            )
         } else {
             format!("names are served by nic2pod's own server on {node}")
         });

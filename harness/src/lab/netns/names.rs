@@ -36,7 +36,10 @@ const SEARCHED: u64 = 3;
 const NDOTS: u8 = 5;
 /// How long the server may take to listen, with all names of the largest table.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a server of others is asked whether it knows a name by now.
+/// How long a server of others may take to know a name: asked too early, it may answer for half a minute from its
+/// cache that there is none (`cache 30` in kubeadm's Corefile).
+const HEARD_PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is asked meanwhile.
 const GLANCE: Duration = Duration::from_millis(200);
 /// Patience with the answer to a query that is not measured; every neighbour has to be resolved for it.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
@@ -243,7 +246,7 @@ impl Hosts {
         let pod = &self.pods[index];
         let server = SocketAddr::new(pod.address, PORT);
         let source = SocketAddr::new(self.nodes[pod.node].address, 0);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + HEARD_PATIENCE;
         loop {
             let asked = name.clone();
             let answer = self.nodes[pod.node]

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{GLANCE, PATIENCE, PORT, Running};
+use super::{GLANCE, PORT, Running};
 use crate::Unavailable;
 use crate::lab::netns::{NetnsError, followed};
 use crate::net::addresses::{family, load_balancer_followed};
@@ -18,6 +18,8 @@ use crate::net::daemon::Daemon;
 use crate::net::{Cidr, NetError, Netns, Tool};
 
 const PROGRAM: &str = "envoy";
+/// How long it may take to listen, and to answer: a program of 100 MB, beside others that begin.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Most that is read of an answer, bytes: some twenty lines for each backend.
 const ANSWER_BYTES: u64 = 16 << 20;
 /// Connections at a time, where Envoy comes with 1024: the nodes are to be the limit, and not it.

@@ -39,7 +39,7 @@ use crate::plan::{BalancerKind, Case, IpFamily, IpvsScheduler, Profile};
 
 /// Port it listens at.
 const PORT: u16 = 80;
-/// How long it may take to begin, and to count a connection that has ended.
+/// How long it may take to count a connection that has ended.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is asked meanwhile.
 const GLANCE: Duration = Duration::from_millis(10);
