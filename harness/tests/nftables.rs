@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use harness::net::{Netns, Tool, conntrack};
-use harness::plan::{NftablesTransactions, SERVICES_PER_TRANSACTION};
+use harness::plan::{CHOICES_PER_TRANSACTION, NftablesTransactions};
 use harness::proxy::nftables::{Nftables, render_addition};
 use harness::proxy::{
     Affinity, Endpoint, Installed, Policy, Probe, Protocol, ProxyError, ProxyMode, Service,
@@ -301,7 +301,7 @@ fn of_several_transactions_the_ruleset_is_that_of_one() {
     let Some(lab) = Lab::up() else { return };
     let mut both = table();
     let first = both.services.len();
-    both.services.extend(large(2 * SERVICES_PER_TRANSACTION).services.split_off(first));
+    both.services.extend(large(2 * CHOICES_PER_TRANSACTION).services.split_off(first));
     let [whole, parts] =
         [NftablesTransactions::Whole, NftablesTransactions::Parts].map(|transactions| {
             let mode = Nftables { transactions };
@@ -311,7 +311,7 @@ fn of_several_transactions_the_ruleset_is_that_of_one() {
             installed.remove(&lab.view()).unwrap();
             ruleset
         });
-    assert_eq!(whole.matches("numgen").count() / SERVICES_PER_TRANSACTION, 2, "Services are there");
+    assert_eq!(whole.matches("numgen").count() / CHOICES_PER_TRANSACTION, 2, "Services are there");
     assert!(whole == parts);
 }
 
@@ -319,11 +319,12 @@ fn of_several_transactions_the_ruleset_is_that_of_one() {
 fn where_the_kernel_refuses_the_second_transaction_nothing_is_left_of_the_first() {
     let Some(lab) = Lab::up() else { return };
     let mode = Nftables { transactions: NftablesTransactions::Parts };
-    let table = large(SERVICES_PER_TRANSACTION + 1);
+    let table = large(CHOICES_PER_TRANSACTION + 1);
     let mut texts = mode.render(&table, NODE, NODE_ADDRESS);
-    texts[0].text.push_str("add rule ip kube-proxy services goto nowhere\n");
+    let choice = "add rule ip kube-proxy services numgen random mod 1 vmap { 0 : goto nowhere }\n";
+    texts[0].text.push_str(choice);
     let error = mode.install(&lab.view(), &table, &texts).unwrap_err();
-    assert!(matches!(error, ProxyError::Tool { op: "install", .. }), "{error}");
+    assert!(matches!(error, ProxyError::Net { .. }), "{error}");
     assert_eq!(ruleset(&lab.node), "");
 }
 

@@ -17,7 +17,7 @@ pub use cni::CniChoice;
 pub use conflist::{CNI_VERSIONS, Conflist, Plugin};
 pub use kernel::{HOST_KERNEL, KernelChoice};
 pub use matrix::{CASES_MAX, Group, Plan, PlanError};
-pub use nftables_transactions::{NftablesTransactions, SERVICES_PER_TRANSACTION};
+pub use nftables_transactions::{CHOICES_PER_TRANSACTION, NftablesTransactions};
 pub use profile::{
     AffinityKind, ArrivalKind, BalancerKind, CniFiles, Engine, FakeSettings, IngressKind,
     IngressTls, IptablesBackend, IpvsScheduler, LabSettings, MatrixSettings, PolicyKind, Profile,

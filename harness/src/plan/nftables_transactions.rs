@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Services that one transaction adds, where there are several.
-pub const SERVICES_PER_TRANSACTION: usize = 500;
+/// Choices of an endpoint that one transaction adds, where there are several; a Service has one or two.
+pub const CHOICES_PER_TRANSACTION: usize = 100;
 
 /// The same rules come of both; how long the kernel takes does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,16 +15,14 @@ pub enum NftablesTransactions {
     /// (`__nft_set_trans_bind`, net/netfilter/nf_tables_api.c).
     #[default]
     Whole,
-    /// Of [`SERVICES_PER_TRANSACTION`] Services each.
+    /// Where there are more Services than [`CHOICES_PER_TRANSACTION`], everything but their choices of an endpoint in
+    /// one, and then so many choices in each.
     Parts,
 }
 
 impl NftablesTransactions {
-    /// How many there are for so many Services.
-    pub fn count(self, services: usize) -> usize {
-        match self {
-            Self::Whole => 1,
-            Self::Parts => services.div_ceil(SERVICES_PER_TRANSACTION).max(1),
-        }
+    /// Whether there are several for so many Services.
+    pub fn are_parts(self, services: usize) -> bool {
+        self == Self::Parts && services > CHOICES_PER_TRANSACTION
     }
 }

@@ -23,7 +23,7 @@ use crate::capture::join::{QueryStory, Story};
 use crate::lab::{Bed, Down, Iteration, LabError, Ready, Walks};
 use crate::net::{Agent, Netns, ToolError, conntrack};
 use crate::plan::{
-    ArrivalKind, Case, Mode, Profile, Proxy, Road, SERVICES_PER_TRANSACTION, WorkloadSettings,
+    ArrivalKind, CHOICES_PER_TRANSACTION, Case, Mode, Profile, Proxy, Road, WorkloadSettings,
 };
 use crate::proxy::Matched;
 use crate::relay::Relay;
@@ -551,11 +551,10 @@ fn notes(lab: &Hosts, case: &Case, profile: &Profile) -> Vec<String> {
         );
     }
     let own = case.mode == Mode::Nftables && case.proxy == Proxy::Own;
-    let transactions = profile.service.nftables_transactions.count(case.services as usize);
-    if own && transactions > 1 {
+    if own && profile.service.nftables_transactions.are_parts(case.services as usize) {
         notes.push(format!(
-            "install is of {transactions} transactions of at most {SERVICES_PER_TRANSACTION} Services; kube-proxy gives the \
-             kernel one, which takes it longer (service.nftables_transactions = \"whole\")"
+            "install gives the kernel the choices of endpoints in transactions of {CHOICES_PER_TRANSACTION}; kube-proxy gives it \
+             all rules in one, which takes it longer (service.nftables_transactions = \"whole\")"
         ));
     }
     notes

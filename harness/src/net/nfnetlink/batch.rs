@@ -26,7 +26,8 @@ pub(crate) struct Change {
 }
 
 impl Socket {
-    /// Makes changes of one subsystem and address family, in the namespace and in the name of this socket.
+    /// Makes changes of one subsystem and address family, in the namespace and in the name of this socket. The
+    /// kernel tells of each that fails, in their order, and of success for the last.
     pub(crate) fn commit(
         &self,
         subject: Subject,
@@ -39,23 +40,23 @@ impl Socket {
             edge
         };
         let mut datagram = edge(BEGIN);
-        for Change { kind, flags, attributes } in changes {
-            datagram.extend(frame(subject, *kind, flags | ACKNOWLEDGE, attributes));
+        let Some(last) = changes.len().checked_sub(1) else { return Ok(()) };
+        for (place, Change { kind, flags, attributes }) in changes.iter().enumerate() {
+            let asked = if place == last { ACKNOWLEDGE } else { 0 };
+            datagram.extend(frame(subject, *kind, flags | asked, attributes));
         }
         datagram.extend(edge(END));
         self.send(&datagram)?;
         let deadline = Instant::now() + PATIENCE;
         let mut buffer = vec![0; DATAGRAM_MAX];
-        let mut made = 0;
-        while made < changes.len() {
+        loop {
             for message in messages(self.wait(&mut buffer, deadline)?) {
                 match message? {
-                    Message::Outcome(0) => made += 1,
+                    Message::Outcome(0) => return Ok(()),
                     Message::Outcome(errno) => return Err(io::Error::from_raw_os_error(errno)),
                     _ => {}
                 }
             }
         }
-        Ok(())
     }
 }

@@ -7,6 +7,7 @@
 
 mod base;
 mod check;
+mod choice;
 pub mod kernel;
 mod names;
 mod proof;
@@ -25,7 +26,7 @@ use super::{
 use crate::Unavailable;
 use crate::net::addresses::family;
 use crate::net::{NetError, Netns, Tool, ToolError};
-use crate::plan::{IpFamily, Mode, NftablesTransactions, SERVICES_PER_TRANSACTION};
+use crate::plan::{CHOICES_PER_TRANSACTION, IpFamily, Mode, NftablesTransactions};
 use trace::NftablesWatch;
 pub(super) use trace::Tracing;
 use transaction::{TABLE, Transaction};
@@ -68,22 +69,20 @@ impl ProxyMode for Nftables {
     fn install(
         &self,
         node: &NodeView<'_>,
-        _table: &ServiceTable,
+        table: &ServiceTable,
         texts: &[RuleText],
     ) -> Result<Box<dyn Installed>, ProxyError> {
-        let services = match self.transactions {
-            NftablesTransactions::Whole => usize::MAX,
-            NftablesTransactions::Parts => SERVICES_PER_TRANSACTION,
-        };
-        let parts = texts.iter().flat_map(|text| {
-            transaction::parts(&text.text, services).into_iter().map(|part| (&text.tool, part))
-        });
-        for (applied, (program, part)) in parts.enumerate() {
-            if let Err(source) = apply(node.netns, program, part) {
-                if applied > 0 {
+        let parts = self.transactions.are_parts(table.services.len());
+        for RuleText { tool: program, text, .. } in texts {
+            if parts {
+                let (text, choices) = choice::split(text, family(node.address));
+                apply(node.netns, program, &text).map_err(tool("install"))?;
+                if let Err(error) = append(node, choices) {
                     delete_table(node)?;
+                    return Err(error);
                 }
-                return Err(tool("install")(source));
+            } else {
+                apply(node.netns, program, text).map_err(tool("install"))?;
             }
         }
         Ok(Box::new(InstalledNftables))
@@ -173,6 +172,14 @@ fn rule_text(transaction: Transaction) -> RuleText {
 fn apply(host: &Netns, tool: &[String], text: &str) -> Result<(), ToolError> {
     let (program, args) = tool.split_first().expect("a rendered text names its tool");
     Tool::new(program).args(args).stdin(text).within(APPLY_PATIENCE).run_on(host).map(drop)
+}
+
+/// Appends what the text was without.
+fn append(node: &NodeView<'_>, choices: Vec<choice::Choice>) -> Result<(), ProxyError> {
+    let family = family(node.address);
+    let made = node.netns.run(move || choice::append(&choices, family, CHOICES_PER_TRANSACTION));
+    let subject = format!("nf_tables of {}", node.netns.name());
+    made.map_err(NetError::os("add rules to", subject)).map_err(net(Mode::Nftables))
 }
 
 /// `nft destroy` is younger than the oldest `nft` we take; adding before deleting does as well.

@@ -11,7 +11,6 @@ use crate::net::addresses::PODS;
 /// Writes all ports of a Service as node `node` has them.
 pub(super) fn write(transaction: &mut Transaction, service: &Service, node: &str) {
     let texts = Texts::new(service);
-    transaction.service();
     for (index, port) in service.ports.iter().enumerate() {
         let plan = PortPlan::new(service, port, node);
         plan.write_chains(transaction);

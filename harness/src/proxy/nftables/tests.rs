@@ -183,20 +183,13 @@ fn the_whole_is_the_empty_table_and_each_service_added_to_it() {
 }
 
 #[test]
-fn transactions_are_of_whole_services_and_together_the_text() {
+fn what_is_split_off_is_every_choice_and_nothing_else() {
     let table = every_feature();
     let text = Nftables::default().render(&table, NODE, NODE_ADDRESS).remove(0).text;
-    for services in [1, 2, 3, table.services.len() - 1, table.services.len(), usize::MAX] {
-        let parts = transaction::parts(&text, services);
-        assert_eq!(parts.concat(), text);
-        assert_eq!(parts.len(), table.services.len().div_ceil(services), "of {services}");
-        // A blank line begins each, wherever the first part's other rules end.
-        let begun: Vec<_> = parts.iter().map(|part| part.matches("\n\n").count()).collect();
-        let after_first = begun[1..].iter().map(|begun| begun + 1);
-        assert!(after_first.chain([begun[0]]).all(|of| of <= services), "{begun:?}");
-        assert!(parts[1..].iter().all(|part| part.starts_with('\n')));
-    }
-    assert_eq!(transaction::parts("", 1), [""]);
+    let (rest, choices) = choice::split(&text, IpFamily::Ipv4);
+    let others: Vec<_> = text.lines().filter(|line| !line.contains(" numgen ")).collect();
+    assert_eq!(rest.lines().collect::<Vec<_>>(), others);
+    assert_eq!(choices.len(), text.lines().count() - others.len());
 }
 
 #[test]

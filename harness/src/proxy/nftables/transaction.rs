@@ -27,22 +27,6 @@ pub(super) fn table(family: IpFamily) -> &'static str {
     }
 }
 
-/// The text in pieces that may be applied one after the other, of so many Services each; what is not a
-/// Service's is in the first.
-pub(super) fn parts(text: &str, services: usize) -> Vec<&str> {
-    let begins = text.match_indices("\n\n").map(|(end, _)| end + 1);
-    let mut parts = Vec::new();
-    let mut from = 0;
-    for (service, begin) in begins.enumerate() {
-        if service > 0 && service.is_multiple_of(services) {
-            parts.push(&text[from..begin]);
-            from = begin;
-        }
-    }
-    parts.push(&text[from..]);
-    parts
-}
-
 impl Transaction {
     /// With room for `bytes` of text.
     pub(super) fn with_capacity(family: IpFamily, bytes: usize) -> Self {
@@ -53,11 +37,6 @@ impl Transaction {
     /// The text, and how many rules and elements it adds.
     pub(super) fn finish(self) -> (String, u64) {
         (self.text, self.rules)
-    }
-
-    /// A blank line, where what a Service adds begins.
-    pub(super) fn service(&mut self) {
-        self.text.push('\n');
     }
 
     /// Adds the table.

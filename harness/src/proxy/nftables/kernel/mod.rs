@@ -4,6 +4,7 @@
 //! Every `nft` command of version 1.0.6 reads all sets of the table before it answers, which takes
 //! three seconds where there are 10,000 Services; asked directly, the kernel answers at once.
 
+pub(super) mod message;
 mod rule;
 
 use std::io;

@@ -5,23 +5,19 @@
 
 use std::io;
 
+use super::super::kernel::message::{APPEND, NEW_RULE, SUBSYSTEM, expressions};
 use super::super::kernel::names;
 use crate::net::nfnetlink::{CREATE, Change, Socket, Subject, push, push_nested};
 use crate::plan::IpFamily;
 
 /// Name of the table.
 pub(super) const TABLE: &str = "nic2pod-watch";
-/// Subsystem nf_tables, and its `NFT_MSG_NEWTABLE`, `_DELTABLE`, `_NEWCHAIN` and
-/// `_NEWRULE`.
-const SUBSYSTEM: u8 = 10;
+/// `NFT_MSG_NEWTABLE`, `_DELTABLE` and `_NEWCHAIN`.
 const NEW_TABLE: u16 = 10 << 8;
 const DELETE_TABLE: u16 = 10 << 8 | 2;
 const NEW_CHAIN: u16 = 10 << 8 | 3;
-const NEW_RULE: u16 = 10 << 8 | 6;
 /// `NLM_F_EXCL`: it must not be there yet.
 const EXCLUSIVE: u16 = 0x200;
-/// `NLM_F_APPEND`.
-const APPEND: u16 = 0x800;
 /// `NFT_TABLE_F_OWNER`.
 const OWNER: u32 = 2;
 /// Before every other chain; raw's is -300.
@@ -73,7 +69,7 @@ fn trace_first_packets() -> Vec<u8> {
     const TRANSPORT: u32 = 2;
     let number = |number: u32| number.to_be_bytes();
     let tcp = nix::libc::IPPROTO_TCP as u8;
-    let expressions = [
+    expressions(&[
         ("meta", list(&[(1, &REGISTER), (2, &number(L4PROTO))])),
         equals(tcp),
         (
@@ -98,14 +94,7 @@ fn trace_first_packets() -> Vec<u8> {
             loaded
         }),
         ("meta", list(&[(2, &number(NFTRACE)), (3, &REGISTER)])),
-    ];
-    let mut all = Vec::new();
-    for (name, data) in expressions {
-        let mut expression = names([(1, name)]);
-        push_nested(&mut expression, 2, &data);
-        push_nested(&mut all, 1, &expression);
-    }
-    all
+    ])
 }
 
 /// Goes on if the register is `value`: `NFT_CMP_EQ` is 0.
