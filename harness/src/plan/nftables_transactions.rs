@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Choices of an endpoint that one transaction adds, where there are several; a Service has one or two.
-pub const CHOICES_PER_TRANSACTION: usize = 100;
+pub const CHOICES_PER_TRANSACTION: usize = 250;
 
 /// The same rules come of both; how long the kernel takes does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub enum NftablesTransactions {
     #[default]
     Whole,
     /// Where there are more Services than [`CHOICES_PER_TRANSACTION`], everything but their choices of an endpoint in
-    /// one, and then so many choices in each.
+    /// one, and then at most so many choices in each.
     Parts,
 }
 

@@ -553,7 +553,7 @@ fn notes(lab: &Hosts, case: &Case, profile: &Profile) -> Vec<String> {
     let own = case.mode == Mode::Nftables && case.proxy == Proxy::Own;
     if own && profile.service.nftables_transactions.are_parts(case.services as usize) {
         notes.push(format!(
-            "install gives the kernel the choices of endpoints in transactions of {CHOICES_PER_TRANSACTION}; kube-proxy gives it \
+            "install gives the kernel the choices of endpoints in transactions of at most {CHOICES_PER_TRANSACTION}; kube-proxy gives it \
              all rules in one, which takes it longer (service.nftables_transactions = \"whole\")"
         ));
     }

@@ -16,9 +16,11 @@ use super::transaction::{TABLE, table};
 use crate::net::nfnetlink::{CREATE, Change, Socket, Subject, push, push_nested};
 use crate::plan::IpFamily;
 
-/// Endpoints of a choice that is given as messages; larger ones stay nft's. So 100 choices are less than the 208 KiB
-/// that a socket takes at once (`net.core.wmem_default`), with the longest names that the kernel takes.
-const TARGETS_MAX: usize = 4;
+/// Endpoints of a choice that is given as messages; larger ones stay nft's.
+const TARGETS_MAX: usize = 16;
+/// Of changes at once, bytes; one choice is less, with the longest names that the kernel takes. A socket takes 208 KiB
+/// (`net.core.wmem_default`).
+const BYTES_MAX: usize = 160 << 10;
 
 /// `NFT_SET_ANONYMOUS`, `_CONSTANT` and `_MAP`.
 const FLAGS: u32 = 0x1 | 0x2 | 0x8;
@@ -65,20 +67,31 @@ fn read(line: &str, family: IpFamily) -> Option<Choice> {
     Some(Choice { chain: chain.to_owned(), targets: elements.map(target).collect::<Option<_>>()? })
 }
 
-/// Appends the choices to their chains in transactions of so many, in the calling thread's namespace.
+/// Appends the choices to their chains in transactions of at most so many, in the calling thread's namespace.
 ///
 /// # Errors
 ///
 /// The kernel's, for the first transaction that it refuses; those before it are made.
 pub(super) fn append(choices: &[Choice], family: IpFamily, at_once: usize) -> io::Result<()> {
     let socket = Socket::open(0)?;
-    let numbered: Vec<_> = (1..).zip(choices).collect();
-    for some in numbered.chunks(at_once) {
-        let changes: Vec<_> =
-            some.iter().flat_map(|&(number, choice)| choice.changes(number)).collect();
-        socket.commit(Subject::of(family), SUBSYSTEM, &changes)?;
+    let commit = |changes: &[Change]| socket.commit(Subject::of(family), SUBSYSTEM, changes);
+    let (mut changes, mut bytes) = (Vec::new(), 0);
+    for (number, choice) in (1..).zip(choices) {
+        let more = choice.changes(number);
+        let size = size(&more);
+        if changes.len() >= more.len() * at_once || bytes + size > BYTES_MAX {
+            commit(&changes)?;
+            (changes, bytes) = (Vec::new(), 0);
+        }
+        changes.extend(more);
+        bytes += size;
     }
-    Ok(())
+    commit(&changes)
+}
+
+/// Bytes of the changes as messages, each after two headers.
+fn size(changes: &[Change]) -> usize {
+    changes.iter().map(|change| 20 + change.attributes.len()).sum()
 }
 
 impl Choice {
@@ -162,12 +175,9 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_of_the_longest_choices_is_less_than_a_socket_takes() {
+    fn the_longest_choice_fits_in_a_transaction() {
         let name = "n".repeat(255);
         let choice = Choice { chain: name.clone(), targets: vec![name; TARGETS_MAX] };
-        let bytes: usize =
-            choice.changes(30_000).iter().map(|change| 20 + change.attributes.len()).sum();
-        let all = bytes * crate::plan::CHOICES_PER_TRANSACTION;
-        assert!(all < 208 << 10, "{all}");
+        assert!(size(&choice.changes(u32::MAX)) < BYTES_MAX);
     }
 }
