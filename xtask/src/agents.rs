@@ -3,11 +3,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use harness::docker::AgentsImage;
 
+use crate::cargo::cargo;
 use crate::root::workspace;
 
 /// The C library is linked in.
@@ -29,9 +30,8 @@ pub(crate) struct Agents {
 /// # Errors
 /// cargo fails.
 pub(crate) fn build(progress: bool) -> Result<Agents> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let (triple, folder) = (host_triple(&cargo)?, workspace().join("target/static"));
-    let mut command = Command::new(&cargo);
+    let (triple, folder) = (host_triple()?, workspace().join("target/static"));
+    let mut command = cargo();
     // The target is named though it is the host: only so are programs that run while building,
     // which cannot be static, spared the flags.
     command
@@ -76,8 +76,8 @@ fn flags() -> OsString {
     flags
 }
 
-fn host_triple(cargo: &OsString) -> Result<String> {
-    let output = Command::new(cargo).arg("-vV").output().context("failed to run cargo")?;
+fn host_triple() -> Result<String> {
+    let output = cargo().arg("-vV").output().context("failed to run cargo")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned).with_context(|| format!("failed to find the host in {text:?}"))

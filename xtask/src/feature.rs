@@ -2,10 +2,9 @@
 //! Parts that are built when they are first asked for: the clients of Docker and Kubernetes are more
 //! code than all the rest, and most runs need neither.
 
-use std::process::Command;
-
 use anyhow::{Context, Result};
 
+use crate::cargo::cargo;
 use crate::exit::Exit;
 
 /// Set for the program that was built with the part, so that it never builds itself again.
@@ -22,8 +21,7 @@ pub(crate) fn kind(needed: bool) -> Result<Option<Exit>> {
     }
     anyhow::ensure!(std::env::var_os(BUILT).is_none(), "the feature kind was asked for in vain");
     eprintln!("building the labs kind and kubeconfig (once; minutes)");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let status = cargo()
         .args(["run", "--quiet", "--release", "--features", "kind", "--package", "xtask", "--"])
         .args(std::env::args_os().skip(1))
         .env(BUILT, "1")

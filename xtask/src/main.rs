@@ -6,6 +6,7 @@
 mod agents;
 mod bench;
 mod bpf;
+mod cargo;
 mod cli;
 mod compare;
 mod exit;

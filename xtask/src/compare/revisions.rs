@@ -17,6 +17,7 @@ use reports::judge::{Comparison, Terms, judge};
 use super::commit::{Commit, cache, target};
 use super::{Judged, UsageError, lab_flag};
 use crate::bench::{overrides, stop_on_signal};
+use crate::cargo::cargo;
 use crate::cli::CompareArgs;
 use crate::exit::Exit;
 
@@ -168,12 +169,10 @@ fn build(commit: Commit, args: &CompareArgs) -> Result<Revision> {
         let sources = commit.export(scratch.path())?;
         // Both revisions share what they depend on alike.
         let target = target()?;
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = Command::new(cargo)
+        let status = cargo()
             .args(["build", "--locked", "--quiet", "--package", "xtask", "--profile", profile])
             .current_dir(&sources)
             .env("CARGO_TARGET_DIR", &target)
-            .env_remove("CARGO_MANIFEST_DIR")
             .status()
             .context("failed to start cargo")?;
         anyhow::ensure!(status.success(), "{} does not build ({status})", commit.label());

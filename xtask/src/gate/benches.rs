@@ -13,6 +13,7 @@ use reports::judge::metric::{Kind, Metric, Replicates, Series};
 use reports::judge::{Comparison, Terms, judge};
 use serde::Deserialize;
 
+use crate::cargo::cargo;
 use crate::cli::GateArgs;
 use crate::compare::commit::{Commit, cache, target};
 use crate::compare::{self, Judged, UsageError};
@@ -179,14 +180,12 @@ fn build(commit: &Commit) -> Result<Vec<PathBuf>> {
     // All at once: of each package alone, cargo would build the dependencies with other features.
     let wanted =
         PROGRAMS.iter().flat_map(|(package, name)| ["--package", package, "--bench", name]);
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let output = cargo()
         .args(["bench", "--locked", "--quiet", "--no-run", "--message-format=json"])
         .args(wanted)
         .current_dir(&sources)
         // One for all revisions: what they depend on is built once.
         .env("CARGO_TARGET_DIR", target()?)
-        .env_remove("CARGO_MANIFEST_DIR")
         .stderr(Stdio::inherit())
         .output()
         .context("failed to start cargo")?;

@@ -2,12 +2,13 @@
 //! Test programs, built by cargo and found by what it says of them.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::ring::WITH_CLUSTERS;
+use crate::cargo::cargo;
 use crate::root;
 
 /// A test program.
@@ -22,7 +23,7 @@ pub(super) struct Program {
 
 /// Builds the tests of these names, in the order asked for.
 pub(super) fn build(tests: &[String]) -> Result<Vec<Program>> {
-    let mut command = Command::new("cargo");
+    let mut command = cargo();
     command.args(["test", "--no-run", "--message-format=json", "--workspace"]);
     if super::rings::clusters().is_none() {
         // As the other rings do.

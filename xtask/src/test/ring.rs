@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::cargo::forget_package;
 use crate::root;
 
 /// Commands that need the same things of a machine.
@@ -24,8 +25,15 @@ pub(super) struct Ring {
     pub(super) commands: Vec<Step>,
 }
 
-/// What has cargo build the labs of clusters.
-pub(super) const WITH_CLUSTERS: [&str; 2] = ["--features", "harness/kind,xtask/kind"];
+/// What has cargo build the labs of clusters; and this program of what it runs in, where it was built so.
+pub(super) const WITH_CLUSTERS: [&str; 2] = [
+    "--features",
+    if cfg!(feature = "as-tests") {
+        "harness/kind,xtask/kind,xtask/as-tests"
+    } else {
+        "harness/kind,xtask/kind"
+    },
+];
 
 /// One command of a ring.
 #[derive(Clone, Debug, Default)]
@@ -151,6 +159,7 @@ fn command(step: &Step) -> Result<Counted> {
     // One pipe for both: what went wrong is kept with what led to it, in order.
     let (output, input) = std::io::pipe().context("failed to make a pipe")?;
     let mut command = Command::new(&step.arguments[0]);
+    forget_package(&mut command);
     command
         .args(&step.arguments[1..])
         .envs(step.environment.iter().map(|(key, value)| (key, value)))
@@ -235,7 +244,7 @@ fn counts(line: &str) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Failures, Step, counts};
+    use super::{Failures, Step, WITH_CLUSTERS, counts};
 
     #[test]
     fn what_is_ours_is_built_with_clusters_and_what_is_not_is_left_alone() {
@@ -244,13 +253,14 @@ mod tests {
             step.with_clusters();
             step.arguments.join(" ")
         };
+        let features = WITH_CLUSTERS.join(" ");
         assert_eq!(
             with("cargo test --workspace --test kind"),
-            "cargo test --features harness/kind,xtask/kind --workspace --test kind"
+            format!("cargo test {features} --workspace --test kind")
         );
         assert_eq!(
             with("cargo clippy --quiet --workspace"),
-            "cargo clippy --features harness/kind,xtask/kind --quiet --workspace"
+            format!("cargo clippy {features} --quiet --workspace")
         );
         for other in ["cargo fmt --all", "target/xtask test"] {
             assert_eq!(with(other), other);
