@@ -2,31 +2,21 @@
 //! HAProxy, running on a host: what its uses have in common. Errors are sentences, for the caller's own
 //! kind of error.
 
-use std::io::{Read, Write};
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use crate::net::daemon::Daemon;
+use super::answering::Answering;
 use crate::net::{Netns, Tool, ToolError};
 
 /// The program.
 const PROGRAM: &str = "haproxy";
-/// How long it may take to listen, and to answer: ten thousand backends take it seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is looked for meanwhile.
-const GLANCE: Duration = Duration::from_millis(5);
-/// Most that is read of an answer, bytes: a line for each server and port.
-const ANSWER_BYTES: u64 = 32 << 20;
 
 /// A running HAProxy. Ends when dropped.
 #[derive(Debug)]
 pub(super) struct Haproxy {
     name: String,
-    daemon: Daemon,
-    socket: PathBuf,
+    running: Answering,
 }
 
 /// First line of `haproxy -v`.
@@ -63,27 +53,9 @@ impl Haproxy {
             .map_err(|error| format!("failed to write HAProxy's configuration: {error}"))?;
         let mut command = Command::new(PROGRAM);
         command.arg("-db").arg("-f").arg(&file);
-        let daemon = Daemon::start(host, command, folder).map_err(|error| error.to_string())?;
-        let mut made = Self { name, daemon, socket: socket(folder) };
-        made.await_readiness()?;
-        Ok(made)
-    }
-
-    /// It answers at its socket when it listens at its ports: it opens all before it serves any.
-    fn await_readiness(&mut self) -> Result<(), String> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let ended = self.daemon.ended();
-            if let Some(status) = ended.map_err(|error| format!("failed to wait: {error}"))? {
-                return Err(format!("HAProxy ended, {status}: {}", self.daemon.log()));
-            }
-            match self.ask("show info") {
-                Ok(answer) if answer.contains("Uptime_sec") => return Ok(()),
-                Ok(_) | Err(_) if Instant::now() < deadline => std::thread::sleep(GLANCE),
-                Ok(answer) => return Err(format!("HAProxy answered {answer:?}")),
-                Err(error) => return Err(error),
-            }
-        }
+        let ready = ("show info\n", |answer: &str| answer.contains("Uptime_sec"));
+        let running = Answering::start("HAProxy", host, command, (folder, socket(folder)), ready)?;
+        Ok(Self { name, running })
     }
 
     /// Its name and version.
@@ -92,21 +64,13 @@ impl Haproxy {
     }
 
     /// Asks it at its socket.
-    pub(super) fn ask(&self, command: &str) -> Result<String, String> {
-        let asked = || {
-            let mut stream = UnixStream::connect(&self.socket)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            writeln!(stream, "{command}")?;
-            let mut answer = String::new();
-            stream.take(ANSWER_BYTES).read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        asked().map_err(|error: std::io::Error| format!("failed to ask HAProxy: {error}"))
+    pub(super) fn ask(&mut self, command: &str) -> Result<String, String> {
+        self.running.ask(&format!("{command}\n"))
     }
 
     /// Ends it.
     pub(super) fn down(self) -> std::io::Result<()> {
-        self.daemon.down()
+        self.running.down()
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The lab of network namespaces on this machine.
 
+mod answering;
 mod attachments;
 mod balancer;
 mod bed;

@@ -2,24 +2,17 @@
 //! nginx, running on a host: what its uses have in common. Errors are sentences, for the caller's own kind of
 //! error.
 
-use std::io::{Read, Write as _};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
+use super::answering::Answering;
 use crate::Unavailable;
-use crate::net::daemon::Daemon;
 use crate::net::{Netns, Tool, ToolError};
 
 /// The program.
 const PROGRAM: &str = "nginx";
-/// How long it may take to listen, and to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is looked for meanwhile.
-const GLANCE: Duration = Duration::from_millis(5);
-/// Most that is read of its status, bytes.
-const STATUS_BYTES: u64 = 64 * 1024;
+/// The question for its status.
+const STATUS: &str = "GET / HTTP/1.0\r\nHost: status\r\n\r\n";
 
 /// Where Debian, Ubuntu and Fedora have the stream module.
 const STREAM_MODULES: [&str; 2] = [
@@ -40,10 +33,7 @@ pub(super) struct Counts {
 #[derive(Debug)]
 pub(super) struct Nginx {
     name: String,
-    daemon: Daemon,
-    socket: PathBuf,
-    /// Questions for its status so far, each of which it counts as a connection and a request.
-    asked: u64,
+    running: Answering,
 }
 
 /// What `nginx -V` says: its version, and how it was built.
@@ -102,26 +92,10 @@ impl Nginx {
             .map_err(|error| format!("failed to write nginx's configuration: {error}"))?;
         let mut command = Command::new(PROGRAM);
         command.arg("-c").arg(&file).arg("-p").arg(folder).arg("-e").arg("stderr");
-        let daemon = Daemon::start(host, command, folder).map_err(|error| error.to_string())?;
-        let mut made = Self { name, daemon, socket: folder.join("status"), asked: 0 };
-        made.await_readiness()?;
-        Ok(made)
-    }
-
-    /// It answers at its socket when it listens at its ports: it opens all before it serves any.
-    fn await_readiness(&mut self) -> Result<(), String> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let ended = self.daemon.ended();
-            if let Some(status) = ended.map_err(|error| format!("failed to wait: {error}"))? {
-                return Err(format!("nginx ended, {status}: {}", self.daemon.log()));
-            }
-            match self.counts() {
-                Ok(_) => return Ok(()),
-                Err(_) if Instant::now() < deadline => std::thread::sleep(GLANCE),
-                Err(error) => return Err(error),
-            }
-        }
+        let places = (folder, folder.join("status"));
+        let ready = (STATUS, |answer: &str| counts(answer).is_some());
+        let running = Answering::start("nginx", host, command, places, ready)?;
+        Ok(Self { name, running })
     }
 
     /// Its name and version.
@@ -131,27 +105,18 @@ impl Nginx {
 
     /// What it has counted (`ngx_http_stub_status_module`).
     pub(super) fn counts(&mut self) -> Result<Counts, String> {
-        let asked = || {
-            let mut stream = UnixStream::connect(&self.socket)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.write_all(b"GET / HTTP/1.0\r\nHost: status\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.take(STATUS_BYTES).read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        let answer =
-            asked().map_err(|error: std::io::Error| format!("failed to ask nginx: {error}"))?;
-        self.asked += 1;
+        let answer = self.running.ask(STATUS)?;
         let all = counts(&answer).ok_or_else(|| format!("nginx answered {answer:?}"))?;
+        // Each question is a connection and a request.
         Ok(Counts {
-            connections: all.connections.saturating_sub(self.asked),
-            requests: all.requests.saturating_sub(self.asked),
+            connections: all.connections.saturating_sub(self.running.answers()),
+            requests: all.requests.saturating_sub(self.running.answers()),
         })
     }
 
     /// Ends it.
     pub(super) fn down(self) -> std::io::Result<()> {
-        self.daemon.down()
+        self.running.down()
     }
 }
 

@@ -1,27 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Envoy as the load balancer: its TCP proxy, round robin, a worker for each processor as it comes.
 
-use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{GLANCE, PORT, Running};
+use super::{PORT, Running};
 use crate::Unavailable;
+use crate::lab::netns::answering::Answering;
 use crate::lab::netns::{NetnsError, followed};
 use crate::net::addresses::{family, load_balancer_followed};
-use crate::net::daemon::Daemon;
 use crate::net::{Cidr, NetError, Netns, Tool};
 
 const PROGRAM: &str = "envoy";
-/// How long it may take to listen, and to answer: a program of 100 MB, beside others that begin.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Most that is read of an answer, bytes: some twenty lines for each backend.
-const ANSWER_BYTES: u64 = 16 << 20;
 /// Connections at a time, where Envoy comes with 1024: the nodes are to be the limit, and not it.
 const CONNECTIONS_MAX: u32 = 1_000_000;
 
@@ -29,9 +22,7 @@ const CONNECTIONS_MAX: u32 = 1_000_000;
 #[derive(Debug)]
 pub(super) struct Envoy {
     name: String,
-    daemon: Daemon,
-    /// Its socket for questions.
-    socket: PathBuf,
+    running: Answering,
     backends: Vec<SocketAddr>,
 }
 
@@ -58,17 +49,13 @@ fn version(host: &Netns) -> Result<String, String> {
 }
 
 impl Envoy {
-    /// Starts it; its files are in `scratch`.
+    /// Starts it; its files are in `folder`.
     pub(super) fn start(
         host: &Netns,
-        scratch: &Path,
+        folder: &Path,
         backends: &[SocketAddr],
         proxy_protocol: bool,
     ) -> Result<Self, NetnsError> {
-        let folder = followed::folder("envoy-", scratch)?;
-        let family = family(backends[0].ip());
-        followed::mark(host, &[PORT], load_balancer_followed(family))
-            .map_err(|error| NetnsError::Balancer(error.to_string()))?;
         let name = version(host).map_err(NetnsError::Balancer)?;
         let (socket, file) = (folder.join("admin"), folder.join("envoy.json"));
         let text = configuration(&socket, backends, proxy_protocol).to_string();
@@ -78,42 +65,16 @@ impl Envoy {
         command
             .args(["--disable-hot-restart", "--log-level", "warning", "--config-path"])
             .arg(&file);
-        let daemon = Daemon::start(host, command, &folder)
-            .map_err(|error| NetnsError::Balancer(error.to_string()))?;
-        let mut made = Self { name, daemon, socket, backends: backends.to_vec() };
-        made.await_readiness().map_err(NetnsError::Balancer)?;
-        Ok(made)
+        let ready = (&*question("/ready"), |answer: &str| answer.contains("LIVE"));
+        let running = Answering::start("Envoy", host, command, (folder, socket), ready);
+        let running = running.map_err(NetnsError::Balancer)?;
+        Ok(Self { name, running, backends: backends.to_vec() })
     }
+}
 
-    /// It listens at its ports when it calls itself live.
-    fn await_readiness(&mut self) -> Result<(), String> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let ended = self.daemon.ended();
-            if let Some(status) = ended.map_err(|error| format!("failed to wait: {error}"))? {
-                return Err(format!("Envoy ended, {status}: {}", self.daemon.log()));
-            }
-            match self.ask("/ready") {
-                Ok(answer) if answer.contains("LIVE") => return Ok(()),
-                Ok(_) | Err(_) if Instant::now() < deadline => std::thread::sleep(GLANCE),
-                Ok(answer) => return Err(format!("Envoy answered {answer:?}")),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Asks its administration interface; the answer's head comes with it.
-    fn ask(&self, path: &str) -> Result<String, String> {
-        let asked = || {
-            let mut stream = UnixStream::connect(&self.socket)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: envoy\r\nConnection: close\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.take(ANSWER_BYTES).read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        asked().map_err(|error: std::io::Error| format!("failed to ask Envoy: {error}"))
-    }
+/// A question for its administration interface; the answer's head comes with it.
+fn question(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: envoy\r\nConnection: close\r\n\r\n")
 }
 
 impl Running for Envoy {
@@ -122,7 +83,7 @@ impl Running for Envoy {
     }
 
     fn carried(&mut self) -> Result<Vec<(SocketAddr, u64)>, NetnsError> {
-        let answer = self.ask("/clusters").map_err(NetnsError::Balancer)?;
+        let answer = self.running.ask(&question("/clusters")).map_err(NetnsError::Balancer)?;
         let of = |backend: SocketAddr| match connections(&answer, backend) {
             Some(count) => Ok((backend, count)),
             None => Err(NetnsError::Balancer(format!("Envoy tells no connections to {backend}"))),
@@ -131,7 +92,7 @@ impl Running for Envoy {
     }
 
     fn stop(self: Box<Self>) -> Result<(), NetnsError> {
-        self.daemon.down().map_err(NetError::os("end", "Envoy"))?;
+        self.running.down().map_err(NetError::os("end", "Envoy"))?;
         Ok(())
     }
 }

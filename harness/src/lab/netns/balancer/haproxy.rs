@@ -17,20 +17,15 @@ pub(super) struct Haproxy {
 }
 
 impl Haproxy {
-    /// Starts it; its files are in `scratch`.
+    /// Starts it; its files are in `folder`.
     pub(super) fn start(
         host: &Netns,
-        scratch: &Path,
+        folder: &Path,
         backends: &[SocketAddr],
         proxy_protocol: bool,
     ) -> Result<Self, NetnsError> {
-        let folder = followed::folder("haproxy-", scratch)?;
-        let family = family(backends[0].ip());
-        followed::mark(host, &[PORT], load_balancer_followed(family))
-            .map_err(|error| NetnsError::Balancer(error.to_string()))?;
-        let text = configuration(&haproxy::socket(&folder), backends, proxy_protocol);
-        let running =
-            haproxy::Haproxy::start(host, &folder, &text).map_err(NetnsError::Balancer)?;
+        let text = configuration(&haproxy::socket(folder), backends, proxy_protocol);
+        let running = haproxy::Haproxy::start(host, folder, &text).map_err(NetnsError::Balancer)?;
         Ok(Self { running, backends: backends.to_vec() })
     }
 }

@@ -34,7 +34,7 @@ use super::settings::Role;
 use super::{Hosts, Measured, NetnsError, followed, road};
 use crate::Unavailable;
 use crate::net::Netns;
-use crate::net::addresses::load_balancer;
+use crate::net::addresses::{family, load_balancer, load_balancer_followed};
 use crate::plan::{BalancerKind, Case, IpFamily, IpvsScheduler, Profile};
 
 /// Port it listens at.
@@ -213,18 +213,24 @@ impl Hosts {
         let proxied = self.proxied;
         let Some(balancer) = &mut self.balancer else { return Ok(()) };
         let host = &balancer.netns;
+        // What a program of others is given: a folder, and rules that have it followed.
+        let followed = || -> Result<_, NetnsError> {
+            followed::mark(host, &[PORT], load_balancer_followed(family(backends[0].ip())))
+                .map_err(|error| NetnsError::Balancer(error.to_string()))?;
+            followed::folder("balancer-", scratch)
+        };
         balancer.means = Some(match kind {
             BalancerKind::Embedded => {
                 Means::Program(Box::new(Embedded::start(host, agents, &backends, proxied)?))
             }
             BalancerKind::Haproxy => {
-                Means::Program(Box::new(Haproxy::start(host, scratch, &backends, proxied)?))
+                Means::Program(Box::new(Haproxy::start(host, &followed()?, &backends, proxied)?))
             }
             BalancerKind::Nginx => {
-                Means::Program(Box::new(Nginx::start(host, scratch, &backends, proxied)?))
+                Means::Program(Box::new(Nginx::start(host, &followed()?, &backends, proxied)?))
             }
             BalancerKind::Envoy => {
-                Means::Program(Box::new(Envoy::start(host, scratch, &backends, proxied)?))
+                Means::Program(Box::new(Envoy::start(host, &followed()?, &backends, proxied)?))
             }
             BalancerKind::Router => Means::Router(Router::start(host)?),
             BalancerKind::Ipvs => {

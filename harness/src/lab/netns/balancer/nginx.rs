@@ -19,19 +19,15 @@ pub(super) struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it; its files are in `scratch`.
+    /// Starts it; its files are in `folder`.
     pub(super) fn start(
         host: &Netns,
-        scratch: &Path,
+        folder: &Path,
         backends: &[SocketAddr],
         proxy_protocol: bool,
     ) -> Result<Self, NetnsError> {
-        let folder = followed::folder("nginx-", scratch)?;
-        let family = family(backends[0].ip());
-        followed::mark(host, &[PORT], load_balancer_followed(family))
-            .map_err(|error| NetnsError::Balancer(error.to_string()))?;
-        let text = configuration(&folder, nginx::stream_module(), backends, proxy_protocol);
-        let running = Program::start(host, &folder, &text).map_err(NetnsError::Balancer)?;
+        let text = configuration(folder, nginx::stream_module(), backends, proxy_protocol);
+        let running = Program::start(host, folder, &text).map_err(NetnsError::Balancer)?;
         Ok(Self { running, log: folder.join("proofs"), backends: backends.to_vec() })
     }
 }
