@@ -11,11 +11,11 @@ pub(super) fn remove() -> Result<Vec<String>> {
     let Ok(engine) = Engine::connect() else { return Ok(Vec::new()) };
     let mut removed = Vec::new();
     for name in kind::list(&engine)? {
-        let pid = kind::find(&engine, &name)?.control_plane().pid;
+        // Without a control plane it is what is left of one that somebody killed at its making or removal.
+        let pid = kind::look(&engine, &name)?.and_then(|cluster| cluster.control_plane().pid);
         let kept = pid.map(Kept::read).transpose()?.flatten().is_some();
         let run = name.rsplit_once('-').map_or("", |(run, _)| run);
-        if !kept && !is_under_way(run) {
-            kind::delete(&engine, &name)?;
+        if !kept && !is_under_way(run) && kind::delete(&engine, &name)? > 0 {
             removed.push(format!("cluster {name}"));
         }
     }

@@ -65,7 +65,10 @@ pub(crate) fn ls() -> Result<Exit> {
 
     let engine = Engine::connect()?;
     for name in kind::list(&engine)? {
-        let cluster = kind::find(&engine, &name)?;
+        let Some(cluster) = kind::look(&engine, &name)? else {
+            println!("{name}  has no control plane: it is being made or removed, or was in part");
+            continue;
+        };
         let running = cluster.nodes.iter().filter(|node| node.running).count();
         let kept = cluster.control_plane().pid.map(Kept::read).transpose()?.flatten();
         let what = kept.map_or_else(

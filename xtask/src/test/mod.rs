@@ -50,11 +50,11 @@ pub(crate) fn run(args: &TestArgs) -> Result<Exit> {
             Outcome::Skipped(_) => skipped += 1,
         }
     }
-    // Once more, after hours of other output.
-    if !words.is_empty() {
-        println!("\nwhat failed said:\n{}", words.join("\n"));
-    }
     println!("\n{}", lines.join("\n"));
+    // Once more and last, after an hour of other output: of a log, it is the end that is looked at.
+    if !words.is_empty() {
+        println!("\nwhat failed said:\n{}\n", words.join("\n"));
+    }
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(if failed > 0 { Exit::Failed } else { Exit::Ok })
 }

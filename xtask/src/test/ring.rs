@@ -196,12 +196,19 @@ const WORDS_MAX: usize = 200;
 /// Most that is kept of what a command said that failed without a failed test, lines: its last.
 const LAST_MAX: usize = 40;
 
+/// Most that is kept of one panic, lines.
+const PANIC_MAX: usize = 12;
+
 /// What failed tests said, out of the output of test binaries: between the first `failures:` and the second,
-/// which begins the list of their names.
+/// which begins the list of their names. Where tests speak for themselves (`--nocapture`) nothing stands
+/// there, and each panic is kept where it was.
 #[derive(Debug, Default)]
 struct Failures {
     within: bool,
     lines: Vec<String>,
+    /// Lines that are left of a panic's.
+    of_panic: usize,
+    panics: Vec<String>,
     last: VecDeque<String>,
 }
 
@@ -214,6 +221,18 @@ impl Failures {
             self.last.pop_front();
         }
         self.last.push_back(line.to_owned());
+        if line.starts_with("thread '") && line.contains(" panicked at ") {
+            self.of_panic = PANIC_MAX;
+        } else if ["stack backtrace:", "note: run with ", "test "]
+            .iter()
+            .any(|w| line.starts_with(w))
+        {
+            self.of_panic = 0;
+        }
+        if self.of_panic > 0 && self.panics.len() < WORDS_MAX {
+            self.of_panic -= 1;
+            self.panics.push(line.to_owned());
+        }
         if line == "failures:" {
             self.within = !self.within;
         } else if line.starts_with("test result: ") {
@@ -225,8 +244,8 @@ impl Failures {
 
     /// What is worth saying once more of a command that failed.
     fn said(self, command: &str) -> Vec<String> {
-        if !self.lines.is_empty() {
-            return self.lines;
+        if let Some(lines) = [self.lines, self.panics].into_iter().find(|lines| !lines.is_empty()) {
+            return lines;
         }
         std::iter::once(format!("---- {command} ----")).chain(self.last).collect()
     }
@@ -291,6 +310,17 @@ mod tests {
         let mut failures = Failures::default();
         output.lines().for_each(|line| failures.read(line));
         assert_eq!(failures.said("cargo test"), ["---- a stdout ----", "it broke"]);
+    }
+
+    #[test]
+    fn of_tests_that_are_not_captured_the_panics_are_kept() {
+        let output = "test a ... \nthread 'a' (12) panicked at a.rs:1:2:\nit broke\nstack backtrace:\n   0: f\n\
+                      test a ... FAILED\ntest b ... fine\nok\n\nfailures:\n\nfailures:\n    a\n\n\
+                      test result: FAILED. 1 passed; 1 failed; 0 ignored\n";
+        let mut failures = Failures::default();
+        output.lines().for_each(|line| failures.read(line));
+        let said = failures.said("cargo test");
+        assert_eq!(said, ["thread 'a' (12) panicked at a.rs:1:2:", "it broke"]);
     }
 
     #[test]

@@ -517,7 +517,8 @@ fn what_a_killed_run_leaves_is_removed_by_gc() {
     let out = dir.path().join("run");
     let mut run = xtask(&["bench", "--iterations", "2", "--duration", "20s", "--out"])
         .arg(&out)
-        .args(["--lab", "kind", "--mode", "iptables", "--cni", "ptp", "--route"])
+        // Not as the cluster is that another test keeps at the same time: it would be used again.
+        .args(["--lab", "kind", "--mode", "iptables", "--cni", "bridge", "--route"])
         .args(["nodeport-local", "--services", "1", "--workload", "newconn"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -531,6 +532,17 @@ fn what_a_killed_run_leaves_is_removed_by_gc() {
     run.kill().unwrap();
     run.wait().unwrap();
     assert_eq!(left(&engine, &id).len(), 2, "a killed run removes nothing itself");
+    let name = kind::list(&engine)
+        .unwrap()
+        .into_iter()
+        .find(|name| name.contains(&*id.to_ascii_lowercase()));
+    let name = name.unwrap();
+    let listed = || String::from_utf8(xtask(&["lab", "ls"]).output().unwrap().stdout).unwrap();
+    assert!(listed().contains(&format!("{name}  2 of 2 nodes run  not kept")), "{}", listed());
+    // What is left of a cluster whose removal was killed is told, and removed, too.
+    let control_plane = kind::find(&engine, &name).unwrap().control_plane().id.clone();
+    engine.remove(&control_plane, true).unwrap();
+    assert!(listed().contains(&format!("{name}  has no control plane")), "{}", listed());
     let begun = Instant::now();
     let removed = gc();
     eprintln!("lab gc: {:?}", begun.elapsed());

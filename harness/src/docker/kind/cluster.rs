@@ -73,11 +73,18 @@ pub fn list(engine: &Engine) -> Result<Vec<String>, DockerError> {
 /// # Errors
 /// There is none, or the Engine does not answer.
 pub fn find(engine: &Engine, name: &str) -> Result<Cluster, KindError> {
+    look(engine, name)?.ok_or_else(|| KindError::Unknown { name: name.to_owned() })
+}
+
+/// A cluster by its name; `None` if it has no control plane: it is not there, or is being made or removed
+/// by somebody else, as one that was listed a moment ago may be.
+///
+/// # Errors
+/// The Engine does not answer.
+pub fn look(engine: &Engine, name: &str) -> Result<Option<Cluster>, DockerError> {
     let nodes = nodes(engine, name)?;
-    if nodes.first().is_none_or(|node| !is_control_plane(node)) {
-        return Err(KindError::Unknown { name: name.to_owned() });
-    }
-    Ok(Cluster { name: name.to_owned(), nodes })
+    let whole = nodes.first().is_some_and(is_control_plane);
+    Ok(whole.then(|| Cluster { name: name.to_owned(), nodes }))
 }
 
 /// Removes a cluster: its containers, with their volumes, which is all that there is of it. Returns

@@ -10,7 +10,7 @@ mod create;
 mod error;
 mod program;
 
-pub use cluster::{Cluster, delete, find, list};
+pub use cluster::{Cluster, delete, find, list, look};
 pub use config::{
     ClusterConfig, KubeProxy, NAME_PREFIX, POD_SUBNET, SERVICE_SUBNET, cluster_name, version_of,
 };

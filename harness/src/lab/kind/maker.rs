@@ -92,7 +92,8 @@ impl Maker {
     /// A cluster with this datapath that a run before left up, if there is one.
     fn find(&self, path: Path, cancel: &Cancel) -> Result<Option<Cluster>, LabError> {
         for name in kind::list(&self.engine).map_err(ClusterError::from)? {
-            let found = kind::find(&self.engine, &name).map_err(refused)?;
+            let found = kind::look(&self.engine, &name).map_err(ClusterError::from)?;
+            let Some(found) = found else { continue };
             let Some(pid) = found.control_plane().pid else { continue };
             let Some(kept) = Kept::read(pid)? else { continue };
             let nodes = self.ground.profile.lab.nodes as usize;
