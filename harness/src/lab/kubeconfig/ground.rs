@@ -12,7 +12,7 @@ use workloads::protocol::{Mark, TargetReply};
 use super::lab::KubeconfigOptions;
 use super::mode::ClusterMode;
 use super::placement::Placement;
-use super::road::{self, NAME};
+use super::road::NAME;
 use super::watchers::{self, Watcher};
 use super::workers::{self, Worker};
 use crate::certificates::{CertificateError, Certificates};
@@ -70,6 +70,8 @@ pub(super) struct Ground {
     workers: RefCell<Vec<Worker>>,
     /// Workers started so far: their names are not used twice.
     started: Cell<usize>,
+    /// Measured Services so far ([`Ground::measured`]).
+    installed: Cell<u32>,
     /// Programs with probes, once they were asked for; or why there are none: a second try would end
     /// alike.
     watchers: RefCell<Option<Result<Vec<Watcher>, Refusal>>>,
@@ -98,6 +100,7 @@ impl Ground {
             certificates: OnceCell::new(),
             workers: RefCell::default(),
             started: Cell::default(),
+            installed: Cell::default(),
             watchers: RefCell::default(),
             placements: Cell::default(),
             token: workers::token()?,
@@ -344,8 +347,12 @@ impl Ground {
 
     /// Makes the cluster hold a case's Services. The measured one is written last, so that proxies,
     /// which take changes in their order, have the others once they have it. It is made anew for every
-    /// case, with another address: no answer can be owed to the rules of the case before.
+    /// case, with another address and name: no answer can be owed to the rules of the case before, and no
+    /// controller can take what it has to delete of that case for what is this one's.
     pub(super) fn install(&self, case: &Case, measured: Service) -> Result<Placed, LabError> {
+        self.installed.set(self.installed.get() + 1);
+        let name = self.measured();
+        let measured = Service { name: name.clone(), ..measured };
         let service = &self.profile.service;
         let fill = Fill {
             services: case.services,
@@ -355,7 +362,7 @@ impl Ground {
         };
         let whole =
             fill.table(vec![measured]).map_err(|error| LabError::Unsound(error.to_string()))?;
-        let others = whole.services.iter().filter(|service| service.name != NAME).cloned();
+        let others = whole.services.iter().filter(|service| service.name != name).cloned();
         let others = ServiceTable { services: others.collect() };
         let services = Services::new(&self.api, &self.namespace()?, Addresses::Cluster);
         let mut synced = self.options.host.block_on(move || async move {
@@ -363,14 +370,20 @@ impl Ground {
             services.sync(&others, deadline, |_, _| ()).await?;
             services.sync(&whole, deadline, |_, _| ()).await
         })?;
-        let placed = synced.placed.remove(road::NAME);
+        let placed = synced.placed.remove(&name);
         Ok(placed.expect("the table holds what it was filled around"))
     }
 
     /// Has the cluster's controllers look at the measured Service's endpoints again.
     pub(super) fn touch(&self) -> Result<(), LabError> {
         let services = Services::new(&self.api, &self.namespace()?, Addresses::Cluster);
-        Ok(self.options.host.block_on(move || async move { services.touch(NAME).await })?)
+        let name = self.measured();
+        Ok(self.options.host.block_on(move || async move { services.touch(&name).await })?)
+    }
+
+    /// Name of the measured Service that is installed.
+    fn measured(&self) -> String {
+        format!("{NAME}-{}", self.installed.get())
     }
 
     /// Takes the namespace down with all that is in it, and waits; one sentence for what would not.

@@ -13,7 +13,7 @@ use crate::plan::{
 };
 use crate::proxy::{Affinity, Endpoint, Policy, Protocol, Service, ServicePort};
 
-/// Name of the measured Service.
+/// Name of the measured Service, up to what tells the cases apart.
 pub(super) const NAME: &str = "web";
 /// Its port.
 const PORT: u16 = 80;
