@@ -167,7 +167,7 @@ impl Kernel for Qemu {
         let (boot_max, silence_max) = match self.accelerator {
             Accelerator::Kvm => (Duration::from_secs(30), Duration::from_secs(20)),
             // It competes with the host's other work for every instruction.
-            Accelerator::Tcg { .. } => (Duration::from_secs(180), Duration::from_secs(60)),
+            Accelerator::Tcg { .. } => (Duration::from_secs(90), Duration::from_secs(60)),
         };
         Ok(Boot {
             one_processor: false,
