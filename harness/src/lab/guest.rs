@@ -141,8 +141,9 @@ impl Lab for GuestBeds {
         match self.0.boot_and_ask(&Ask::Up { bed, case: Box::new(case.clone()) }, cancel)? {
             Say::Ready(ready) => {
                 let fidelity = Some(self.0.facts.borrow().fidelity);
-                let notes = self.0.noted(ready.notes.clone());
-                let ready = Ready { fidelity, notes, ..*ready };
+                let ready = *ready;
+                let notes = self.0.noted(ready.notes);
+                let ready = Ready { fidelity, notes, ..ready };
                 let boot = self.0.boots.get();
                 Ok(Box::new(GuestBed { ward: self.0.clone(), boot, bed, ready }))
             }
@@ -185,9 +186,8 @@ impl Ward {
         }
     }
 
-    /// Boots a guest, and once in a run another one where that says nothing at all: a kernel under TCG was seen
-    /// to hang before its first word, once in nine boots of Linux 6.1 on a quiet machine. Nothing was measured
-    /// yet that a second boot could hide.
+    /// Boots a guest, and once in a run another one where that says nothing at all: Linux 6.1 under TCG was seen
+    /// to hang before its first word. Nothing was measured yet that a second boot could hide.
     fn boot_or_again(&self) -> Result<(Guest, Host, Duration), KernelError> {
         let boot = || Guest::boot(self.kernel.as_ref(), &self.init);
         match boot() {
